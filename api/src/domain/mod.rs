@@ -1,0 +1,15 @@
+//! The rules of documents, versions, names and keys: pure values and functions.
+//!
+//! No poem, no database driver, no clock, no async, no environment here.
+
+mod document;
+mod name;
+mod precondition;
+mod time;
+mod version;
+
+pub use document::{Document, DocumentMeta, JsonObject};
+pub use name::{CollectionId, CollectionName, DocumentId, InvalidName, NAME_CHARS_MAX};
+pub use precondition::{EntityTag, EntityTags, Precondition};
+pub use time::Timestamp;
+pub use version::{Version, WriteStamp};

@@ -1,0 +1,67 @@
+//! RFC 9110 preconditions, evaluated against a document's current version.
+
+use super::Version;
+
+/// The tags of one `If-Match` or `If-None-Match` field, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntityTags {
+    /// `*`: any current representation.
+    Any,
+    /// A list of tags. Those that can't be a version of ours are left out by the parser: they match nothing.
+    List(Vec<EntityTag>),
+}
+
+/// One tag that could name a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntityTag {
+    /// The version it names.
+    pub version: Version,
+    /// Written with `W/`: never matches strongly.
+    pub weak: bool,
+}
+
+/// What a request demands of the current state; the default demands nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Precondition {
+    /// `If-Match`, compared strongly.
+    pub if_match: Option<EntityTags>,
+    /// `If-None-Match`, compared weakly.
+    pub if_none_match: Option<EntityTags>,
+}
+
+impl Precondition {
+    /// No condition at all.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.if_match.is_none() && self.if_none_match.is_none()
+    }
+
+    /// Whether `If-Match` holds for the current version (`None`: there is no document).
+    #[must_use]
+    pub fn if_match_holds(&self, current: Option<Version>) -> bool {
+        match (&self.if_match, current) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(EntityTags::Any), Some(_)) => true,
+            (Some(EntityTags::List(tags)), Some(version)) => {
+                tags.iter().any(|tag| !tag.weak && tag.version == version)
+            }
+        }
+    }
+
+    /// Whether `If-None-Match` holds (true: go on; false: 304 on reads, 412 on writes).
+    #[must_use]
+    pub fn if_none_match_holds(&self, current: Option<Version>) -> bool {
+        match (&self.if_none_match, current) {
+            (None, _) | (_, None) => true,
+            (Some(EntityTags::Any), Some(_)) => false,
+            (Some(EntityTags::List(tags)), Some(version)) => tags.iter().all(|tag| tag.version != version),
+        }
+    }
+
+    /// Whether a write may go ahead on the current version.
+    #[must_use]
+    pub fn holds(&self, current: Option<Version>) -> bool {
+        self.if_match_holds(current) && self.if_none_match_holds(current)
+    }
+}

@@ -1,0 +1,6 @@
+//! tidepool-api: a REST document database over Cassandra, ScyllaDB or embedded SQLite.
+//!
+//! Dependencies point one way: `domain <- {store, http} <- main`. What each room may hold stands at its top.
+
+pub mod domain;
+pub mod store;

@@ -1,0 +1,3 @@
+//! tidepool-api: arguments to configuration to store to listeners. No logic here.
+
+fn main() {}

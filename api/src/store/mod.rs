@@ -1,0 +1,254 @@
+//! The port to the database: one trait, implemented by `sqlite` and `cassandra` under one contract suite
+//! (`tests/store_contract.rs`).
+//!
+//! A store knows documents, versions and preconditions; it knows no HTTP, no keys' plain text and no scopes' meaning.
+//! Only the two implementations hold SQL or CQL.
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    CollectionId, CollectionName, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp,
+    Version, WriteStamp,
+};
+
+/// A collection, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection {
+    /// Identity; another one when the collection is made again.
+    pub id: CollectionId,
+    /// The clients' name for it.
+    pub name: CollectionName,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its settings were last put.
+    pub updated_at: Timestamp,
+    /// Version of the settings, for `ETag`.
+    pub version: Version,
+}
+
+/// What became of putting a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CollectionPut {
+    /// It is new.
+    Created(Collection),
+    /// It was there; its settings are replaced, its documents kept.
+    Replaced(Collection),
+    /// The precondition does not hold; nothing was written.
+    PreconditionFailed,
+}
+
+/// What became of creating a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentCreate {
+    /// It is new.
+    Created(DocumentMeta),
+    /// The id is taken; nothing was written.
+    AlreadyExists,
+}
+
+/// What became of putting a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentPut {
+    /// The id was free.
+    Created(DocumentMeta),
+    /// There was one; `created_at` is kept.
+    Replaced(DocumentMeta),
+    /// The precondition does not hold; nothing was written.
+    PreconditionFailed,
+}
+
+/// What became of replacing a document that must have a known version (the last step of a PATCH).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentReplace {
+    /// Written.
+    Replaced(DocumentMeta),
+    /// Somebody else wrote in between, or deleted it; nothing was written: read again.
+    Changed,
+}
+
+/// What became of deleting a document or a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delete {
+    /// It is gone.
+    Deleted,
+    /// There was none.
+    Missing,
+    /// The precondition does not hold; nothing was deleted.
+    PreconditionFailed,
+}
+
+/// Where a listing goes on: the store's own bytes, at most [`CURSOR_BYTES_MAX`]. The HTTP layer seals it into a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub Vec<u8>);
+
+/// Longest cursor: generation and bucket (8 + 8 bytes) and an id (128 bytes), with room to spare.
+pub const CURSOR_BYTES_MAX: usize = 256;
+
+/// How much of a collection one page may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimits {
+    /// Most documents.
+    pub items_max: usize,
+    /// Most bytes of data, summed; a page ends early rather than exceed it, but holds at least one document.
+    pub bytes_max: usize,
+}
+
+/// A page of documents, in the collection's stable order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// Where the next page begins; `None` means the end.
+    pub next: Option<Cursor>,
+}
+
+/// A stored key. The key itself is never stored, only its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The operator's name for it, unique.
+    pub name: String,
+    /// SHA-256 of the whole key text.
+    pub hash: [u8; 32],
+    /// Scopes as text, `read:notes-*`; their syntax was checked when the key was made.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ceases to count.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What became of storing a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyCreate {
+    /// Stored.
+    Created,
+    /// The name is taken; nothing was written.
+    NameTaken,
+}
+
+/// Why a store's operation gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// The database can't be reached, is overloaded or too slow; nothing was written. Trying later may help.
+    Unavailable,
+    /// A write may or may not have happened, and asking for it did not settle it.
+    UnknownOutcome,
+    /// The database answered something that the store can't make sense of: a defect, or a foreign hand in the tables.
+    Internal,
+}
+
+/// A failed store operation. `Display` leaves the source out; log the whole chain.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} of {subject} failed ({kind:?})")]
+pub struct StoreError {
+    /// How the caller should take it.
+    pub kind: StoreErrorKind,
+    /// The trait's method.
+    pub operation: &'static str,
+    /// Which collection, document or key.
+    pub subject: String,
+    /// What the driver said.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A database of collections, documents and keys.
+///
+/// A write that returns `Ok` is durable and seen by every later read through any instance. A write that returns
+/// [`StoreErrorKind::Unavailable`] did not happen and never will. Every method gives an answer within the store's own
+/// time bound (see the implementations), so that callers don't pile up.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Asks the database for a sign of life with the cheapest real query.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// 32 random bytes, made once and the same for every instance on this database; page tokens are sealed with it.
+    async fn cluster_secret(&self) -> Result<[u8; 32], StoreError>;
+
+    /// Makes a collection or replaces its settings.
+    async fn collection_put(
+        &self,
+        name: &CollectionName,
+        precondition: &Precondition,
+        stamp: WriteStamp,
+    ) -> Result<CollectionPut, StoreError>;
+
+    /// One collection, never from a cache.
+    async fn collection_fetch(&self, name: &CollectionName) -> Result<Option<Collection>, StoreError>;
+
+    /// Collections ordered by name, after the given name, at most `limit`.
+    async fn collection_list(
+        &self,
+        after: Option<&CollectionName>,
+        limit: usize,
+    ) -> Result<Vec<Collection>, StoreError>;
+
+    /// Drops a collection in O(1); its documents are cleaned up lazily. The caller waits out its own caches.
+    async fn collection_delete(
+        &self,
+        name: &CollectionName,
+        precondition: &Precondition,
+    ) -> Result<Delete, StoreError>;
+
+    /// Creates a document whose id must be free.
+    async fn document_create(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+        data: &JsonObject,
+        stamp: WriteStamp,
+    ) -> Result<DocumentCreate, StoreError>;
+
+    /// One document.
+    async fn document_fetch(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+    ) -> Result<Option<Document>, StoreError>;
+
+    /// Creates or replaces a document if the precondition holds, atomically.
+    async fn document_put(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+        data: &JsonObject,
+        precondition: &Precondition,
+        stamp: WriteStamp,
+    ) -> Result<DocumentPut, StoreError>;
+
+    /// Replaces the document `base` if it still has its version.
+    async fn document_replace(
+        &self,
+        collection: CollectionId,
+        base: &Document,
+        data: &JsonObject,
+        stamp: WriteStamp,
+    ) -> Result<DocumentReplace, StoreError>;
+
+    /// Deletes a document if the precondition holds, atomically.
+    async fn document_delete(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+        precondition: &Precondition,
+        stamp: WriteStamp,
+    ) -> Result<Delete, StoreError>;
+
+    /// One page of documents in an unspecified but stable order: a document that exists throughout the listing is seen
+    /// exactly once. Every page costs the same, however deep. A cursor that this store can't read is an empty page.
+    async fn document_page(
+        &self,
+        collection: CollectionId,
+        cursor: Option<&Cursor>,
+        limits: PageLimits,
+    ) -> Result<Page, StoreError>;
+
+    /// Stores a key.
+    async fn key_create(&self, key: &KeyRecord) -> Result<KeyCreate, StoreError>;
+
+    /// All keys, expired ones included, ordered by name.
+    async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
+
+    /// Removes a key by name; false if there was none.
+    async fn key_delete(&self, name: &str) -> Result<bool, StoreError>;
+}

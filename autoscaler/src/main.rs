@@ -1,0 +1,3 @@
+//! tidepool-autoscaler: command line.
+
+fn main() {}

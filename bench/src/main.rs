@@ -1,0 +1,3 @@
+//! tidepool-bench: command line.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! tidepool-demo: command line.
+
+fn main() {}

@@ -1,3 +1,3 @@
-//! tidepool-autoscaler: command line.
+//! tidepool-autoscaler: arguments to configuration to daemon. No logic here.
 
 fn main() {}

@@ -1,0 +1,95 @@
+//! What a tick saw: members, and samples of a signal by host. Adapters produce these; decisions start from them.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub i64);
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_type! {
+    /// A pool's name, as in the configuration.
+    PoolName
+}
+text_type! {
+    /// The name that the autoscaler gave a member. Unique within a pool by our own doing; the provider allows duplicates.
+    MemberName
+}
+text_type! {
+    /// The provider's id of a member.
+    MemberId
+}
+
+/// What the provider says about a member's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    /// Being made; it has no address yet, or does not run yet.
+    Creating,
+    /// Running, as far as the provider knows.
+    Running,
+    /// Stopped: shut down, powered off, or lost its power.
+    Off,
+}
+
+/// What the member's own readiness check answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// It answered that it can serve.
+    Ready,
+    /// It answered that it can't, or refused the connection.
+    NotReady,
+    /// Nobody could be asked, or no answer came in time.
+    Unknown,
+}
+
+/// One droplet or instance of a pool, as observed in this tick.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The provider's id.
+    pub id: MemberId,
+    /// Our name for it.
+    pub name: MemberName,
+    /// When the provider made it.
+    pub created_at: UnixMillis,
+    /// Power, by the provider's word.
+    pub power: Power,
+    /// Whether the load balancer sends it traffic (tag `serving:<pool>`).
+    pub serving: bool,
+    /// Readiness, by its own word.
+    pub readiness: Readiness,
+    /// Where it is reached; `None` while it has no address.
+    pub address: Option<IpAddr>,
+    /// The image it was made from, as the provider names it.
+    pub image: String,
+}
+
+/// One host's newest value of a signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The host, by member name.
+    pub host: MemberName,
+    /// The value, in the signal's own unit.
+    pub value: f64,
+    /// The time the value is about (for a rate: the end of its window).
+    pub at: UnixMillis,
+}

@@ -3,4 +3,6 @@
 //! Dependencies point one way: `domain <- {store, http} <- main`. What each room may hold stands at its top.
 
 pub mod domain;
+pub mod metrics;
+pub mod http;
 pub mod store;

@@ -5,11 +5,13 @@
 mod document;
 mod name;
 mod precondition;
+mod scope;
 mod time;
 mod version;
 
 pub use document::{Document, DocumentMeta, JsonObject};
 pub use name::{CollectionId, CollectionName, DocumentId, InvalidName, NAME_CHARS_MAX};
 pub use precondition::{EntityTag, EntityTags, Precondition};
+pub use scope::{InvalidScope, Level, PATTERN_CHARS_MAX, Scope};
 pub use time::Timestamp;
 pub use version::{Version, WriteStamp};

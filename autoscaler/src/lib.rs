@@ -4,3 +4,4 @@
 
 pub mod metrics;
 pub mod provider;
+pub mod status;

@@ -2,4 +2,5 @@
 //!
 //! Pure and synchronous: no tokio, clock, environment, file system or HTTP. Time, ids and randomness are arguments.
 
+pub mod members;
 pub mod observe;

@@ -75,6 +75,8 @@ pub struct Member {
     pub power: Power,
     /// Whether the load balancer sends it traffic (tag `serving:<pool>`).
     pub serving: bool,
+    /// Whether it is marked for removal (tag `draining:<pool>`): chosen as a victim, never to be admitted again.
+    pub draining: bool,
     /// Readiness, by its own word.
     pub readiness: Readiness,
     /// Where it is reached; `None` while it has no address.

@@ -66,6 +66,10 @@ pub trait Provider: Send + Sync + 'static {
     /// Lets the load balancer send traffic (tag `serving:<pool>`).
     async fn serving_admit(&self, pool: &PoolName, id: &MemberId) -> Result<(), ProviderError>;
 
+    /// Marks a member for removal (tag `draining:<pool>`). The mark is what tells a member on its way out from a new one
+    /// that waits to be admitted, also after a crash; it is never taken back.
+    async fn draining_mark(&self, pool: &PoolName, id: &MemberId) -> Result<(), ProviderError>;
+
     /// Takes it out of the load balancer.
     async fn serving_withdraw(&self, pool: &PoolName, id: &MemberId) -> Result<(), ProviderError>;
 

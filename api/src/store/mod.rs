@@ -4,7 +4,18 @@
 //! A store knows documents, versions and preconditions; it knows no HTTP, no keys' plain text and no scopes' meaning.
 //! Only the two implementations hold SQL or CQL.
 
+mod catalog;
+mod observe;
+mod open;
+mod sqlite;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
+
+pub use catalog::CollectionCatalog;
+pub use observe::observed;
+pub use open::{InvalidStoreUrl, OpenError, OpenOptions, SqliteSynchronous, StoreUrl, open};
 
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp,
@@ -84,6 +95,22 @@ pub struct Cursor(pub Vec<u8>);
 /// Longest cursor: generation and bucket (8 + 8 bytes) and an id (128 bytes), with room to spare.
 pub const CURSOR_BYTES_MAX: usize = 256;
 
+/// How long any instance may go on using what it knows about a collection.
+///
+/// [`CollectionCatalog`] serves nothing older; dropping a collection waits this long before it answers, and making a
+/// collection again waits this long before it writes. So no write is acknowledged into a dropped collection.
+pub const COLLECTION_STALE_MAX: Duration = Duration::from_millis(250);
+
+/// A collection that was dropped less than this ago counts as recently dropped: making it again waits
+/// [`COLLECTION_STALE_MAX`]. 40 times that wait, so that coarse clocks of the database don't matter.
+pub(crate) const RECENTLY_DROPPED_SECS: i64 = 10;
+
+/// The identity of a collection that is made now: a UUIDv8 of time and nonce, so the stamp alone decides it.
+pub(crate) fn new_collection_id(stamp: WriteStamp) -> CollectionId {
+    let bytes = Version::first(stamp).to_bytes();
+    CollectionId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
 /// How much of a collection one page may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimits {
@@ -137,6 +164,23 @@ pub enum StoreErrorKind {
     Internal,
 }
 
+impl StoreError {
+    /// An error of `operation` on `subject`, caused by `source`.
+    pub(crate) fn new(
+        kind: StoreErrorKind,
+        operation: &'static str,
+        subject: &dyn std::fmt::Display,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            kind,
+            operation,
+            subject: subject.to_string(),
+            source: Some(source.into()),
+        }
+    }
+}
+
 /// A failed store operation. `Display` leaves the source out; log the whole chain.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} of {subject} failed ({kind:?})")]
@@ -165,7 +209,8 @@ pub trait Store: Send + Sync + 'static {
     /// 32 random bytes, made once and the same for every instance on this database; page tokens are sealed with it.
     async fn cluster_secret(&self) -> Result<[u8; 32], StoreError>;
 
-    /// Makes a collection or replaces its settings.
+    /// Makes a collection or replaces its settings. One that was dropped just now is made again only after
+    /// [`COLLECTION_STALE_MAX`], so this may take that much longer.
     async fn collection_put(
         &self,
         name: &CollectionName,
@@ -183,7 +228,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Collection>, StoreError>;
 
-    /// Drops a collection in O(1); its documents are cleaned up lazily. The caller waits out its own caches.
+    /// Drops a collection in O(1); its documents are cleaned up lazily. Whoever answers a client waits
+    /// [`COLLECTION_STALE_MAX`] first; [`CollectionCatalog::delete`] does.
     async fn collection_delete(
         &self,
         name: &CollectionName,

@@ -1,0 +1,277 @@
+//! Which store a URL names, and opening it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Store;
+use super::sqlite::SqliteStore;
+
+/// CQL's port, where the URL names none.
+const CQL_PORT: u16 = 9042;
+
+/// Longest keyspace name that Cassandra takes.
+const KEYSPACE_CHARS_MAX: usize = 48;
+
+/// Where the documents are: `sqlite:FILE` or `cassandra://HOST[:PORT],HOST/KEYSPACE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// An SQLite file; made when it is missing.
+    Sqlite {
+        /// Path of the file; its folder must exist.
+        file: PathBuf,
+    },
+    /// A keyspace of a Cassandra or ScyllaDB cluster; made when it is missing.
+    Cassandra {
+        /// `host:port` of at least one node; the driver finds the others.
+        contact_points: Vec<String>,
+        /// The keyspace: a letter, then letters, digits and `_`; lower case.
+        keyspace: String,
+    },
+}
+
+/// Why a text is no store's URL. `Display` is fit to be shown to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidStoreUrl {
+    /// Neither of the two schemes.
+    #[error("must be sqlite:FILE or cassandra://HOST[:PORT],HOST/KEYSPACE")]
+    Scheme,
+    /// `sqlite:` alone, or a database that lives in memory only.
+    #[error("sqlite: needs the path of a file")]
+    NoFile,
+    /// No host, or an empty one between commas.
+    #[error("cassandra:// needs at least one host, separated by commas")]
+    NoHost,
+    /// A port that is none.
+    #[error("{0:?} has no valid port")]
+    Port(String),
+    /// The part after the slash.
+    #[error(
+        "the keyspace must be 1 to {KEYSPACE_CHARS_MAX} characters of a-z 0-9 _, beginning with a letter: {0:?}"
+    )]
+    Keyspace(String),
+}
+
+impl FromStr for StoreUrl {
+    type Err = InvalidStoreUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(file) = text.strip_prefix("sqlite:") {
+            // SQLite gives "" and ":memory:" meanings of their own; both would lose every document.
+            if file.is_empty() || file == ":memory:" {
+                return Err(InvalidStoreUrl::NoFile);
+            }
+            return Ok(Self::Sqlite { file: file.into() });
+        }
+        let rest = text.strip_prefix("cassandra://").ok_or(InvalidStoreUrl::Scheme)?;
+        let (hosts, keyspace) = rest.split_once('/').unwrap_or((rest, ""));
+        Ok(Self::Cassandra {
+            contact_points: hosts.split(',').map(contact_point).collect::<Result<_, _>>()?,
+            keyspace: checked_keyspace(keyspace)?,
+        })
+    }
+}
+
+fn contact_point(text: &str) -> Result<String, InvalidStoreUrl> {
+    // An IPv6 address has colons of its own, so its port needs the brackets.
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    if host.is_empty() || host.contains(['@', '?', ' ']) {
+        return Err(InvalidStoreUrl::NoHost);
+    }
+    let port = match port {
+        None => CQL_PORT,
+        Some(port) => match port.parse() {
+            Ok(port) if port != 0 => port,
+            _ => return Err(InvalidStoreUrl::Port(text.to_owned())),
+        },
+    };
+    let host = match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    Ok(format!("{host}:{port}"))
+}
+
+fn checked_keyspace(text: &str) -> Result<String, InvalidStoreUrl> {
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let good = text.len() <= KEYSPACE_CHARS_MAX
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(letters);
+    match good {
+        true => Ok(text.to_owned()),
+        false => Err(InvalidStoreUrl::Keyspace(text.to_owned())),
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { file } => write!(f, "sqlite:{}", file.display()),
+            Self::Cassandra {
+                contact_points,
+                keyspace,
+            } => write!(f, "cassandra://{}/{keyspace}", contact_points.join(",")),
+        }
+    }
+}
+
+/// How SQLite makes a commit durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SqliteSynchronous {
+    /// Every commit is on the disk before it is acknowledged: it survives a power cut.
+    #[default]
+    Full,
+    /// A commit survives the process's end; a power cut may take the last ones, never a part of one.
+    Normal,
+}
+
+/// What the operator may choose about a store; the defaults are fit for production.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// SQLite: how commits are made durable.
+    pub sqlite_synchronous: SqliteSynchronous,
+    /// Cassandra: replicas in each datacentre of a keyspace that is made now; `None` is min(3, nodes).
+    pub replication_factor: Option<u32>,
+    /// Cassandra: the datacentre to talk to; `None` is that of the first contact point.
+    pub datacenter: Option<String>,
+    /// How long to wait for a database that is down at the start.
+    pub startup_wait: Duration,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            sqlite_synchronous: SqliteSynchronous::Full,
+            replication_factor: None,
+            datacenter: None,
+            startup_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a store could not be opened. `Display` leaves the source out.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no store: a usage error.
+    #[error("the store's address is wrong")]
+    Url(#[source] InvalidStoreUrl),
+    /// The file can't be opened or made, or is no database of ours.
+    #[error("can't open {store}: {detail}")]
+    Refused {
+        /// The store's URL.
+        store: String,
+        /// What is wrong with it.
+        detail: String,
+        /// What the driver said.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The database did not answer within [`OpenOptions::startup_wait`].
+    #[error("{store} did not become usable within {waited_secs} s")]
+    Unreachable {
+        /// The store's URL.
+        store: String,
+        /// How long was waited.
+        waited_secs: u64,
+        /// The last attempt's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A newer program has migrated the schema already.
+    #[error(
+        "{store} has schema version {found}, this program knows versions up to {known}: use a newer program"
+    )]
+    SchemaTooNew {
+        /// The store's URL.
+        store: String,
+        /// Version in the database.
+        found: u32,
+        /// Newest version of this program.
+        known: u32,
+    },
+}
+
+impl OpenError {
+    /// Whether the operator's input is at fault rather than the database (exit code 64).
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Url(_))
+    }
+}
+
+/// Opens the store that `url` names, waits for a database that is down, and brings its schema up to date.
+///
+/// Any number of instances may do so at the same time.
+///
+/// # Errors
+/// [`OpenError`] says whether the address, the database or its schema is at fault.
+pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
+    let url: StoreUrl = url.parse().map_err(OpenError::Url)?;
+    match &url {
+        StoreUrl::Sqlite { file } => Ok(Arc::new(SqliteStore::open(file, &options).await?)),
+        StoreUrl::Cassandra { .. } => Err(OpenError::Refused {
+            store: url.to_string(),
+            detail: "not built yet".to_owned(),
+            source: None,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_schemes() {
+        let url: StoreUrl = "sqlite:data/tide.db".parse().unwrap();
+        assert_eq!(
+            url,
+            StoreUrl::Sqlite {
+                file: "data/tide.db".into()
+            }
+        );
+        let url: StoreUrl = "cassandra://10.0.0.1,db-2:9142,[::1]:9043/tide_1"
+            .parse()
+            .unwrap();
+        let expected = ["10.0.0.1:9042", "db-2:9142", "[::1]:9043"];
+        assert_eq!(
+            url,
+            StoreUrl::Cassandra {
+                contact_points: expected.map(str::to_owned).to_vec(),
+                keyspace: "tide_1".to_owned()
+            }
+        );
+        assert_eq!(url.to_string().parse::<StoreUrl>().unwrap(), url);
+    }
+
+    #[test]
+    fn refuses_what_names_no_store() {
+        let error = |text: &str| text.parse::<StoreUrl>().unwrap_err();
+        for text in ["", "tide.db", "postgres://x/y", "sqlite", "SQLITE:x"] {
+            assert_eq!(error(text), InvalidStoreUrl::Scheme, "{text}");
+        }
+        for text in ["sqlite:", "sqlite::memory:"] {
+            assert_eq!(error(text), InvalidStoreUrl::NoFile, "{text}");
+        }
+        for text in ["cassandra:///k", "cassandra://a,,b/k", "cassandra://u@h/k"] {
+            assert_eq!(error(text), InvalidStoreUrl::NoHost, "{text}");
+        }
+        for text in ["cassandra://a:0/k", "cassandra://a:x/k", "cassandra://a:99999/k"] {
+            assert!(matches!(error(text), InvalidStoreUrl::Port(_)), "{text}");
+        }
+        for text in [
+            "cassandra://a",
+            "cassandra://a/",
+            "cassandra://a/K",
+            "cassandra://a/1k",
+            "cassandra://a/k/l",
+        ] {
+            assert!(matches!(error(text), InvalidStoreUrl::Keyspace(_)), "{text}");
+        }
+    }
+}

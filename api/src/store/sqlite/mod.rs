@@ -1,0 +1,357 @@
+//! The embedded store: one SQLite file in WAL mode, which several processes on one machine may share.
+//!
+//! This folder is the only place with SQL. `statements` holds it, `writer` groups commits, `reader` hands out
+//! connections, `schema` opens the file and migrates it. Writes are answered within 15 s, reads within 10 s.
+
+mod reader;
+mod schema;
+mod statements;
+mod writer;
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode};
+
+use self::reader::{ReadFailure, Readers, Size};
+use self::statements::CollectionPutStep;
+use self::writer::{WriteFailure, Writer};
+use super::{
+    COLLECTION_STALE_MAX, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut,
+    DocumentReplace, KeyCreate, KeyRecord, OpenError, OpenOptions, Page, PageLimits, Store, StoreError,
+    StoreErrorKind,
+};
+use crate::domain::{
+    CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
+};
+
+/// What a write weighs in the queue beside its data: row, index and job.
+const WRITE_BYTES: usize = 512;
+
+/// How often dropped collections are looked for. Another process may have dropped them.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Pause between two sweeps that found something: at most 20 × 200 documents a second, some percent of the writer.
+const SWEEP_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often putting a collection waits for a drop of the same name. Each time somebody else has made it and dropped it
+/// again in between.
+const RECREATE_ATTEMPTS_MAX: u32 = 4;
+
+/// A store in an SQLite file.
+pub(super) struct SqliteStore {
+    readers: Readers,
+    writer: Arc<Writer>,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it if it is missing, and migrates it.
+    pub(super) async fn open(file: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
+        let refused = |detail: &str, source: Box<dyn std::error::Error + Send + Sync>| OpenError::Refused {
+            store: format!("sqlite:{}", file.display()),
+            detail: detail.to_owned(),
+            source: Some(source),
+        };
+        let (path, options) = (file.to_owned(), options.clone());
+        let connection = tokio::task::spawn_blocking(move || schema::open_writer(&path, &options))
+            .await
+            .map_err(|error| refused("opening was aborted", error.into()))??;
+        let writer = Writer::start(connection)
+            .map(Arc::new)
+            .map_err(|error| refused("the writer's thread can't be started", error.into()))?;
+        tokio::spawn(sweep(Arc::downgrade(&writer)));
+        Ok(Self {
+            readers: Readers::new(file.to_owned()),
+            writer,
+        })
+    }
+
+    async fn read<T, F>(
+        &self,
+        operation: &'static str,
+        subject: &(dyn Display + Sync),
+        size: Size,
+        query: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.readers.read(size, query).await.map_err(|failure| {
+            let kind = match &failure {
+                ReadFailure::TooSlow(_) => StoreErrorKind::Unavailable,
+                ReadFailure::Query(error) => kind_of(error),
+            };
+            StoreError::new(kind, operation, &subject, failure)
+        })
+    }
+
+    async fn write<T, F>(
+        &self,
+        operation: &'static str,
+        subject: &(dyn Display + Sync),
+        bytes: usize,
+        statement: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let written = self.writer.write(WRITE_BYTES + bytes, statement).await;
+        written.map_err(|failure| {
+            let kind = match &failure {
+                WriteFailure::NotWritten(_) => StoreErrorKind::Unavailable,
+                WriteFailure::Unknown(_) => StoreErrorKind::UnknownOutcome,
+                WriteFailure::Statement(error) => kind_of(error),
+            };
+            StoreError::new(kind, operation, &subject, failure)
+        })
+    }
+}
+
+/// How a caller should take an error of SQLite's that left nothing written.
+fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::OutOfMemory
+            | ErrorCode::OperationInterrupted,
+        ) => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Internal,
+    }
+}
+
+/// Deletes the documents of dropped collections, a few at a time, for as long as the store is open.
+async fn sweep(writer: std::sync::Weak<Writer>) {
+    loop {
+        let swept = match writer.upgrade() {
+            Some(writer) => writer.write(WRITE_BYTES, statements::sweep).await,
+            None => return,
+        };
+        let pause = match swept {
+            Ok(true) => SWEEP_PAUSE,
+            Ok(false) => SWEEP_INTERVAL,
+            Err(failure) => {
+                tracing::warn!(error = %failure, "dropped collections could not be swept; trying later");
+                SWEEP_INTERVAL
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn ready(&self) -> Result<(), StoreError> {
+        if !self.writer.is_alive() {
+            return Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "ready",
+                &"the store",
+                "the writer has ended",
+            ));
+        }
+        self.read("ready", &"the store", Size::Small, statements::ready)
+            .await
+    }
+
+    async fn cluster_secret(&self) -> Result<[u8; 32], StoreError> {
+        self.read(
+            "cluster_secret",
+            &"the store",
+            Size::Small,
+            statements::cluster_secret,
+        )
+        .await
+    }
+
+    async fn collection_put(
+        &self,
+        name: &CollectionName,
+        precondition: &Precondition,
+        stamp: WriteStamp,
+    ) -> Result<CollectionPut, StoreError> {
+        let mut waited_for = None;
+        for _ in 0..RECREATE_ATTEMPTS_MAX {
+            let (owned, demanded) = (name.clone(), precondition.clone());
+            let step = self
+                .write("collection_put", name, 0, move |connection| {
+                    statements::collection_put(connection, &owned, &demanded, stamp, waited_for)
+                })
+                .await?;
+            match step {
+                CollectionPutStep::Done(put) => return Ok(put),
+                CollectionPutStep::DroppedJustNow(id) => {
+                    tokio::time::sleep(COLLECTION_STALE_MAX).await;
+                    waited_for = Some(id);
+                }
+            }
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Unavailable,
+            "collection_put",
+            name,
+            "others keep making and dropping it",
+        ))
+    }
+
+    async fn collection_fetch(&self, name: &CollectionName) -> Result<Option<Collection>, StoreError> {
+        let owned = name.clone();
+        self.read("collection_fetch", name, Size::Small, move |connection| {
+            statements::collection_fetch(connection, &owned)
+        })
+        .await
+    }
+
+    async fn collection_list(
+        &self,
+        after: Option<&CollectionName>,
+        limit: usize,
+    ) -> Result<Vec<Collection>, StoreError> {
+        let after = after.cloned();
+        self.read(
+            "collection_list",
+            &"collections",
+            Size::Large,
+            move |connection| statements::collection_list(connection, after.as_ref(), limit),
+        )
+        .await
+    }
+
+    async fn collection_delete(
+        &self,
+        name: &CollectionName,
+        precondition: &Precondition,
+    ) -> Result<Delete, StoreError> {
+        let (owned, demanded) = (name.clone(), precondition.clone());
+        self.write("collection_delete", name, 0, move |connection| {
+            statements::collection_delete(connection, &owned, &demanded)
+        })
+        .await
+    }
+
+    async fn document_create(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+        data: &JsonObject,
+        stamp: WriteStamp,
+    ) -> Result<DocumentCreate, StoreError> {
+        let bytes = data.as_bytes().len();
+        let (owned, data) = (id.clone(), data.clone());
+        self.write("document_create", id, bytes, move |connection| {
+            statements::document_create(connection, collection, &owned, &data, stamp)
+        })
+        .await
+    }
+
+    async fn document_fetch(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+    ) -> Result<Option<Document>, StoreError> {
+        let owned = id.clone();
+        self.read("document_fetch", id, Size::Small, move |connection| {
+            statements::document_fetch(connection, collection, &owned)
+        })
+        .await
+    }
+
+    async fn document_put(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+        data: &JsonObject,
+        precondition: &Precondition,
+        stamp: WriteStamp,
+    ) -> Result<DocumentPut, StoreError> {
+        let bytes = data.as_bytes().len();
+        let (owned, data, demanded) = (id.clone(), data.clone(), precondition.clone());
+        self.write("document_put", id, bytes, move |connection| {
+            statements::document_put(connection, collection, &owned, &data, &demanded, stamp)
+        })
+        .await
+    }
+
+    async fn document_replace(
+        &self,
+        collection: CollectionId,
+        base: &Document,
+        data: &JsonObject,
+        stamp: WriteStamp,
+    ) -> Result<DocumentReplace, StoreError> {
+        let bytes = data.as_bytes().len();
+        let (owned, version, data) = (base.id.clone(), base.meta.version, data.clone());
+        self.write("document_replace", &base.id, bytes, move |connection| {
+            statements::document_replace(connection, collection, (&owned, version), &data, stamp)
+        })
+        .await
+    }
+
+    async fn document_delete(
+        &self,
+        collection: CollectionId,
+        id: &DocumentId,
+        precondition: &Precondition,
+        // A row that is gone leaves no version behind here: the nonce alone keeps versions from recurring.
+        _stamp: WriteStamp,
+    ) -> Result<Delete, StoreError> {
+        let (owned, demanded) = (id.clone(), precondition.clone());
+        self.write("document_delete", id, 0, move |connection| {
+            statements::document_delete(connection, collection, &owned, &demanded)
+        })
+        .await
+    }
+
+    async fn document_page(
+        &self,
+        collection: CollectionId,
+        cursor: Option<&Cursor>,
+        limits: PageLimits,
+    ) -> Result<Page, StoreError> {
+        let after = match cursor.map(statements::cursor_id) {
+            None => None,
+            Some(Some(id)) => Some(id),
+            Some(None) => {
+                return Ok(Page {
+                    documents: Vec::new(),
+                    next: None,
+                });
+            }
+        };
+        self.read("document_page", &collection, Size::Large, move |connection| {
+            statements::document_page(connection, collection, after.as_ref(), limits)
+        })
+        .await
+    }
+
+    async fn key_create(&self, key: &KeyRecord) -> Result<KeyCreate, StoreError> {
+        let owned = key.clone();
+        self.write("key_create", &key.name, 0, move |connection| {
+            statements::key_create(connection, &owned)
+        })
+        .await
+    }
+
+    async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.read("key_list", &"keys", Size::Large, statements::key_list)
+            .await
+    }
+
+    async fn key_delete(&self, name: &str) -> Result<bool, StoreError> {
+        let owned = name.to_owned();
+        self.write("key_delete", &name, 0, move |connection| {
+            statements::key_delete(connection, &owned)
+        })
+        .await
+    }
+}

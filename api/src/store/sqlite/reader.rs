@@ -1,0 +1,143 @@
+//! Reading: a few connections, handed out one per read.
+//!
+//! A read of one row runs right on the caller's thread: it takes a few µs, less than handing it to another thread would.
+//! In the write-ahead log readers never wait for the writer. When the disk turns out slow, reads move to the runtime's
+//! blocking threads for a while, so that a slow disk can't stop the threads that serve requests.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::schema::open_reader;
+
+/// Most idle connections kept. Reads on the caller's thread need one per runtime thread, those on blocking threads
+/// [`BLOCKING_READS_MAX`]; each keeps up to 2 MB of pages.
+const IDLE_MAX: usize = 32;
+
+/// Most reads on blocking threads at once: a disk gains nothing from more.
+const BLOCKING_READS_MAX: usize = 16;
+
+/// A read that took longer than this shows a slow disk: a hot one takes some 10 µs, and 5 ms is more than a thread that
+/// serves requests should ever stand still.
+const SLOW_READ: Duration = Duration::from_millis(5);
+
+/// How long reads stay on blocking threads after a slow one.
+const SLOW_HOLD: Duration = Duration::from_secs(1);
+
+/// How long a read may take, the wait for its turn included.
+const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Why a read has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFailure {
+    /// The disk is too slow for what is asked of it.
+    #[error("{0}")]
+    TooSlow(&'static str),
+    /// SQLite refused.
+    #[error("the query failed")]
+    Query(#[source] rusqlite::Error),
+}
+
+/// Where a read runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// One row, or some short ones: on the caller's thread while the disk is quick.
+    Small,
+    /// Up to megabytes: always on a blocking thread.
+    Large,
+}
+
+/// The connections that read.
+pub(super) struct Readers {
+    pool: Arc<Pool>,
+    blocking: Arc<Semaphore>,
+    began: Instant,
+    /// Milliseconds since `began` until which the disk counts as slow.
+    slow_until_ms: AtomicU64,
+}
+
+struct Pool {
+    file: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self {
+            pool: Arc::new(Pool {
+                file,
+                idle: Mutex::default(),
+            }),
+            blocking: Arc::new(Semaphore::new(BLOCKING_READS_MAX)),
+            began: Instant::now(),
+            slow_until_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs a query on one of the connections.
+    pub(super) async fn read<T, F>(&self, size: Size, query: F) -> Result<T, ReadFailure>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let began = Instant::now();
+        let now_ms = millis(began.saturating_duration_since(self.began));
+        if size == Size::Small && now_ms >= self.slow_until_ms.load(Ordering::Relaxed) {
+            let answer = self.pool.run(query);
+            if began.elapsed() > SLOW_READ {
+                let until = now_ms + millis(SLOW_HOLD);
+                self.slow_until_ms.store(until, Ordering::Relaxed);
+            }
+            return answer.map_err(ReadFailure::Query);
+        }
+        let pool = Arc::clone(&self.pool);
+        let blocking = Arc::clone(&self.blocking);
+        let read = async move {
+            let permit = blocking
+                .acquire_owned()
+                .await
+                .map_err(|_| ReadFailure::TooSlow("the store is closed"))?;
+            // The permit goes along: a stuck read counts until it ends, also when nobody waits for it any more.
+            let answer = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                pool.run(query)
+            });
+            match answer.await {
+                Ok(answer) => answer.map_err(ReadFailure::Query),
+                Err(_) => Err(ReadFailure::TooSlow("the read was aborted")),
+            }
+        };
+        match tokio::time::timeout(READ_WAIT_MAX, read).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ReadFailure::TooSlow("the read takes too long")),
+        }
+    }
+}
+
+impl Pool {
+    fn run<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let idle = self.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(&self.file)?,
+        };
+        let answer = query(&connection);
+        let mut idle = self.lock();
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+        answer
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,166 @@
+//! Opening the file and bringing its tables up to date. Migrations are append-only.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use crate::store::{OpenError, OpenOptions, SqliteSynchronous};
+
+/// Migrations in order; the first one makes version 1. What was released is never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_initial.sql")];
+
+/// Marks a file as ours: "Tide" in ASCII.
+const APPLICATION_ID: i32 = 0x5469_6465;
+
+/// How long opening waits for other processes, which open or migrate the same file at the same moment. A migration of
+/// the first version takes some ms; ten processes one after the other stay far below.
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Prepared statements kept per connection; there are about 25 texts in all.
+const STATEMENTS_CACHED: usize = 64;
+
+/// A write-ahead log that grew beyond this is cut back after a checkpoint.
+const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+
+/// The connection that writes; the file and its tables exist afterwards.
+pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<Connection, OpenError> {
+    let refuse = |detail: &str, error: rusqlite::Error| refused(file, detail, Some(error));
+    if file.is_dir() {
+        return Err(refused(file, "it is a folder", None));
+    }
+    let mut connection = Connection::open_with_flags(
+        file,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(|error| refuse("the file can't be opened or made", error))?;
+    prepare_connection(&connection, Duration::from_secs(1))
+        .map_err(|error| refuse("SQLite refused", error))?;
+
+    let deadline = Instant::now() + OPEN_WAIT_MAX;
+    until_unlocked(deadline, || check_is_ours(&connection))
+        .map_err(|error| refuse("the file can't be read as a database", error))?
+        .map_err(|detail| refused(file, detail, None))?;
+    until_unlocked(deadline, || {
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+    })
+    .map_err(|error| refuse("the write-ahead log can't be switched on", error))
+    .and_then(|mode| match mode.as_str() {
+        "wal" => Ok(()),
+        _ => Err(refused(file, "its file system can't do a write-ahead log", None)),
+    })?;
+    let synchronous = match options.sqlite_synchronous {
+        SqliteSynchronous::Full => "FULL",
+        SqliteSynchronous::Normal => "NORMAL",
+    };
+    connection
+        .pragma_update(None, "synchronous", synchronous)
+        .and_then(|()| connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT))
+        .map_err(|error| refuse("SQLite refused", error))?;
+
+    let found = until_unlocked(deadline, || migrate(&mut connection))
+        .map_err(|error| refuse("its tables can't be made or changed", error))?;
+    let known = version_of(MIGRATIONS.len());
+    if found > known {
+        return Err(OpenError::SchemaTooNew {
+            store: format!("sqlite:{}", file.display()),
+            found,
+            known,
+        });
+    }
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        file,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    // Not SQLITE_OPEN_READONLY: a reader may have to recover the log that a killed process left.
+    prepare_connection(&connection, Duration::from_millis(500))?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn prepare_connection(connection: &Connection, busy_wait: Duration) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.busy_timeout(busy_wait)
+}
+
+/// Tries again while other processes hold the locks. SQLite's own busy handler doesn't cover a change of the journal
+/// mode, nor the moment in which another process recovers the log.
+fn until_unlocked<T>(
+    deadline: Instant,
+    mut attempt: impl FnMut() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether another connection holds a lock that this one needs.
+pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+/// An empty file or one of ours; somebody else's database is left alone.
+fn check_is_ours(connection: &Connection) -> rusqlite::Result<Result<(), &'static str>> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id == APPLICATION_ID || (id == 0 && tables == 0) {
+        return Ok(Ok(()));
+    }
+    Ok(Err("it is another program's database"))
+}
+
+/// Applies what is missing, in one transaction, and tells the version that the file has afterwards. A version above
+/// ours is left as it is.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (
+             version    INTEGER NOT NULL PRIMARY KEY,
+             applied_at TEXT    NOT NULL
+         ) STRICT",
+    )?;
+    let newest: Option<u32> = transaction
+        .query_row("SELECT max(version) FROM schema_migrations", [], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let applied = newest.unwrap_or(0);
+    for (index, migration) in MIGRATIONS.iter().enumerate() {
+        let version = version_of(index + 1);
+        if version <= applied {
+            continue;
+        }
+        transaction.execute_batch(migration)?;
+        transaction.execute(
+            "INSERT INTO schema_migrations (version, applied_at) VALUES (?1, datetime('now'))",
+            [version],
+        )?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.commit()?;
+    Ok(applied.max(version_of(MIGRATIONS.len())))
+}
+
+fn version_of(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn refused(file: &Path, detail: &str, source: Option<rusqlite::Error>) -> OpenError {
+    OpenError::Refused {
+        store: format!("sqlite:{}", file.display()),
+        detail: detail.to_owned(),
+        source: source.map(Into::into),
+    }
+}

@@ -2,7 +2,11 @@
 //!
 //! No poem, no database driver, no clock, no async, no environment here.
 
+pub mod conditions;
 mod document;
+mod envelope;
+pub mod json;
+pub mod merge_patch;
 mod name;
 mod precondition;
 mod scope;
@@ -10,6 +14,7 @@ mod time;
 mod version;
 
 pub use document::{Document, DocumentMeta, JsonObject};
+pub use envelope::{DocumentPatch, NewDocument, PatchTooLarge, check_collection_settings};
 pub use name::{CollectionId, CollectionName, DocumentId, InvalidName, NAME_CHARS_MAX};
 pub use precondition::{EntityTag, EntityTags, Precondition};
 pub use scope::{InvalidScope, Level, PATTERN_CHARS_MAX, Scope};

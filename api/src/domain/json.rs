@@ -1,0 +1,574 @@
+//! JSON text, checked strictly and then kept as it is.
+//!
+//! `serde_json` reads the text once for its grammar; the visitor here adds what it lets pass: duplicate members and
+//! depth. Nothing is built, so numbers, member order and white space stay the client's.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
+
+use serde::de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Deepest nesting of objects and arrays, the outermost one counted. `serde_json` itself stops at 128.
+pub const DEPTH_MAX: usize = 64;
+
+/// Longest body, bytes: 1 MiB.
+pub const BODY_BYTES_MAX: usize = 1_048_576;
+
+/// Most problems told at once; a body that is wrong all over needs no longer list.
+pub const PROBLEMS_MAX: usize = 20;
+
+/// Up to this many members of one object are compared one by one; beyond, a hash set is cheaper.
+const LINEAR_KEYS_MAX: usize = 16;
+
+/// One thing that is wrong with a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonProblem {
+    /// Where: a JSON pointer as a URI fragment, `#/data/x` (RFC 6901, section 6); `#` is the whole body.
+    pub pointer: String,
+    /// What, for people.
+    pub detail: String,
+}
+
+impl JsonProblem {
+    /// A problem at a place.
+    #[must_use]
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The pointer of a member of the outermost object.
+#[must_use]
+pub fn member_pointer(name: &str) -> String {
+    let mut pointer = String::from("#/");
+    push_token(&mut pointer, name);
+    pointer
+}
+
+/// Checks that the bytes are one JSON value in UTF-8, without duplicate members and lone surrogates, at most
+/// [`DEPTH_MAX`] deep.
+///
+/// # Errors
+/// What is wrong, at most [`PROBLEMS_MAX`] things. A number that no double can hold the magnitude of (`1e999`) is
+/// refused; every other number is left exactly as written.
+pub fn check(bytes: &[u8]) -> Result<&str, Vec<JsonProblem>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        vec![JsonProblem::new("#", format!("is not UTF-8 at byte {at}"))]
+    })?;
+    let checker = Checker::default();
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let root = Place {
+        parent: None,
+        token: Token::Root,
+        depth: 0,
+    };
+    let parsed = Value {
+        checker: &checker,
+        place: &root,
+    }
+    .deserialize(&mut parser)
+    .and_then(|()| parser.end());
+    let Found {
+        mut problems,
+        failed_at,
+        ..
+    } = checker.found.into_inner();
+    if let Err(error) = parsed
+        && !failed_at.as_ref().is_some_and(|failure| failure.told)
+    {
+        let pointer = failed_at.map_or_else(|| "#".to_owned(), |failure| failure.pointer);
+        problems.push(JsonProblem::new(pointer, format!("is not valid JSON: {error}")));
+    }
+    if problems.is_empty() {
+        Ok(text)
+    } else {
+        Err(problems)
+    }
+}
+
+/// A member of an object, as it stands in the text.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    /// The name with its quotes and escapes.
+    pub raw_name: &'a str,
+    /// The name.
+    pub name: Cow<'a, str>,
+    /// The value's text, without white space around it.
+    pub value: &'a str,
+}
+
+/// The members of an object in their order; `None` when the text is no object. The text must be checked JSON.
+#[must_use]
+pub fn members(text: &str) -> Option<Vec<Member<'_>>> {
+    if !is_object(text) {
+        return None;
+    }
+    serde_json::Deserializer::from_str(text)
+        .deserialize_map(MembersVisitor)
+        .ok()
+}
+
+/// Whether a checked JSON text is an object.
+#[must_use]
+pub fn is_object(text: &str) -> bool {
+    text.trim_ascii_start().starts_with('{')
+}
+
+/// What a checked JSON text is, for messages.
+#[must_use]
+pub fn kind(text: &str) -> &'static str {
+    match text.trim_ascii_start().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// The string that a checked JSON text is; `None` when it is something else.
+#[must_use]
+pub fn string(text: &str) -> Option<Cow<'_, str>> {
+    serde_json::Deserializer::from_str(text)
+        .deserialize_str(TextVisitor)
+        .ok()
+}
+
+fn push_token(pointer: &mut String, name: &str) {
+    // RFC 6901 escapes ~ and /; in a URI fragment (RFC 3986) everything outside this set is percent-encoded.
+    for byte in name.bytes() {
+        match byte {
+            b'~' => pointer.push_str("~0"),
+            b'/' => pointer.push_str("~1"),
+            b'-' | b'.' | b'_' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';'
+            | b'=' | b':' | b'@' | b'?' => pointer.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => pointer.push(char::from(byte)),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(pointer, "%{byte:02X}");
+            }
+        }
+    }
+}
+
+/// Where in the text the reader is; rendered only when something is wrong there.
+struct Place<'p> {
+    parent: Option<&'p Place<'p>>,
+    token: Token<'p>,
+    depth: usize,
+}
+
+enum Token<'p> {
+    Root,
+    Member(&'p str),
+    Index(usize),
+}
+
+impl Place<'_> {
+    fn pointer(&self) -> String {
+        let mut pointer = self.parent.map_or_else(String::new, Place::pointer);
+        match self.token {
+            Token::Root => pointer.push('#'),
+            Token::Member(name) => {
+                pointer.push('/');
+                push_token(&mut pointer, name);
+            }
+            Token::Index(index) => {
+                // Writing to a String cannot fail.
+                let _ = write!(pointer, "/{index}");
+            }
+        }
+        pointer
+    }
+}
+
+#[derive(Default)]
+struct Checker {
+    found: RefCell<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<JsonProblem>,
+    failed_at: Option<Failure>,
+}
+
+struct Failure {
+    pointer: String,
+    /// A problem says already why reading stopped.
+    told: bool,
+}
+
+impl Checker {
+    fn problem(&self, pointer: String, detail: &str) {
+        let mut found = self.found.borrow_mut();
+        if found.problems.len() < PROBLEMS_MAX {
+            found.problems.push(JsonProblem::new(pointer, detail));
+        }
+    }
+
+    /// Remembers the innermost place where reading failed: it is told first, on the way out.
+    fn failed(&self, place: &Place<'_>, told: bool) {
+        let mut found = self.found.borrow_mut();
+        if found.failed_at.is_none() {
+            found.failed_at = Some(Failure {
+                pointer: place.pointer(),
+                told,
+            });
+        }
+    }
+}
+
+/// Reads one value and everything in it.
+struct Value<'c> {
+    checker: &'c Checker,
+    place: &'c Place<'c>,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let (checker, place) = (self.checker, self.place);
+        deserializer
+            .deserialize_any(self)
+            .inspect_err(|_| checker.failed(place, false))
+    }
+}
+
+impl Value<'_> {
+    fn enter<E: serde::de::Error>(&self) -> Result<usize, E> {
+        let depth = self.place.depth + 1;
+        if depth > DEPTH_MAX {
+            let detail = format!("is nested deeper than {DEPTH_MAX} levels");
+            self.checker.problem(self.place.pointer(), &detail);
+            self.checker.failed(self.place, true);
+            return Err(E::custom(detail));
+        }
+        Ok(depth)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let depth = self.enter()?;
+        let mut index = 0;
+        loop {
+            let place = Place {
+                parent: Some(self.place),
+                token: Token::Index(index),
+                depth,
+            };
+            let item = Value {
+                checker: self.checker,
+                place: &place,
+            };
+            if items.next_element_seed(item)?.is_none() {
+                return Ok(());
+            }
+            index += 1;
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let depth = self.enter()?;
+        let mut seen = Names::default();
+        while let Some(name) = members.next_key_seed(Text)? {
+            let place = Place {
+                parent: Some(self.place),
+                token: Token::Member(&name),
+                depth,
+            };
+            members.next_value_seed(Value {
+                checker: self.checker,
+                place: &place,
+            })?;
+            if seen.contains(&name) {
+                self.checker
+                    .problem(place.pointer(), "appears more than once in its object");
+            } else {
+                seen.insert(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of one object's members.
+#[derive(Default)]
+struct Names<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Names<'de> {
+    fn contains(&self, name: &str) -> bool {
+        self.few.iter().any(|seen| seen == name) || self.many.contains(name)
+    }
+
+    fn insert(&mut self, name: Cow<'de, str>) {
+        if self.few.len() < LINEAR_KEYS_MAX {
+            self.few.push(name);
+        } else {
+            self.many.insert(name);
+        }
+    }
+}
+
+/// Reads a string, borrowed where it has no escapes.
+struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Vec<Member<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((name, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            members.push(Member {
+                raw_name: name.get(),
+                name: string(name.get()).ok_or_else(|| A::Error::custom("a name that is no string"))?,
+                value: value.get(),
+            });
+        }
+        Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn problems(text: &[u8]) -> Vec<(String, String)> {
+        check(text)
+            .unwrap_err()
+            .into_iter()
+            .map(|problem| (problem.pointer, problem.detail))
+            .collect()
+    }
+
+    fn nested(depth: usize) -> String {
+        format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+    }
+
+    #[test]
+    fn accepts_json_and_leaves_it_alone() {
+        for text in [
+            "{}",
+            " [1, -0, 1.0, 1e5, 18446744073709551615, -9223372036854775808] ",
+            "123456789012345678901234567890.123456789012345678901234567890",
+            "\"\\ud83d\\ude00 \\u0000 \u{e9}\"",
+            "null",
+            "{\"a\":{\"a\":[{\"a\":true}]},\"b\":false}",
+        ] {
+            assert_eq!(check(text.as_bytes()), Ok(text));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_json() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "'a'",
+            "01",
+            "1.",
+            "+1",
+            "NaN",
+            "nul",
+            "\u{feff}{}",
+            "{} {}",
+            "\"\t\"",
+            "[1e999]",
+            "// x\n1",
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_lone_surrogates_and_broken_utf_8() {
+        for text in [
+            r#"["\ud800"]"#,
+            r#"["\udc00"]"#,
+            r#"["\ud800\ud800"]"#,
+            r#"["\ud800x"]"#,
+            r#"{"\udfff":1}"#,
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!(
+            problems(b"[\"\xff\"]"),
+            [("#".to_owned(), "is not UTF-8 at byte 2".to_owned())]
+        );
+        assert!(check(b"\"\xed\xa0\x80\"").is_err());
+    }
+
+    #[test]
+    fn tells_duplicates_with_their_place_all_at_once() {
+        let found = problems(br#"{"data":{"x":1,"a/b":[{"~":1,"~":2}],"x":2},"data":1}"#);
+        let pointers: Vec<&str> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
+        assert_eq!(pointers, ["#/data/a~1b/0/~0", "#/data/x", "#/data"]);
+        // The same name written differently is the same name.
+        assert_eq!(problems(br#"{"a":1,"\u0061":2}"#).first().unwrap().0, "#/a");
+    }
+
+    #[test]
+    fn finds_duplicates_among_many_members() {
+        let mut names: Vec<String> = (0..1_000).map(|n| format!("\"n{n}\":0")).collect();
+        assert!(check(format!("{{{}}}", names.join(",")).as_bytes()).is_ok());
+        names.push("\"n17\":0".into());
+        assert_eq!(
+            problems(format!("{{{}}}", names.join(",")).as_bytes()),
+            [(
+                "#/n17".to_owned(),
+                "appears more than once in its object".to_owned()
+            )]
+        );
+    }
+
+    #[test]
+    fn tells_at_most_a_bounded_number_of_problems() {
+        let text = format!("[{}]", vec![r#"{"a":1,"a":2}"#; 100].join(","));
+        assert_eq!(problems(text.as_bytes()).len(), PROBLEMS_MAX);
+    }
+
+    #[test]
+    fn counts_depth_with_the_outermost_level() {
+        assert!(check(nested(DEPTH_MAX).as_bytes()).is_ok());
+        let found = problems(nested(DEPTH_MAX + 1).as_bytes());
+        assert_eq!(
+            found,
+            [(
+                format!("#{}", "/0".repeat(DEPTH_MAX)),
+                "is nested deeper than 64 levels".to_owned()
+            )]
+        );
+        assert!(check("[".repeat(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn says_where_the_grammar_is_broken() {
+        let found = problems(br#"{"data":{"list":[1,tru]}}"#);
+        assert_eq!(found.first().unwrap().0, "#/data/list/1");
+        assert_eq!(problems(b"{} x").first().unwrap().0, "#");
+    }
+
+    #[test]
+    fn pointers_are_uri_fragments() {
+        assert_eq!(member_pointer("a b"), "#/a%20b");
+        assert_eq!(member_pointer("ä~/%\""), "#/%C3%A4~0~1%25%22");
+        assert_eq!(member_pointer(""), "#/");
+    }
+
+    #[test]
+    fn members_keep_their_text() {
+        let found = members(" { \"a\\u0062\" : [1.0 , 2] , \"c\":1e5 } ").unwrap();
+        let texts: Vec<_> = found
+            .iter()
+            .map(|m| (m.raw_name, m.name.as_ref(), m.value))
+            .collect();
+        assert_eq!(
+            texts,
+            [("\"a\\u0062\"", "ab", "[1.0 , 2]"), ("\"c\"", "c", "1e5")]
+        );
+        assert!(members("[]").is_none());
+        assert_eq!(members("{}").unwrap().len(), 0);
+        assert_eq!(string("\"x\\n\"").unwrap(), "x\n");
+        assert_eq!(string("1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_accepts_no_more_than_serde_json(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if check(&bytes).is_ok() {
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+            }
+        }
+
+        #[test]
+        fn agrees_with_serde_json_on_json_like_text(text in r#"[\[\]{},:"ab10.e \\u-]{0,24}"#) {
+            let parsed = serde_json::from_str::<serde_json::Value>(&text);
+            match check(text.as_bytes()) {
+                Ok(_) => prop_assert!(parsed.is_ok()),
+                Err(problems) => prop_assert!(
+                    parsed.is_err() || problems.iter().all(|p| p.detail.contains("more than once"))
+                ),
+            }
+        }
+    }
+}

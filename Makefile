@@ -1,0 +1,49 @@
+# `make` prints what there is. Every target is one command that can also be typed by hand.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo stack test bench services-up services-down fmt lint mutants screenshots
+
+CACHE := $(or $(TIDEPOOL_CACHE),.cache)
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+PROGRAMS := -p tidepool-api -p tidepool-autoscaler -p tidepool-local-cloud -p tidepool-demo
+
+help: ## print this
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s@
+
+demo: ## watch an API scale itself on this machine (DEMO_SECONDS=150 ends by itself, DEMO_LOAD=flat keeps the load level)
+	cargo build --release --locked $(PROGRAMS)
+	$(RELEASE)/tidepool-demo demo
+
+stack: ## the same with three Cassandra nodes, Elasticsearch and Metricbeat (needs Java 17, Maven, Go)
+	services/services fetch
+	cargo build --release --locked $(PROGRAMS)
+	$(RELEASE)/tidepool-demo stack
+
+test: ## every test, against real servers and clients; sets up what it needs
+	e2e/run
+
+bench: ## requests a second, latency and CPU a request beside a minimal server
+	cargo build --release --locked -p tidepool-api -p tidepool-bench
+	services/with-empty-cassandra bash -c '$(RELEASE)/tidepool-bench $${CASSANDRA_HOSTS:+--cassandra $$CASSANDRA_HOSTS}'
+
+services-up: ## start Cassandra (3 nodes) and Elasticsearch, build Metricbeat, say where they listen
+	services/services up
+
+services-down: ## stop them and forget their data
+	services/services down
+
+fmt: ## format the Rust code
+	cargo fmt --all
+
+lint: ## the checks that start nothing: formatting, clippy, shell scripts, dependencies, licences, documentation
+	e2e/run format pure-core clippy documentation scripts dependencies
+
+mutants: $(CACHE)/cargo/bin/cargo-mutants ## plant bugs in the pure code and see that a test notices each
+	PATH="$$PWD/$(CACHE)/cargo/bin:$$PATH" cargo mutants -p tidepool-autoscaler-core -p tidepool-api \
+		-f 'autoscaler/core/src/**' -f 'api/src/domain/**'
+
+$(CACHE)/cargo/bin/cargo-mutants:
+	cargo install --locked --version 27.1.0 --root $(CACHE)/cargo cargo-mutants
+
+screenshots: ## take the pictures of the README again
+	SCREENSHOTS=docs/images e2e/run build browser

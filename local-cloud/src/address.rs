@@ -1,0 +1,182 @@
+//! Addresses of droplets and load balancers. On Linux each has an address of its own in 127.0.0.0/8; where other loopback
+//! addresses than 127.0.0.1 need an alias first (macOS), each has ports of its own instead.
+//!
+//! One local cloud claims 127.A.0.0/16 for an A in 16..=250 by holding a listener in it, so that several on one machine
+//! never meet. Droplets keep a *slot*, not an address: when another cloud took the range meanwhile, all move together.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+/// Second bytes to choose from: below 16 people's own servers stand (127.0.0.1, a Cassandra on .2 and .3).
+const SECOND_MIN: u8 = 16;
+const SECOND_MAX: u8 = 250;
+/// Hosts of one /24 that are used: 1..=250, so that no address ends in 0 or 255.
+const HOSTS_PER_NET: u32 = 250;
+/// Slots of droplets: 250 nets (third byte 1..=250) of 250.
+pub(crate) const SLOTS_MAX: u32 = 250 * HOSTS_PER_NET;
+/// Where the claim's listener stands: an address and a port that nothing else uses.
+const CLAIM_PORT: u16 = 47_999;
+/// First port of the ports-only way; two to a droplet, so 2 × 15,000 end below 50,000.
+const PORTS_FIRST: u32 = 20_000;
+const PORT_SLOTS_MAX: u32 = 15_000;
+
+/// The port of a droplet's public listener.
+pub(crate) const PUBLIC_PORT: u16 = 8_080;
+/// The port of a droplet's operations listener.
+pub(crate) const OPS_PORT: u16 = 9_090;
+
+/// How droplets are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AddressKind {
+    /// Own addresses where the machine has them, else ports.
+    Auto,
+    /// An own 127.x.y.z each.
+    Loopback,
+    /// 127.0.0.1 for all, with ports of their own for 8080 and 9090.
+    Ports,
+}
+
+/// The addresses of one local cloud; the claim lasts as long as this value.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Loopback { second: u8, _claim: TcpListener },
+    Ports,
+}
+
+/// Why no addresses could be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AddressError {
+    #[error("this machine has no loopback addresses besides 127.0.0.1; use --addresses ports")]
+    NoLoopback,
+    #[error("all ranges 127.16.0.0/16 to 127.250.0.0/16 are claimed by other local clouds")]
+    AllClaimed,
+}
+
+impl Addresses {
+    /// Claims a range; the first choice follows from the state's directory, so that it stays the same over restarts.
+    ///
+    /// # Errors
+    /// When the machine has no such addresses, or all are claimed.
+    pub(crate) fn claim(kind: AddressKind, state: &Path) -> Result<Self, AddressError> {
+        if kind == AddressKind::Ports {
+            return Ok(Self { way: Way::Ports });
+        }
+        if TcpListener::bind((Ipv4Addr::new(127, SECOND_MIN, 255, 253), 0)).is_err() {
+            return match kind {
+                AddressKind::Loopback => Err(AddressError::NoLoopback),
+                AddressKind::Auto | AddressKind::Ports => Ok(Self { way: Way::Ports }),
+            };
+        }
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        let count = u64::from(SECOND_MAX - SECOND_MIN) + 1;
+        for step in 0..count {
+            let offset = u8::try_from(hasher.finish().wrapping_add(step) % count).unwrap_or(0);
+            let second = SECOND_MIN + offset;
+            if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, second, 255, 254), CLAIM_PORT)) {
+                return Ok(Self {
+                    way: Way::Loopback {
+                        second,
+                        _claim: claim,
+                    },
+                });
+            }
+        }
+        Err(AddressError::AllClaimed)
+    }
+
+    /// How many droplets there can be.
+    pub(crate) fn slots(&self) -> u32 {
+        match self.way {
+            Way::Loopback { .. } => SLOTS_MAX,
+            Way::Ports => PORT_SLOTS_MAX,
+        }
+    }
+
+    /// The address of a droplet.
+    pub(crate) fn droplet_ip(&self, slot: u32) -> Ipv4Addr {
+        match self.way {
+            Way::Loopback { second, .. } => Ipv4Addr::new(
+                127,
+                second,
+                byte(1 + slot / HOSTS_PER_NET),
+                byte(1 + slot % HOSTS_PER_NET),
+            ),
+            Way::Ports => Ipv4Addr::LOCALHOST,
+        }
+    }
+
+    /// Where a droplet's `port` is in truth: the same port of its address, or a port of its own.
+    pub(crate) fn droplet_endpoint(&self, slot: u32, port: u16) -> SocketAddr {
+        let truth = match (&self.way, port) {
+            (Way::Ports, PUBLIC_PORT) => own_port(slot, 0),
+            (Way::Ports, OPS_PORT) => own_port(slot, 1),
+            _ => port,
+        };
+        SocketAddr::from((self.droplet_ip(slot), truth))
+    }
+
+    /// The address of a load balancer.
+    pub(crate) fn balancer_ip(&self, slot: u32) -> Ipv4Addr {
+        match self.way {
+            Way::Loopback { second, .. } => Ipv4Addr::new(127, second, 0, byte(1 + slot % HOSTS_PER_NET)),
+            Way::Ports => Ipv4Addr::LOCALHOST,
+        }
+    }
+
+    /// The range, for people.
+    pub(crate) fn describe(&self) -> String {
+        match self.way {
+            Way::Loopback { second, .. } => format!("127.{second}.0.0/16"),
+            Way::Ports => format!("127.0.0.1, ports from {PORTS_FIRST}"),
+        }
+    }
+}
+
+fn byte(number: u32) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+fn own_port(slot: u32, nth: u32) -> u16 {
+    u16::try_from(PORTS_FIRST + 2 * slot + nth).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn two_clouds_never_share_an_address() {
+        let one = Addresses::claim(AddressKind::Loopback, Path::new("/a")).unwrap();
+        let two = Addresses::claim(AddressKind::Loopback, Path::new("/a")).unwrap();
+        assert_ne!(one.droplet_ip(0), two.droplet_ip(0));
+        assert_ne!(one.balancer_ip(0), two.balancer_ip(0));
+    }
+
+    #[test]
+    fn every_slot_has_its_own_address_and_none_is_a_balancers() {
+        let range = Addresses::claim(AddressKind::Loopback, Path::new("/slots")).unwrap();
+        let mut all: BTreeSet<Ipv4Addr> = (0..range.slots()).map(|slot| range.droplet_ip(slot)).collect();
+        assert_eq!(all.len(), 62_500);
+        all.extend((0..250).map(|slot| range.balancer_ip(slot)));
+        assert_eq!(all.len(), 62_750);
+    }
+
+    #[test]
+    fn with_ports_only_the_two_known_ports_move() {
+        let range = Addresses::claim(AddressKind::Ports, Path::new("/ports")).unwrap();
+        assert_eq!(range.droplet_endpoint(3, 8080).to_string(), "127.0.0.1:20006");
+        assert_eq!(range.droplet_endpoint(3, 9090).to_string(), "127.0.0.1:20007");
+        assert_eq!(range.droplet_endpoint(3, 7000).to_string(), "127.0.0.1:7000");
+        let last = range.droplet_endpoint(range.slots() - 1, 9090);
+        assert_eq!(last.port(), 49_999);
+    }
+}

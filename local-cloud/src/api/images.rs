@@ -1,0 +1,197 @@
+//! Images: those of the images' directory and the snapshots; and the account's fixed lists.
+
+use serde_json::{Value, json};
+
+use super::call::{Answer, Call, Result};
+use super::error::ApiError;
+use super::views::Scene;
+use super::{droplet_actions, page, scene};
+use crate::app::App;
+use crate::cloud::{Snapshot, catalog};
+use crate::image::Image;
+
+/// An image of either kind.
+enum Found<'a> {
+    Base(&'a Image, u64),
+    Snapshot(&'a Snapshot),
+}
+
+impl Found<'_> {
+    fn view(&self, scene: &Scene<'_>) -> Value {
+        match self {
+            Self::Base(image, id) => scene.image(image, *id),
+            Self::Snapshot(snapshot) => scene.snapshot(snapshot),
+        }
+    }
+}
+
+/// `GET /v2/images`
+pub(crate) fn list(app: &App, call: &Call) -> Result {
+    give_ids(app)?;
+    scene(app, |scene| {
+        let private = call.param("private") == Some("true");
+        let kind = call.param("type");
+        let mut found: Vec<Found<'_>> = Vec::new();
+        if !private && kind.is_none_or(|kind| kind == "distribution") {
+            found.extend(bases(scene));
+        }
+        if kind.is_none() {
+            found.extend(scene.cloud.snapshots.values().map(Found::Snapshot));
+        }
+        if let Some(tag) = call.param("tag_name") {
+            let tagged = scene.cloud.tags.get(tag).map(|tag| &tag.images);
+            found.retain(|image| match image {
+                Found::Base(..) => false,
+                Found::Snapshot(snapshot) => tagged.is_some_and(|ids| ids.contains(&snapshot.id)),
+            });
+        }
+        page::answer(call, "images", &found, |image| image.view(scene))
+    })
+}
+
+/// `GET /v2/images/{id or slug}`
+pub(crate) fn get(app: &App, wanted: &str) -> Result {
+    give_ids(app)?;
+    scene(app, |scene| {
+        let snapshot = wanted
+            .parse()
+            .ok()
+            .and_then(|id: u64| scene.cloud.snapshots.get(&id))
+            .map(Found::Snapshot);
+        let base = || {
+            bases(scene).find(|image| match image {
+                Found::Base(image, id) => image.slug == wanted || id.to_string() == wanted,
+                Found::Snapshot(_) => false,
+            })
+        };
+        let found = snapshot.or_else(base).ok_or_else(ApiError::not_found)?;
+        Answer::ok(json!({"image": found.view(scene)}))
+    })
+}
+
+/// `PUT /v2/images/{id}`
+pub(crate) fn rename(app: &App, id: &str, call: &Call) -> Result {
+    let name = call.needed_text("name")?.to_owned();
+    app.change(|cloud| {
+        let snapshot = id.parse().ok().and_then(|id: u64| cloud.snapshots.get_mut(&id));
+        snapshot.ok_or_else(ApiError::not_found)?.name = name;
+        Ok(())
+    })?;
+    get(app, id)
+}
+
+/// `DELETE /v2/images/{id}` and `DELETE /v2/snapshots/{id}`
+pub(crate) fn delete(app: &App, id: &str) -> Result {
+    app.change(|cloud| {
+        let id: u64 = id.parse().map_err(|_| ApiError::not_found())?;
+        cloud.snapshots.remove(&id).ok_or_else(ApiError::not_found)?;
+        for droplet in cloud.droplets.values_mut() {
+            droplet.snapshots.retain(|other| *other != id);
+        }
+        for tag in cloud.tags.values_mut() {
+            tag.images.remove(&id);
+        }
+        Answer::no_content()
+    })
+}
+
+/// `POST /v2/images/{id}/actions`
+pub(crate) fn act(app: &App, id: &str, call: &Call) -> Result {
+    droplet_actions::act_on_image(app, id.parse().map_err(|_| ApiError::not_found())?, call)
+}
+
+/// `GET /v2/snapshots`: the same snapshots, with ids as strings.
+pub(crate) fn snapshots(app: &App, call: &Call) -> Result {
+    scene(app, |scene| {
+        let mut all: Vec<&Snapshot> = scene.cloud.snapshots.values().collect();
+        if call.param("resource_type").is_some_and(|kind| kind != "droplet") {
+            all.clear();
+        }
+        page::answer(call, "snapshots", &all, |snapshot| snapshot_view(snapshot))
+    })
+}
+
+/// `GET /v2/snapshots/{id}`
+pub(crate) fn snapshot(app: &App, id: &str) -> Result {
+    app.read(|cloud| {
+        let found = id.parse().ok().and_then(|id: u64| cloud.snapshots.get(&id));
+        Answer::ok(json!({"snapshot": snapshot_view(found.ok_or_else(ApiError::not_found)?)}))
+    })
+}
+
+/// `GET /v2/account`
+pub(crate) fn account(app: &App) -> Result {
+    Answer::ok(json!({"account": {
+        "droplet_limit": app.settings.droplet_limit,
+        "floating_ip_limit": 0,
+        "reserved_ip_limit": 0,
+        "volume_limit": 0,
+        "email": "you@localhost",
+        "name": "Local Cloud",
+        "uuid": "00000000-0000-4000-8000-000000000000",
+        "email_verified": true,
+        "status": "active",
+        "status_message": "",
+        "team": {"uuid": "00000000-0000-4000-8000-000000000001", "name": "Local Cloud"},
+    }}))
+}
+
+/// `GET /v2/regions`
+pub(crate) fn regions(call: &Call) -> Result {
+    page::answer(call, "regions", &catalog::region_slugs(), |slug| {
+        catalog::region_view(slug)
+    })
+}
+
+/// `GET /v2/sizes`
+pub(crate) fn sizes(call: &Call) -> Result {
+    page::answer(call, "sizes", catalog::sizes(), catalog::size_view)
+}
+
+fn snapshot_view(snapshot: &Snapshot) -> Value {
+    json!({
+        "id": snapshot.id.to_string(),
+        "name": snapshot.name,
+        "created_at": snapshot.created_at,
+        "regions": snapshot.regions,
+        "min_disk_size": snapshot.min_disk_gb,
+        "size_gigabytes": 1,
+        "resource_id": snapshot.droplet.to_string(),
+        "resource_type": "droplet",
+        "tags": [],
+    })
+}
+
+/// Every image of the directory has an id before it is shown.
+fn give_ids(app: &App) -> Result<()> {
+    let images = app
+        .images()
+        .map_err(|problems| ApiError::server_error(problems.to_string()))?;
+    if app.read(|cloud| {
+        images
+            .iter()
+            .all(|image| cloud.image_ids.contains_key(&image.slug))
+    }) {
+        return Ok(());
+    }
+    app.change(|cloud| {
+        for image in images.iter() {
+            cloud.image_id(&image.slug);
+        }
+    });
+    Ok(())
+}
+
+fn bases<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = Found<'a>> {
+    scene.images.iter().map(|image| {
+        Found::Base(
+            image,
+            scene
+                .cloud
+                .image_ids
+                .get(&image.slug)
+                .copied()
+                .unwrap_or_default(),
+        )
+    })
+}

@@ -1,0 +1,345 @@
+//! The HTTP API: every route on one screen ([`route`]), and what all calls share: token, rate limit, decoding, errors.
+
+mod call;
+mod droplet_actions;
+mod droplets;
+mod error;
+mod images;
+mod keys;
+mod load_balancers;
+mod local;
+mod page;
+mod tags;
+mod views;
+mod vpcs;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
+use poem::{Body, Endpoint, Request, Response};
+use serde_json::{Map, Value, json};
+
+use self::call::{Answer, Call, Result, decode, parse_query};
+use self::error::ApiError;
+use self::views::Scene;
+use crate::app::App;
+use crate::limits::Standing;
+
+/// Largest body: user data has 64 KiB, the rest is small.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The whole API as poem serves it.
+#[derive(Debug, Clone)]
+pub(crate) struct Api(pub(crate) Arc<App>);
+
+impl Endpoint for Api {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let started = Instant::now();
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let (standing, result) = answer(&self.0, request).await;
+        let response = respond(result, standing, &request_id);
+        let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
+        tracing::debug!(%method, path, status, %request_id, ms, "answered");
+        Ok(response)
+    }
+}
+
+/// Token and rate limit first, then the call itself.
+async fn answer(app: &Arc<App>, request: Request) -> (Option<Standing>, Result) {
+    let mut standing = None;
+    if !request.uri().path().starts_with("/_local") {
+        let Some(token) = token(request.headers()) else {
+            return (None, Err(ApiError::unauthorized()));
+        };
+        if app.settings.token.as_ref().is_some_and(|known| known != token) {
+            return (None, Err(ApiError::unauthorized()));
+        }
+        let mut counted = app.limits.call(token, Instant::now());
+        if let Some(secs) = app.faults.next_call() {
+            counted.remaining = 0;
+            counted.retry_after = Some(Duration::from_secs(secs));
+        }
+        standing = Some(counted);
+        if counted.retry_after.is_some() {
+            return (standing, Err(ApiError::too_many_requests()));
+        }
+    }
+    let result = match read(request).await {
+        Ok(call) => route(app, &call).await,
+        Err(error) => Err(error),
+    };
+    (standing, result)
+}
+
+/// Every route.
+async fn route(app: &Arc<App>, call: &Call) -> Result {
+    let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+    let method = call.method.as_str();
+    match path.as_slice() {
+        ["v2", "account"] if method == "GET" => images::account(app),
+        ["v2", "account", "keys", rest @ ..] => keys_route(app, call, rest),
+        ["v2", "regions"] if method == "GET" => images::regions(call),
+        ["v2", "sizes"] if method == "GET" => images::sizes(call),
+        ["v2", "images", rest @ ..] => images_route(app, call, rest),
+        ["v2", "snapshots"] if method == "GET" => images::snapshots(app, call),
+        ["v2", "snapshots", id] if method == "GET" => images::snapshot(app, id),
+        ["v2", "snapshots", id] if method == "DELETE" => images::delete(app, id),
+        ["v2", "actions"] if method == "GET" => droplet_actions::list(app, call),
+        ["v2", "actions", id] if method == "GET" => droplet_actions::get(app, id, None),
+        ["v2", "tags", rest @ ..] => tags_route(app, call, rest),
+        ["v2", "droplets", rest @ ..] => droplets_route(app, call, rest).await,
+        ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest),
+        ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest),
+        ["_local", rest @ ..] => local_route(app, call, rest).await,
+        [
+            "v2",
+            "account" | "regions" | "sizes" | "actions" | "snapshots",
+            ..,
+        ] => Err(wrong_method(&path)),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+fn keys_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => keys::list(app, call),
+        ("POST", []) => keys::create(app, call),
+        ("GET", [id]) => keys::get(app, id),
+        ("PUT", [id]) => keys::rename(app, id, call),
+        ("DELETE", [id]) => keys::delete(app, id),
+        (_, [] | [_]) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+fn images_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => images::list(app, call),
+        ("GET", [id]) => images::get(app, id),
+        ("PUT", [id]) => images::rename(app, id, call),
+        ("DELETE", [id]) => images::delete(app, id),
+        ("POST", [id, "actions"]) => images::act(app, id, call),
+        ("GET", [id, "actions", action]) => droplet_actions::get(app, action, Some(id)),
+        (_, [] | [_] | [_, "actions"] | [_, "actions", _]) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+fn tags_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => tags::list(app, call),
+        ("POST", []) => tags::create(app, call),
+        ("GET", [name]) => tags::get(app, name, call),
+        ("DELETE", [name]) => tags::delete(app, name),
+        ("POST", [name, "resources"]) => tags::add(app, name, call),
+        ("DELETE", [name, "resources"]) => tags::remove(app, name, call),
+        (_, [] | [_] | [_, "resources"]) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn droplets_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => droplets::list(app, call),
+        ("POST", []) => droplets::create(app, call),
+        ("DELETE", []) => droplets::delete_by_tag(app, call).await,
+        ("POST", ["actions"]) => droplet_actions::act_by_tag(app, call),
+        ("GET", [id]) => droplets::get(app, id),
+        ("DELETE", [id]) => droplets::delete(app, id).await,
+        ("GET", [id, "actions"]) => droplet_actions::list_of_droplet(app, id, call),
+        ("POST", [id, "actions"]) => droplet_actions::act(app, id, call),
+        ("GET", [id, "actions", action]) => droplet_actions::get(app, action, Some(id)),
+        ("GET", [id, "snapshots"]) => droplet_actions::snapshots(app, id, call),
+        ("GET", [id, "backups"]) => droplet_actions::empty_list(app, id, "backups", call),
+        ("GET", [id, "kernels"]) => droplet_actions::empty_list(app, id, "kernels", call),
+        ("GET", [id, "neighbors"]) => droplet_actions::empty_list(app, id, "droplets", call),
+        ("GET", [id, "firewalls"]) => droplet_actions::empty_list(app, id, "firewalls", call),
+        (
+            _,
+            []
+            | [_]
+            | [
+                _,
+                "actions" | "snapshots" | "backups" | "kernels" | "neighbors" | "firewalls",
+            ],
+        ) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => load_balancers::list(app, call),
+        ("POST", []) => load_balancers::create(app, call),
+        ("GET", [id]) => load_balancers::get(app, id),
+        ("PUT", [id]) => load_balancers::update(app, id, call),
+        ("DELETE", [id]) => load_balancers::delete(app, id),
+        ("POST", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, true),
+        ("DELETE", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, false),
+        ("POST", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, true),
+        ("DELETE", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, false),
+        (_, [] | [_] | [_, "droplets" | "forwarding_rules"]) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+fn vpcs_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => vpcs::list(app, call),
+        ("POST", []) => vpcs::create(app, call),
+        ("GET", [id]) => vpcs::get(app, id),
+        ("PUT" | "PATCH", [id]) => vpcs::update(app, id, call),
+        ("DELETE", [id]) => vpcs::delete(app, id),
+        ("GET", [id, "members"]) => vpcs::members(app, id, call),
+        (_, [] | [_] | [_, "members"]) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn local_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", ["state"]) => local::state(app).await,
+        ("GET", ["faults"]) => local::faults(app),
+        ("DELETE", ["faults"]) => local::clear(app),
+        ("POST", ["faults", "power-cut"]) => local::power_cut(app, call).await,
+        ("POST", ["faults", "slow-boot"]) => local::slow_boot(app, call),
+        ("POST", ["faults", "fail-creates"]) => local::fail_creates(app, call),
+        ("POST", ["faults", "rate-limit"]) => local::rate_limit(app, call),
+        (_, ["state" | "faults"]) => Err(ApiError::method_not_allowed()),
+        (
+            _,
+            [
+                "faults",
+                "power-cut" | "slow-boot" | "fail-creates" | "rate-limit",
+            ],
+        ) => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+/// Runs with the cloud, and the images as they are now.
+fn scene<T>(app: &App, look: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
+    let images = app
+        .images()
+        .map_err(|problems| ApiError::server_error(problems.to_string()))?;
+    app.read(|cloud| {
+        look(&Scene {
+            app,
+            cloud,
+            images: &images,
+        })
+    })
+}
+
+fn wrong_method(path: &[&str]) -> ApiError {
+    if path.len() <= 3 {
+        ApiError::method_not_allowed()
+    } else {
+        ApiError::not_found()
+    }
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+}
+
+/// Decodes the request.
+async fn read(mut request: Request) -> Result<Call> {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("localhost");
+    let base = format!("http://{host}");
+    let body = request.take_body();
+    let uri = request.uri();
+    let path: Vec<String> = uri
+        .path()
+        .trim_start_matches('/')
+        .trim_end_matches('/')
+        .split('/')
+        .map(decode)
+        .collect();
+    let query = parse_query(uri.query().unwrap_or_default());
+    let method = request.method().clone();
+    let body = if method == Method::GET {
+        Map::new()
+    } else {
+        read_body(body).await?
+    };
+    Ok(Call {
+        method,
+        path,
+        query,
+        body,
+        base,
+    })
+}
+
+/// A JSON object, whatever the content type says; nothing at all is an empty one.
+async fn read_body(body: Body) -> Result<Map<String, Value>> {
+    let bytes = match body.into_bytes_limit(BODY_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(poem::error::ReadBodyError::PayloadTooLarge) => return Err(ApiError::too_large(BODY_BYTES_MAX)),
+        Err(error) => return Err(ApiError::bad_request(error.to_string())),
+    };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) => Err(ApiError::bad_request("The body must be a JSON object.")),
+        Err(error) => Err(ApiError::bad_request(format!("The body is not JSON: {error}"))),
+    }
+}
+
+fn respond(result: Result, standing: Option<Standing>, request_id: &str) -> Response {
+    let (status, body) = match result {
+        Ok(Answer { status, body }) => (status, body),
+        Err(error) => {
+            let body = json!({"id": error.id, "message": error.message, "request_id": request_id});
+            (error.status, Some(body))
+        }
+    };
+    let mut response = match body {
+        Some(body) => Response::builder()
+            .content_type("application/json; charset=utf-8")
+            .body(serde_json::to_vec(&body).unwrap_or_default()),
+        None => Response::builder().finish(),
+    };
+    response.set_status(status);
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert("x-request-id", value);
+    }
+    if let Some(standing) = standing {
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+        headers.insert("ratelimit-limit", standing.limit.into());
+        headers.insert("ratelimit-remaining", standing.remaining.into());
+        headers.insert("ratelimit-reset", (now + standing.reset_after.as_secs()).into());
+        if let Some(wait) = standing
+            .retry_after
+            .filter(|_| status == StatusCode::TOO_MANY_REQUESTS)
+        {
+            // Whole seconds, rounded up: coming back a moment early would be refused again.
+            headers.insert(
+                "retry-after",
+                wait.as_millis()
+                    .div_ceil(1_000)
+                    .min(3_600)
+                    .to_string()
+                    .parse()
+                    .unwrap_or_else(|_| HeaderValue::from_static("1")),
+            );
+        }
+    }
+    response
+}

@@ -1,0 +1,152 @@
+//! Tags, and what has them.
+
+use serde_json::{Value, json};
+
+use super::call::{Answer, Call, Result};
+use super::error::ApiError;
+use super::{page, scene};
+use crate::app::App;
+use crate::cloud::{Cloud, Tag};
+
+/// Longest name, as documented.
+const NAME_MAX: usize = 255;
+
+/// Something that can have a tag.
+enum Resource {
+    Droplet(u64),
+    Image(u64),
+}
+
+/// `GET /v2/tags`
+pub(crate) fn list(app: &App, call: &Call) -> Result {
+    scene(app, |scene| {
+        let tags: Vec<(&String, &Tag)> = scene.cloud.tags.iter().collect();
+        page::answer(call, "tags", &tags, |(name, tag)| {
+            scene.tag(name, tag, &call.base)
+        })
+    })
+}
+
+/// `POST /v2/tags`; an existing one is returned as it is.
+pub(crate) fn create(app: &App, call: &Call) -> Result {
+    let name = call.needed_text("name")?;
+    check(name)?;
+    let name = app.change(|cloud| cloud.tag_canonical(name));
+    let mut answer = get(app, &name, call)?;
+    answer.status = http::StatusCode::CREATED;
+    Ok(answer)
+}
+
+/// `GET /v2/tags/{name}`
+pub(crate) fn get(app: &App, name: &str, call: &Call) -> Result {
+    scene(app, |scene| {
+        let tag = scene.cloud.tags.get(name).ok_or_else(ApiError::not_found)?;
+        Answer::ok(json!({"tag": scene.tag(name, tag, &call.base)}))
+    })
+}
+
+/// `DELETE /v2/tags/{name}`: the resources stay, without it.
+pub(crate) fn delete(app: &App, name: &str) -> Result {
+    app.change(|cloud| {
+        cloud.tags.remove(name).ok_or_else(ApiError::not_found)?;
+        for droplet in cloud.droplets.values_mut() {
+            droplet.tags.retain(|tag| tag != name);
+        }
+        Answer::no_content()
+    })
+}
+
+/// `POST /v2/tags/{name}/resources`: all of them, or none when one is unknown.
+pub(crate) fn add(app: &App, name: &str, call: &Call) -> Result {
+    app.change(|cloud| {
+        for resource in known(cloud, name, call)? {
+            match resource {
+                Resource::Droplet(id) => cloud.tag_droplet(name, id),
+                Resource::Image(id) => {
+                    if let Some(tag) = cloud.tags.get_mut(name) {
+                        tag.images.insert(id);
+                    }
+                }
+            }
+        }
+        Answer::no_content()
+    })
+}
+
+/// `DELETE /v2/tags/{name}/resources`
+pub(crate) fn remove(app: &App, name: &str, call: &Call) -> Result {
+    app.change(|cloud| {
+        for resource in known(cloud, name, call)? {
+            match resource {
+                Resource::Droplet(id) => {
+                    if let Some(droplet) = cloud.droplets.get_mut(&id) {
+                        droplet.tags.retain(|tag| tag != name);
+                    }
+                }
+                Resource::Image(id) => {
+                    if let Some(tag) = cloud.tags.get_mut(name) {
+                        tag.images.remove(&id);
+                    }
+                }
+            }
+        }
+        Answer::no_content()
+    })
+}
+
+/// The tags that a create names, checked.
+///
+/// # Errors
+/// 422.
+pub(crate) fn names_of(list: &[Value]) -> Result<Vec<String>> {
+    list.iter()
+        .map(|name| {
+            let name = name
+                .as_str()
+                .ok_or_else(|| ApiError::unprocessable("tags must be a list of strings"))?;
+            check(name)?;
+            Ok(name.to_owned())
+        })
+        .collect()
+}
+
+fn check(name: &str) -> Result<()> {
+    let fits = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b":-_".contains(&byte));
+    if fits && !name.is_empty() && name.len() <= NAME_MAX {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "Tag name is invalid: letters, numbers, colons, dashes and underscores, at most 255 characters",
+    ))
+}
+
+fn known(cloud: &Cloud, tag: &str, call: &Call) -> Result<Vec<Resource>> {
+    if !cloud.tags.contains_key(tag) {
+        return Err(ApiError::not_found());
+    }
+    call.list("resources")?
+        .iter()
+        .map(|resource| known_one(cloud, resource))
+        .collect()
+}
+
+fn known_one(cloud: &Cloud, resource: &Value) -> Result<Resource> {
+    let wrong = || ApiError::unprocessable("resources must be a list of {resource_id, resource_type}");
+    let id = match resource.get("resource_id") {
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(Value::Number(number)) => number.as_u64(),
+        _ => return Err(wrong()),
+    };
+    let kind = resource
+        .get("resource_type")
+        .and_then(Value::as_str)
+        .ok_or_else(wrong)?;
+    let found = match (kind, id) {
+        ("droplet", Some(id)) if cloud.droplets.contains_key(&id) => Some(Resource::Droplet(id)),
+        ("image", Some(id)) if cloud.snapshots.contains_key(&id) => Some(Resource::Image(id)),
+        _ => None,
+    };
+    found.ok_or_else(ApiError::not_found)
+}

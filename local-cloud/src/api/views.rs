@@ -1,0 +1,230 @@
+//! The cloud's records as the API shows them: every field that a real client reads, always there.
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::cloud::balancer_spec::LoadBalancer;
+use crate::cloud::droplet::{Droplet, Status};
+use crate::cloud::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc, catalog};
+use crate::image::{Image, Images};
+
+/// What a view may look at.
+pub(crate) struct Scene<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) cloud: &'a Cloud,
+    pub(crate) images: &'a Images,
+}
+
+impl Scene<'_> {
+    pub(crate) fn droplet(&self, droplet: &Droplet) -> Value {
+        let size = catalog::size_of(&droplet.size);
+        let (memory, vcpus, disk) = size.map_or((0, 0, 0), |size| (size.memory_mb, size.vcpus, size.disk_gb));
+        json!({
+            "id": droplet.id,
+            "name": droplet.name,
+            "memory": memory,
+            "vcpus": vcpus,
+            "disk": disk,
+            "disk_info": [{"type": "local", "size": {"amount": disk, "unit": "gib"}}],
+            "locked": droplet.locked,
+            "status": droplet.status.as_str(),
+            "kernel": null,
+            "created_at": droplet.created_at,
+            "features": droplet.features,
+            "backup_ids": [],
+            "next_backup_window": null,
+            "snapshot_ids": droplet.snapshots,
+            "image": self.image_of(droplet),
+            "volume_ids": [],
+            "size": size.map_or_else(|| json!({"slug": droplet.size}), catalog::size_view),
+            "size_slug": droplet.size,
+            "networks": self.networks(droplet),
+            "region": catalog::region_view(&droplet.region),
+            "tags": droplet.tags,
+            "vpc_uuid": droplet.vpc,
+        })
+    }
+
+    /// An address is told from `active` on, as by the real one.
+    fn networks(&self, droplet: &Droplet) -> Value {
+        if droplet.status == Status::New {
+            return json!({"v4": [], "v6": []});
+        }
+        let ip = self.app.addresses.droplet_ip(droplet.slot);
+        let network =
+            |kind| json!({"ip_address": ip, "netmask": "255.0.0.0", "gateway": "127.0.0.1", "type": kind});
+        json!({"v4": [network("public"), network("private")], "v6": []})
+    }
+
+    fn image_of(&self, droplet: &Droplet) -> Value {
+        if let Some(snapshot) = self.cloud.snapshots.get(&droplet.image) {
+            return self.snapshot(snapshot);
+        }
+        match self.images.get(&droplet.base_slug) {
+            Some(image) => self.image(image, droplet.image),
+            None => json!({"id": droplet.image, "slug": droplet.base_slug, "name": droplet.base_slug,
+                "distribution": "", "type": "snapshot", "public": false, "regions": [], "tags": [],
+                "created_at": droplet.created_at, "min_disk_size": 1, "size_gigabytes": 1, "status": "deleted"}),
+        }
+    }
+
+    pub(crate) fn image(&self, image: &Image, id: u64) -> Value {
+        json!({
+            "id": id,
+            "name": image.name,
+            "type": "base",
+            "distribution": image.distribution,
+            "slug": image.slug,
+            "public": true,
+            "regions": catalog::region_slugs(),
+            "created_at": "2026-01-01T00:00:00Z",
+            "min_disk_size": image.min_disk_gb,
+            "size_gigabytes": 1,
+            "description": image.name,
+            "tags": self.image_tags(id),
+            "status": "available",
+            "error_message": "",
+        })
+    }
+
+    pub(crate) fn snapshot(&self, snapshot: &Snapshot) -> Value {
+        let distribution = self
+            .images
+            .get(&snapshot.base_slug)
+            .map_or("", |image| image.distribution.as_str());
+        json!({
+            "id": snapshot.id,
+            "name": snapshot.name,
+            "type": "snapshot",
+            "distribution": distribution,
+            "slug": null,
+            "public": false,
+            "regions": snapshot.regions,
+            "created_at": snapshot.created_at,
+            "min_disk_size": snapshot.min_disk_gb,
+            "size_gigabytes": 1,
+            "description": "",
+            "tags": self.image_tags(snapshot.id),
+            "status": "available",
+            "error_message": "",
+        })
+    }
+
+    fn image_tags(&self, id: u64) -> Vec<&str> {
+        let tags = self.cloud.tags.iter().filter(|(_, tag)| tag.images.contains(&id));
+        tags.map(|(name, _)| name.as_str()).collect()
+    }
+
+    pub(crate) fn tag(&self, name: &str, tag: &Tag, base: &str) -> Value {
+        let droplets = self.cloud.tagged(name).count();
+        let images = tag.images.len();
+        let last = tag.last_droplet.filter(|id| self.cloud.droplets.contains_key(id));
+        let uri = last
+            .map(|id| format!("{base}/v2/droplets/{id}"))
+            .filter(|_| droplets > 0);
+        let mut of_droplets = json!({"count": droplets});
+        let mut all = json!({"count": droplets + images});
+        if let (Some(uri), Some(id)) = (uri, last) {
+            of_droplets["last_tagged_uri"] = json!(uri);
+            of_droplets["last_tagged"] = self
+                .cloud
+                .droplets
+                .get(&id)
+                .map_or(Value::Null, |found| self.droplet(found));
+            all["last_tagged_uri"] = json!(uri);
+        }
+        all["droplets"] = of_droplets;
+        all["images"] = json!({"count": images});
+        for kind in ["volumes", "volume_snapshots", "databases"] {
+            all[kind] = json!({"count": 0});
+        }
+        json!({"name": name, "resources": all})
+    }
+
+    pub(crate) fn load_balancer(&self, balancer: &LoadBalancer) -> Value {
+        let droplet_ids: Vec<u64> = self.cloud.behind(balancer).map(|droplet| droplet.id).collect();
+        let check = &balancer.health_check;
+        let rules = balancer.forwarding_rules.iter().map(|rule| {
+            json!({
+                "entry_protocol": "http", "entry_port": rule.entry_port,
+                "target_protocol": "http", "target_port": rule.target_port,
+                "certificate_id": "", "tls_passthrough": false,
+            })
+        });
+        let mut view = json!({
+            "id": balancer.id,
+            "name": balancer.name,
+            "ip": self.app.addresses.balancer_ip(balancer.slot),
+            "ipv6": "",
+            "size_unit": balancer.size_unit,
+            "size": "lb-small",
+            "type": "REGIONAL",
+            "algorithm": balancer.algorithm.as_str(),
+            "status": "active",
+            "created_at": balancer.created_at,
+            "forwarding_rules": rules.collect::<Vec<Value>>(),
+            "health_check": {
+                "protocol": check.protocol.as_str(), "port": check.port, "path": check.path,
+                "check_interval_seconds": check.check_interval_secs,
+                "response_timeout_seconds": check.response_timeout_secs,
+                "unhealthy_threshold": check.unhealthy_threshold,
+                "healthy_threshold": check.healthy_threshold,
+            },
+            "sticky_sessions": {"type": "none"},
+            "droplet_ids": droplet_ids,
+            "redirect_http_to_https": false,
+            "enable_proxy_protocol": false,
+            "enable_backend_keepalive": true,
+            "http_idle_timeout_seconds": balancer.http_idle_timeout_secs,
+            "disable_lets_encrypt_dns_records": false,
+            "vpc_uuid": balancer.vpc,
+            "project_id": balancer.project_id,
+            "network": "EXTERNAL",
+            "network_stack": "IPV4",
+            "firewall": {"allow": [], "deny": []},
+            "domains": [],
+        });
+        if let Some(region) = &balancer.region {
+            view["region"] = catalog::region_view(region);
+        }
+        if let Some(tag) = &balancer.tag {
+            view["tag"] = json!(tag);
+        }
+        view
+    }
+}
+
+/// An action.
+pub(crate) fn action(action: &Action) -> Value {
+    json!({
+        "id": action.id,
+        "status": match action.state {
+            ActionState::InProgress => "in-progress",
+            ActionState::Completed => "completed",
+            ActionState::Errored => "errored",
+        },
+        "type": action.kind,
+        "started_at": action.started_at,
+        "completed_at": action.completed_at,
+        "resource_id": action.resource,
+        "resource_type": match action.resource_kind {
+            ResourceKind::Droplet => "droplet",
+            ResourceKind::Image => "image",
+        },
+        "region": catalog::region_view(&action.region),
+        "region_slug": action.region,
+    })
+}
+
+/// An SSH key.
+pub(crate) fn key(key: &Key) -> Value {
+    json!({"id": key.id, "fingerprint": key.fingerprint, "public_key": key.public_key, "name": key.name})
+}
+
+/// A network.
+pub(crate) fn vpc(vpc: &Vpc) -> Value {
+    json!({
+        "id": vpc.id, "urn": format!("do:vpc:{}", vpc.id), "name": vpc.name, "description": vpc.description,
+        "region": vpc.region, "ip_range": vpc.ip_range, "default": vpc.default, "created_at": vpc.created_at,
+    })
+}

@@ -1,0 +1,318 @@
+//! What happens to one request at a load balancer: choosing a member, the one more try, and the counting. The proxying
+//! itself is pingora's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::Balancer;
+use super::counts::count;
+use super::member::{InFlight, Member};
+
+/// How long a new connection to a member may take; on one machine it is refused or made at once.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How long an unused connection to a member is kept.
+const IDLE_KEPT: Duration = Duration::from_secs(20);
+/// Tries of one request: the first, and one more.
+const TRIES_MAX: usize = 2;
+
+/// One forwarding rule of a balancer.
+pub(crate) struct Front {
+    pub(crate) balancer: Arc<Balancer>,
+    pub(crate) target_port: u16,
+    pub(crate) entry_port: u16,
+}
+
+/// One request under way.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    counted: bool,
+    at: Option<InFlight>,
+    /// Droplets tried; the last one is `at`.
+    tried: Vec<u64>,
+    /// The last try died on a connection that had been used before: the member may be well.
+    died_reused: bool,
+    /// May be sent a second time after it may have had its effect.
+    replayable: bool,
+    own_answer: Option<u16>,
+}
+
+/// Makes groups of connections that nobody else uses: a request that must not be sent twice gets a new connection, so
+/// that it can't die on one that the member had just closed.
+static FRESH_GROUP: AtomicU64 = AtomicU64::new(1);
+
+impl Front {
+    fn choose(&self, exchange: &Exchange) -> Option<Arc<Member>> {
+        let other = self.balancer.choose(&exchange.tried);
+        if other.is_some() || !exchange.died_reused {
+            return other;
+        }
+        // Alone, and only an old connection died: the same member again, by a new one.
+        exchange
+            .at
+            .as_ref()
+            .map(|at| Arc::clone(&at.0))
+            .filter(|member| member.is_healthy())
+    }
+
+    fn may_try_again(&self, exchange: &Exchange) -> bool {
+        self.balancer.retry() && exchange.tried.len() < TRIES_MAX
+    }
+}
+
+/// GET, HEAD, and PUT without conditions: sent twice they do the same as once, and tell the client the same.
+fn is_replayable(request: &RequestHeader) -> bool {
+    match request.method {
+        Method::GET | Method::HEAD => true,
+        Method::PUT => {
+            !request.headers.contains_key(header::IF_MATCH)
+                && !request.headers.contains_key(header::IF_NONE_MATCH)
+        }
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Front {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::default()
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        count(&self.balancer.counts.requests);
+        exchange.counted = true;
+        exchange.replayable = is_replayable(session.req_header());
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let again = !exchange.tried.is_empty();
+        let Some(member) = self.choose(exchange) else {
+            let status = if again { 502 } else { 503 };
+            return Err(Error::new(ErrorType::HTTPStatus(status)));
+        };
+        if again {
+            count(&self.balancer.counts.retries);
+        }
+        let mut peer = HttpPeer::new(member.target.endpoint(self.target_port), false, String::new());
+        let patience = Duration::from_secs(self.balancer.idle_timeout_secs());
+        peer.options.connection_timeout = Some(CONNECT_WITHIN);
+        peer.options.read_timeout = Some(patience);
+        peer.options.write_timeout = Some(patience);
+        peer.options.idle_timeout = Some(IDLE_KEPT);
+        if again || !exchange.replayable {
+            peer.group_key = FRESH_GROUP.fetch_add(1, Ordering::Relaxed);
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
+        exchange.tried.push(member.target.droplet);
+        exchange.at = Some(InFlight::start(member));
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        _exchange: &mut Exchange,
+    ) -> Result<()> {
+        let client = session
+            .client_addr()
+            .and_then(|addr| addr.as_inet())
+            .map(|addr| addr.ip().to_string());
+        if let Some(client) = client {
+            let chain = match request
+                .headers
+                .get("x-forwarded-for")
+                .and_then(|value| value.to_str().ok())
+            {
+                Some(before) => format!("{before}, {client}"),
+                None => client,
+            };
+            request.insert_header("x-forwarded-for", chain)?;
+        }
+        request.insert_header("x-forwarded-proto", "http")?;
+        request.insert_header("x-forwarded-port", self.entry_port.to_string())?;
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(at) = &exchange.at {
+            at.0.try_failed();
+            at.0.unreachable(error.etype().as_str());
+        }
+        exchange.died_reused = false;
+        // Nothing was sent yet, so any request may go to another member.
+        error.set_retry(self.may_try_again(exchange));
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let downstream = *error.esource() == ErrorSource::Downstream;
+        if let Some(at) = exchange.at.as_ref().filter(|_| !downstream) {
+            at.0.try_failed();
+        }
+        exchange.died_reused = client_reused;
+        let died = !downstream && is_death(error.etype());
+        let nothing_told = session.response_written().is_none();
+        let body_kept = !session.as_ref().retry_buffer_truncated();
+        error.set_retry(
+            died && nothing_told && body_kept && exchange.replayable && self.may_try_again(exchange),
+        );
+        error
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if let Some(at) = exchange
+            .at
+            .as_ref()
+            .filter(|_| !response.status.is_informational())
+        {
+            at.0.answers.add(response.status.as_u16());
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let status = own_status(error);
+        if session.response_written().is_some() || status == 0 {
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        }
+        exchange.own_answer = Some(status);
+        let text = match status {
+            503 => "no member of the load balancer is ready\n",
+            504 => "the member took too long\n",
+            502 => "the member's connection broke\n",
+            _ => "the load balancer can't forward this request\n",
+        };
+        if let Err(error) = session
+            .respond_error_with_body(status, Bytes::from_static(text.as_bytes()))
+            .await
+        {
+            tracing::debug!(%error, "the client went before its answer");
+        }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        if !exchange.counted {
+            return;
+        }
+        let counts = &self.balancer.counts;
+        let written = session
+            .response_written()
+            .map(|response| response.status.as_u16());
+        match written {
+            Some(status) => {
+                counts.answers.add(status);
+                if exchange.own_answer.is_none()
+                    && error.is_some_and(|error| *error.esource() == ErrorSource::Upstream)
+                {
+                    count(&counts.cut_answers);
+                }
+            }
+            None => count(&counts.clients_gone),
+        }
+        match exchange.own_answer {
+            Some(502) => count(&counts.own_502),
+            Some(503) => count(&counts.own_503),
+            Some(504) => count(&counts.own_504),
+            _ => {}
+        }
+        exchange.at = None;
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        // Counted instead: a power cut under load would write thousands of lines.
+        true
+    }
+}
+
+/// Whether the connection is dead, as opposed to slow or talking nonsense.
+fn is_death(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::ConnectError
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectTimedout
+            | ErrorType::ConnectNoRoute
+    )
+}
+
+/// The balancer's own answer to a failure; 0 when the client is gone.
+fn own_status(error: &Error) -> u16 {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(status), _) => *status,
+        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => 504,
+        (_, ErrorSource::Upstream) => 502,
+        (
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+            ErrorSource::Downstream,
+        ) => 0,
+        (_, ErrorSource::Downstream) => 400,
+        (_, ErrorSource::Internal | ErrorSource::Unset) => 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_get_head_and_unconditional_put_may_be_sent_twice() {
+        let request = |method: &str, condition: Option<&'static str>| {
+            let mut request = RequestHeader::build(method, b"/x", None).unwrap();
+            if let Some(name) = condition {
+                request.insert_header(name, "\"1\"").unwrap();
+            }
+            is_replayable(&request)
+        };
+        assert!(request("GET", None) && request("HEAD", None) && request("PUT", None));
+        assert!(request("GET", Some("if-none-match")));
+        assert!(!request("PUT", Some("if-match")) && !request("PUT", Some("if-none-match")));
+        for method in ["POST", "PATCH", "DELETE", "OPTIONS"] {
+            assert!(!request(method, None), "{method}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Commands and their arguments.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::address::AddressKind;
+use crate::hosts::{guard, sweep};
+use crate::problems::Problems;
+use crate::{fault_command, serve, test_host};
+
+/// Ended by itself or by a signal, everything cleaned up.
+const EXIT_OK: u8 = 0;
+/// Something failed.
+const EXIT_FAILURE: u8 = 1;
+/// Bad usage or configuration; every problem is told.
+const EXIT_USAGE: u8 = 64;
+
+const ABOUT: &str = "DigitalOcean's v2 API on this machine, with real processes behind it.";
+
+const LONG_ABOUT: &str = "\
+DigitalOcean's v2 API on this machine, with real processes behind it.
+
+Point any client at it: doctl -u http://127.0.0.1:7780, godo, pydo (enforce_https=False in each call), Terraform \
+(api_endpoint), Packer (api_url). Any bearer token is taken unless --token is given. A droplet is the image's \
+programs, running as children on an address of their own in 127.0.0.0/8; a load balancer is a real one, with health \
+checks and draining. Nothing leaves this machine and nothing costs money.";
+
+const AFTER_HELP: &str = "\
+EXIT STATUS
+  0   ended as asked; no process is left behind
+  1   something failed; the reason is on standard error
+  64  bad usage or configuration; every problem is on standard error
+
+ENVIRONMENT
+  RUST_LOG            what is logged to standard error; default: info
+  TIDEPOOL_LOCAL_CLOUD_ENDPOINT
+                      where `fault` and `state` find the running local cloud
+  any ${VARIABLE}     that an image manifest names
+
+FILES
+  IMAGES/<slug>/image.toml   an image: the programs that its droplets run
+  STATE/cloud.json           droplets, tags, load balancers …; survives a restart
+  STATE/droplets/<id>/root   a droplet's own directory; log/ beside it has its programs' output
+
+EXAMPLES
+  tidepool-local-cloud serve --images images --state /tmp/cloud
+  doctl -u http://127.0.0.1:7780 -t any compute droplet create web-1 --image my-image --size s-1vcpu-1gb --region nyc3
+  tidepool-local-cloud fault power-cut web-1
+  tidepool-local-cloud state";
+
+#[derive(Debug, Parser)]
+#[command(name = "tidepool-local-cloud", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API until Ctrl-C or SIGTERM; then end every droplet's processes.
+    Serve(Box<ServeArgs>),
+    /// Make a running local cloud fail, to see what becomes of what you built on it.
+    Fault(FaultArgs),
+    /// Print what a running local cloud does: droplets with pids, load balancers with counters (JSON).
+    State {
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// End processes that a local cloud left behind, if it was killed before it could.
+    ///
+    /// `serve` does this itself at its start. Refused while a local cloud serves that directory.
+    Sweep {
+        /// The state directory that `serve` was given.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Waits for the end of its parent, then sweeps. Started by `serve`.
+    #[command(hide = true)]
+    Guard {
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// A small server for tests and first steps, to be a droplet's program (`program = "self"` in a manifest).
+    #[command(hide = true)]
+    TestHost(test_host::TestHostArgs),
+}
+
+/// What droplets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HostsKind {
+    /// The image's programs as child processes; needs no root.
+    Process,
+}
+
+/// A switch on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnOff {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Where the API listens. Port 0 takes a free one, which is printed.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7780",
+        env = "TIDEPOOL_LOCAL_CLOUD_LISTEN"
+    )]
+    listen: SocketAddr,
+    /// What droplets are.
+    #[arg(long, value_name = "KIND", default_value = "process")]
+    hosts: HostsKind,
+    /// Directory of images: each a directory with an `image.toml`.
+    #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_IMAGES")]
+    images: PathBuf,
+    /// Directory of everything that is kept. Droplets of an earlier run boot again from here.
+    #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_STATE")]
+    state: PathBuf,
+    /// Forget the earlier run: end what is left of it and start with an empty cloud.
+    #[arg(long)]
+    fresh: bool,
+    /// How droplets are told apart.
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    addresses: AddressKind,
+    /// Take only this bearer token; any is taken without.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TIDEPOOL_LOCAL_CLOUD_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// Droplets that the account may have.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    droplet_limit: u64,
+    /// Calls an hour for each token, then 429.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    rate_limit_per_hour: u64,
+    /// Calls a minute for each token, then 429.
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    rate_limit_per_minute: u64,
+    /// Whether load balancers give a request one more try, at another member, when a connection dies: GET, HEAD, PUT
+    /// without conditions, and what was not sent yet.
+    #[arg(long, value_name = "ON", default_value = "on")]
+    lb_retry: OnOff,
+    /// Seconds that a shutdown may take before the power is cut.
+    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    stop_grace_secs: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// Where the local cloud listens.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7780",
+        env = "TIDEPOOL_LOCAL_CLOUD_ENDPOINT",
+        global = true
+    )]
+    pub(crate) endpoint: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+    #[command(subcommand)]
+    pub(crate) fault: Fault,
+}
+
+/// A fault on demand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fault {
+    /// Kill every process of a droplet at once (SIGKILL). It stays in the list, `off`.
+    PowerCut {
+        /// Id or name of the droplet.
+        droplet: String,
+    },
+    /// Let the next droplets take long to boot.
+    SlowBoot {
+        /// Seconds from creation to the start of their programs.
+        #[arg(long, value_name = "SECS")]
+        secs: f64,
+        /// How many boots.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+    },
+    /// Let the next creates of droplets fail.
+    FailCreates {
+        /// How many creates.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+        /// The status of the answer.
+        #[arg(long, value_name = "STATUS", default_value_t = 503)]
+        status: u16,
+        /// Make the droplet all the same: only the answer is lost.
+        #[arg(long)]
+        after_effect: bool,
+    },
+    /// Answer the next calls with 429.
+    RateLimit {
+        /// How many calls.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+        /// The `retry-after` of the answers.
+        #[arg(long, value_name = "SECS", default_value_t = 1)]
+        retry_after_secs: u64,
+    },
+    /// Print what is armed.
+    List,
+    /// Disarm everything.
+    Clear,
+}
+
+/// Runs the command that the arguments name; the process's exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let told = error.print();
+            // Help and version are no mistake.
+            let code = if error.use_stderr() || told.is_err() {
+                EXIT_USAGE
+            } else {
+                EXIT_OK
+            };
+            return ExitCode::from(code);
+        }
+    };
+    let result = match cli.command {
+        Command::Serve(args) => serve_command(*args),
+        Command::Fault(args) => block_on(fault_command::run(&args)),
+        Command::State { endpoint } => block_on(fault_command::state(&endpoint)),
+        Command::Sweep { state } => sweep_command(&state),
+        Command::Completions { shell } => completions(shell),
+        Command::Guard { state } => guard::watch(&state).map(|_| ()).map_err(anyhow::Error::from),
+        Command::TestHost(args) => block_on(test_host::run(args)),
+    };
+    match result {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(error) => {
+            let usage = error.downcast_ref::<Problems>().is_some();
+            if usage {
+                eprintln!("{error}");
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILURE })
+        }
+    }
+}
+
+fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
+    log_to_stderr();
+    let mut problems = Problems::new();
+    if args.rate_limit_per_hour == 0 {
+        problems.add("--rate-limit-per-hour", "at least 1");
+    }
+    if args.rate_limit_per_minute == 0 {
+        problems.add("--rate-limit-per-minute", "at least 1");
+    }
+    if args.token.as_ref().is_some_and(|token| token.trim().is_empty()) {
+        problems.add("--token", "is empty; leave it out to take any token");
+    }
+    if !args.images.is_dir() {
+        problems.add("--images", format!("{} is no directory", args.images.display()));
+    }
+    if args.state.exists() && !args.state.is_dir() {
+        problems.add("--state", format!("{} is no directory", args.state.display()));
+    }
+    let HostsKind::Process = args.hosts;
+    let plan = serve::Plan {
+        listen: args.listen,
+        images: args.images,
+        state: args.state,
+        fresh: args.fresh,
+        addresses: args.addresses,
+        token: args.token,
+        droplet_limit: args.droplet_limit,
+        rate_limit_per_hour: args.rate_limit_per_hour,
+        rate_limit_per_minute: args.rate_limit_per_minute,
+        lb_retry: args.lb_retry == OnOff::On,
+        stop_grace_secs: args.stop_grace_secs,
+    };
+    block_on(serve::run(problems.or(plan)?))
+}
+
+fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {
+    let mut problems = Problems::new();
+    if !state.is_dir() {
+        problems.add("--state", format!("{} is no directory", state.display()));
+    }
+    problems.or(())?;
+    let state = sweep::StateDir::new(state);
+    let _lock = state.lock()?;
+    let ended = sweep::sweep(&state)?;
+    writeln!(std::io::stdout(), "{ended} processes ended")?;
+    Ok(())
+}
+
+fn completions(shell: Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidepool-local-cloud", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(())
+}
+
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,pingora=off,pingora_core=off,pingora_proxy=off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,272 @@
+//! The cloud's state as DigitalOcean's API shows it: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
+
+pub(crate) mod balancer_spec;
+pub(crate) mod catalog;
+pub(crate) mod droplet;
+pub(crate) mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use self::balancer_spec::LoadBalancer;
+use self::droplet::{Droplet, Status};
+
+/// First id given; eight digits, so that ids look like the real ones.
+const FIRST_ID: u64 = 10_000_001;
+/// Actions kept for `/v2/actions`; older ones are forgotten. 10,000 are 2 MB of state.
+const ACTIONS_MAX: usize = 10_000;
+/// Load balancers at most: one address each of a /24.
+pub(crate) const BALANCERS_MAX: usize = 250;
+
+/// Everything that survives a restart.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cloud {
+    next_id: u64,
+    next_slot: u32,
+    pub(crate) droplets: BTreeMap<u64, Droplet>,
+    pub(crate) tags: BTreeMap<String, Tag>,
+    pub(crate) keys: BTreeMap<u64, Key>,
+    /// Ids of the images of the images' directory, by slug: they never change.
+    pub(crate) image_ids: BTreeMap<String, u64>,
+    pub(crate) snapshots: BTreeMap<u64, Snapshot>,
+    pub(crate) vpcs: BTreeMap<String, Vpc>,
+    pub(crate) balancers: BTreeMap<String, LoadBalancer>,
+    pub(crate) actions: BTreeMap<u64, Action>,
+}
+
+/// A tag; which droplets have it stands at the droplets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Tag {
+    /// Ids of snapshots that have it.
+    pub(crate) images: BTreeSet<u64>,
+    /// The last droplet that got it.
+    pub(crate) last_droplet: Option<u64>,
+}
+
+/// An SSH key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Key {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// As it was sent, its newline included.
+    pub(crate) public_key: String,
+    /// MD5, in pairs of digits with colons.
+    pub(crate) fingerprint: String,
+}
+
+/// A snapshot of a droplet: an image's record. Its droplets run the programs of the image it came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) base_slug: String,
+    pub(crate) droplet: u64,
+    pub(crate) created_at: String,
+    pub(crate) min_disk_gb: u64,
+    pub(crate) regions: Vec<String>,
+}
+
+/// A virtual private network; a record only: every droplet reaches every other one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Vpc {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) region: String,
+    pub(crate) ip_range: String,
+    pub(crate) default: bool,
+    pub(crate) created_at: String,
+}
+
+/// An action, as `/v2/actions` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Action {
+    pub(crate) id: u64,
+    pub(crate) kind: String,
+    pub(crate) state: ActionState,
+    pub(crate) started_at: String,
+    pub(crate) completed_at: Option<String>,
+    pub(crate) resource: u64,
+    pub(crate) resource_kind: ResourceKind,
+    pub(crate) region: String,
+}
+
+/// How far an action is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ActionState {
+    InProgress,
+    Completed,
+    Errored,
+}
+
+/// What an action acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ResourceKind {
+    Droplet,
+    Image,
+}
+
+impl Default for Cloud {
+    fn default() -> Self {
+        Self {
+            next_id: FIRST_ID,
+            next_slot: 0,
+            droplets: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            image_ids: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            vpcs: BTreeMap::new(),
+            balancers: BTreeMap::new(),
+            actions: BTreeMap::new(),
+        }
+    }
+}
+
+impl Cloud {
+    /// A number never given before.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// A place for a droplet: the next free one, so that an address is used again as late as possible.
+    pub(crate) fn new_slot(&mut self, slots: u32) -> Option<u32> {
+        let used: BTreeSet<u32> = self.droplets.values().map(|droplet| droplet.slot).collect();
+        let slot = (0..slots)
+            .map(|step| (self.next_slot + step) % slots)
+            .find(|slot| !used.contains(slot))?;
+        self.next_slot = (slot + 1) % slots;
+        Some(slot)
+    }
+
+    /// A place for a load balancer.
+    pub(crate) fn new_balancer_slot(&self) -> Option<u32> {
+        let used: BTreeSet<u32> = self.balancers.values().map(|balancer| balancer.slot).collect();
+        (0..u32::try_from(BALANCERS_MAX).ok()?).find(|slot| !used.contains(slot))
+    }
+
+    /// The id of an image of the images' directory.
+    pub(crate) fn image_id(&mut self, slug: &str) -> u64 {
+        if let Some(id) = self.image_ids.get(slug) {
+            return *id;
+        }
+        let id = self.new_id();
+        self.image_ids.insert(slug.to_owned(), id);
+        id
+    }
+
+    /// The tag's own spelling: the first one used counts. Made when there is none.
+    pub(crate) fn tag_canonical(&mut self, name: &str) -> String {
+        if let Some(canonical) = self.tags.keys().find(|other| other.eq_ignore_ascii_case(name)) {
+            return canonical.clone();
+        }
+        self.tags.insert(name.to_owned(), Tag::default());
+        name.to_owned()
+    }
+
+    /// Puts a tag that exists on a droplet that exists.
+    pub(crate) fn tag_droplet(&mut self, tag: &str, droplet: u64) {
+        if let Some(found) = self.droplets.get_mut(&droplet)
+            && !found.tags.iter().any(|other| other == tag)
+        {
+            found.tags.push(tag.to_owned());
+        }
+        if let Some(record) = self.tags.get_mut(tag) {
+            record.last_droplet = Some(droplet);
+        }
+    }
+
+    /// Droplets with the tag, oldest first.
+    pub(crate) fn tagged(&self, tag: &str) -> impl Iterator<Item = &Droplet> {
+        self.droplets
+            .values()
+            .filter(move |droplet| droplet.tags.iter().any(|other| other == tag))
+    }
+
+    /// Notes a new action on a resource.
+    pub(crate) fn action_start(&mut self, kind: &str, resource: (ResourceKind, u64), now: &str) -> Action {
+        let region = match resource {
+            (ResourceKind::Droplet, id) => self.droplets.get(&id).map(|droplet| droplet.region.clone()),
+            (ResourceKind::Image, _) => None,
+        };
+        let action = Action {
+            id: self.new_id(),
+            kind: kind.to_owned(),
+            state: ActionState::InProgress,
+            started_at: now.to_owned(),
+            completed_at: None,
+            resource: resource.1,
+            resource_kind: resource.0,
+            region: region.unwrap_or_else(|| catalog::DEFAULT_REGION.to_owned()),
+        };
+        self.actions.insert(action.id, action.clone());
+        while self.actions.len() > ACTIONS_MAX {
+            self.actions.pop_first();
+        }
+        action
+    }
+
+    /// Notes the end of an action.
+    pub(crate) fn action_end(&mut self, id: u64, state: ActionState, now: &str) {
+        if let Some(action) = self.actions.get_mut(&id) {
+            action.state = state;
+            action.completed_at = Some(now.to_owned());
+        }
+    }
+
+    /// The region's default network, made on first use.
+    pub(crate) fn default_vpc(&mut self, region: &str, now: &str) -> String {
+        if let Some(vpc) = self.vpcs.values().find(|vpc| vpc.default && vpc.region == region) {
+            return vpc.id.clone();
+        }
+        let vpc = Vpc {
+            id: uuid::Uuid::new_v4().to_string(),
+            name: format!("default-{region}"),
+            description: String::new(),
+            region: region.to_owned(),
+            ip_range: self.free_ip_range(),
+            default: true,
+            created_at: now.to_owned(),
+        };
+        let id = vpc.id.clone();
+        self.vpcs.insert(id.clone(), vpc);
+        id
+    }
+
+    /// A range that no network has: 10.n.0.0/20, as the real one picks.
+    pub(crate) fn free_ip_range(&self) -> String {
+        (100..=255)
+            .map(|second| format!("10.{second}.0.0/20"))
+            .find(|range| self.vpcs.values().all(|vpc| vpc.ip_range != *range))
+            .unwrap_or_else(|| "10.99.0.0/20".to_owned())
+    }
+
+    /// Droplets behind a load balancer: those with its tag, or those named.
+    pub(crate) fn behind<'a>(&'a self, balancer: &'a LoadBalancer) -> impl Iterator<Item = &'a Droplet> {
+        self.droplets.values().filter(|droplet| match &balancer.tag {
+            Some(tag) => droplet.tags.iter().any(|other| other == tag),
+            None => balancer.droplet_ids.contains(&droplet.id),
+        })
+    }
+
+    /// After a restart: what was under way when the last run ended is settled.
+    pub(crate) fn settle(&mut self, now: &str) {
+        for action in self
+            .actions
+            .values_mut()
+            .filter(|action| action.state == ActionState::InProgress)
+        {
+            action.state = ActionState::Completed;
+            action.completed_at = Some(now.to_owned());
+        }
+        for droplet in self.droplets.values_mut() {
+            droplet.locked = false;
+            if droplet.status == Status::New {
+                droplet.status = Status::Active;
+            }
+        }
+    }
+}

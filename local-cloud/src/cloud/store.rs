@@ -1,0 +1,59 @@
+//! The cloud's file: written whole and put in place by a rename, so that a reader sees the old or the new one.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::Cloud;
+
+/// Why the file can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("{path}: {source}")]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is not a state that this version understands ({message}); move it away or use --fresh")]
+    Content { path: PathBuf, message: String },
+}
+
+/// Reads the cloud; a missing file is an empty cloud.
+///
+/// # Errors
+/// When the disk fails or the file is something else.
+pub(crate) fn load(path: &Path) -> Result<Cloud, StoreError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Cloud::default()),
+        Err(source) => {
+            return Err(StoreError::Disk {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    serde_json::from_str(&text).map_err(|error| StoreError::Content {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// Writes the cloud.
+///
+/// # Errors
+/// When the disk fails; the old file stays then.
+pub(crate) fn save(path: &Path, cloud: &Cloud) -> Result<(), StoreError> {
+    let disk = |source| StoreError::Disk {
+        path: path.to_owned(),
+        source,
+    };
+    let text = serde_json::to_vec(cloud).map_err(|error| StoreError::Content {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    let beside = path.with_extension("json.new");
+    let mut file = std::fs::File::create(&beside).map_err(disk)?;
+    file.write_all(&text).map_err(disk)?;
+    std::fs::rename(&beside, path).map_err(disk)
+}

@@ -1,0 +1,104 @@
+//! The commands that talk to a running local cloud.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::cli::{EndpointArgs, Fault, FaultArgs};
+
+/// Runs `fault …` and prints the answer.
+pub(crate) async fn run(args: &FaultArgs) -> anyhow::Result<()> {
+    let (method, path, body) = match &args.fault {
+        Fault::PowerCut { droplet } => {
+            let id = droplet_id(&args.endpoint, droplet).await?;
+            (Method::POST, "faults/power-cut", json!({"droplet_id": id}))
+        }
+        Fault::SlowBoot { secs, count } => (
+            Method::POST,
+            "faults/slow-boot",
+            json!({"secs": secs, "count": count}),
+        ),
+        Fault::FailCreates {
+            count,
+            status,
+            after_effect,
+        } => (
+            Method::POST,
+            "faults/fail-creates",
+            json!({"count": count, "status": status, "after_effect": after_effect}),
+        ),
+        Fault::RateLimit {
+            count,
+            retry_after_secs,
+        } => (
+            Method::POST,
+            "faults/rate-limit",
+            json!({"count": count, "retry_after_secs": retry_after_secs}),
+        ),
+        Fault::List => (Method::GET, "faults", Value::Null),
+        Fault::Clear => (Method::DELETE, "faults", Value::Null),
+    };
+    print(&call(&args.endpoint, method, path, &body).await?)
+}
+
+/// Runs `state`.
+pub(crate) async fn state(endpoint: &EndpointArgs) -> anyhow::Result<()> {
+    print(&call(endpoint, Method::GET, "state", &Value::Null).await?)
+}
+
+/// A droplet by id, or by a name that only one has.
+async fn droplet_id(endpoint: &EndpointArgs, wanted: &str) -> anyhow::Result<u64> {
+    if let Ok(id) = wanted.parse() {
+        return Ok(id);
+    }
+    let state = call(endpoint, Method::GET, "state", &Value::Null).await?;
+    let droplets = state
+        .get("droplets")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let named = droplets
+        .iter()
+        .filter(|droplet| droplet.get("name").and_then(Value::as_str) == Some(wanted));
+    let ids: Vec<u64> = named.filter_map(|droplet| droplet.get("id")?.as_u64()).collect();
+    match ids.as_slice() {
+        [id] => Ok(*id),
+        [] => bail!("there is no droplet `{wanted}`"),
+        several => bail!("`{wanted}` is the name of several droplets; give an id: {several:?}"),
+    }
+}
+
+async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let url = format!("{}/_local/{path}", endpoint.endpoint.trim_end_matches('/'));
+    let mut request = reqwest::Client::new().request(method, &url);
+    if !body.is_null() {
+        request = request.json(body);
+    }
+    let answer = request
+        .send()
+        .await
+        .with_context(|| format!("no local cloud answers at {url}"))?;
+    let status = answer.status();
+    let text = answer
+        .text()
+        .await
+        .with_context(|| format!("the answer of {url} broke off"))?;
+    let body: Value = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text)?
+    };
+    if !status.is_success() {
+        bail!("{}", body.get("message").and_then(Value::as_str).unwrap_or(&text));
+    }
+    Ok(body)
+}
+
+fn print(value: &Value) -> anyhow::Result<()> {
+    if !value.is_null() {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(value)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,480 @@
+//! Image manifests: what a droplet made from an image runs. Reads `<images>/<slug>/image.toml`; starts nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use crate::problems::Problems;
+
+/// Largest manifest read: a page of text with room; guards against a wrong `--images`.
+const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
+/// Longest simulated boot: one hour, so that a typing error doesn't wait for ever.
+const BOOT_SECS_MAX: f64 = 3_600.0;
+
+/// An image: what its droplets run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Image {
+    /// How clients name it.
+    pub(crate) slug: String,
+    /// Shown to people.
+    pub(crate) name: String,
+    /// Shown to people; clients group by it.
+    pub(crate) distribution: String,
+    /// Simulated boot before the processes start.
+    pub(crate) boot_secs: f64,
+    /// Smallest disk of a size that may run it.
+    pub(crate) min_disk_gb: u64,
+    /// Address that answers 2xx when a droplet is ready, with substitutions; told in `/_local/state`.
+    pub(crate) ready_url: Option<String>,
+    /// Programs, all started at the end of the boot.
+    pub(crate) processes: Vec<Program>,
+}
+
+/// One program of an image, with `{…}` substitutions still in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Program {
+    /// Unique in its image; names the log file.
+    pub(crate) name: String,
+    /// Absolute path.
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// All images of a directory, by slug.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Images(BTreeMap<String, Image>);
+
+impl Images {
+    /// Reads every `<dir>/<slug>/image.toml`. Directories without one are passed over.
+    ///
+    /// # Errors
+    /// Every problem of every manifest.
+    pub(crate) fn load(dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let mut images = BTreeMap::new();
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                problems.add(
+                    dir.display().to_string(),
+                    format!("can't read the images' directory: {error}"),
+                );
+                return Err(problems);
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path().join("image.toml")))
+            .collect();
+        paths.sort();
+        for path in paths.into_iter().filter(|path| path.is_file()) {
+            match Self::load_one(&path, vars) {
+                Ok(image) => {
+                    if let Some(twin) = images.insert(image.slug.clone(), image) {
+                        problems.add(
+                            format!("{}: slug", path.display()),
+                            format!("`{}` is the slug of another image, too", twin.slug),
+                        );
+                    }
+                }
+                Err(found) => problems.append(found),
+            }
+        }
+        problems.or(Self(images))
+    }
+
+    /// The image of that slug.
+    pub(crate) fn get(&self, slug: &str) -> Option<&Image> {
+        self.0.get(slug)
+    }
+
+    /// All images, by slug.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Image> {
+        self.0.values()
+    }
+
+    fn load_one(path: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Result<Image, Problems> {
+        let place = path.display().to_string();
+        let mut problems = Problems::new();
+        let size = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
+        if size > MANIFEST_BYTES_MAX {
+            problems.add(
+                place,
+                format!("{size} bytes; a manifest has at most {MANIFEST_BYTES_MAX}"),
+            );
+            return Err(problems);
+        }
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                problems.add(place, format!("can't read: {error}"));
+                return Err(problems);
+            }
+        };
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        parse(&text, dir, vars).map_err(|found| {
+            let mut problems = Problems::new();
+            for problem in found.list() {
+                problems.add(format!("{place}: {}", problem.path), problem.message.clone());
+            }
+            problems
+        })
+    }
+}
+
+/// Parses one manifest that stands in `dir`.
+fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Result<Image, Problems> {
+    let mut problems = Problems::new();
+    let table: Table = match toml::from_str(text) {
+        Ok(table) => table,
+        Err(error) => {
+            problems.add("toml", error.to_string().trim().to_owned());
+            return Err(problems);
+        }
+    };
+    let mut fields = Fields {
+        table,
+        path: String::new(),
+        problems: &mut problems,
+    };
+    let slug = fields.text("slug").unwrap_or_default();
+    let name = fields.optional_text("name").unwrap_or_else(|| slug.clone());
+    let distribution = fields
+        .optional_text("distribution")
+        .unwrap_or_else(|| "Tidepool".to_owned());
+    let boot_secs = fields.number("boot_secs").unwrap_or(0.0);
+    let min_disk_gb = fields.number("min_disk_gb").unwrap_or(1.0);
+    let ready = fields.take("ready");
+    let processes = fields.take("process");
+    fields.refuse_rest();
+    if !slug.is_empty() && !is_slug(&slug) {
+        problems.add("slug", "only a-z, 0-9, `-`, `_` and `.`, at most 100 characters");
+    }
+    if !(0.0..=BOOT_SECS_MAX).contains(&boot_secs) {
+        problems.add("boot_secs", format!("0 to {BOOT_SECS_MAX}"));
+    }
+    if !(1.0..=10_000.0).contains(&min_disk_gb) {
+        problems.add("min_disk_gb", "1 to 10000");
+    }
+    let ready_url = parse_ready(ready, &mut problems);
+    let processes = parse_processes(processes, dir, vars, &mut problems);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be 1 to 10000"
+    )]
+    let min_disk_gb = min_disk_gb as u64;
+    problems.or(Image {
+        slug,
+        name,
+        distribution,
+        boot_secs,
+        min_disk_gb,
+        ready_url,
+        processes,
+    })
+}
+
+fn is_slug(slug: &str) -> bool {
+    slug.len() <= 100
+        && slug
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
+}
+
+fn parse_ready(value: Option<Value>, problems: &mut Problems) -> Option<String> {
+    match value? {
+        Value::Table(table) => {
+            let mut fields = Fields {
+                table,
+                path: "ready.".to_owned(),
+                problems,
+            };
+            let url = fields.optional_text("url");
+            fields.refuse_rest();
+            url
+        }
+        _ => {
+            problems.add(
+                "ready",
+                "a table, such as [ready] with url = \"http://{ip}:9090/readyz\"",
+            );
+            None
+        }
+    }
+}
+
+fn parse_processes(
+    value: Option<Value>,
+    dir: &Path,
+    vars: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) -> Vec<Program> {
+    let Some(Value::Array(list)) = value else {
+        problems.add("process", "at least one [[process]] table is needed");
+        return Vec::new();
+    };
+    let mut programs: Vec<Program> = Vec::new();
+    for (nth, entry) in list.into_iter().enumerate() {
+        let path = format!("process[{nth}].");
+        let Value::Table(table) = entry else {
+            problems.add(path.trim_end_matches('.'), "a [[process]] table");
+            continue;
+        };
+        let mut fields = Fields {
+            table,
+            path: path.clone(),
+            problems,
+        };
+        let name = fields.text("name").unwrap_or_default();
+        let program = fields.text("program").unwrap_or_default();
+        let args = fields.texts("args");
+        let env = fields.text_map("env");
+        fields.refuse_rest();
+        if !name.is_empty() && !is_slug(&name) {
+            problems.add(
+                format!("{path}name"),
+                "only a-z, 0-9, `-`, `_` and `.`, at most 100 characters",
+            );
+        }
+        if programs.iter().any(|other| other.name == name) {
+            problems.add(
+                format!("{path}name"),
+                format!("`{name}` is the name of another process, too"),
+            );
+        }
+        let mut expand = |text: &str, field: String| match expand_vars(text, vars) {
+            Ok(text) => text,
+            Err(message) => {
+                problems.add(format!("{path}{field}"), message);
+                String::new()
+            }
+        };
+        let program = expand(&program, "program".to_owned());
+        let args = args
+            .iter()
+            .enumerate()
+            .map(|(nth, arg)| expand(arg, format!("args[{nth}]")))
+            .collect::<Vec<_>>();
+        let env: BTreeMap<String, String> = env
+            .iter()
+            .map(|(key, text)| (key.clone(), expand(text, format!("env.{key}"))))
+            .collect();
+        if program.is_empty() {
+            continue;
+        }
+        let program = if program == SELF_PROGRAM {
+            own_program()
+        } else {
+            dir.join(program)
+        };
+        if !program.is_file() {
+            problems.add(
+                format!("{path}program"),
+                format!("no such file: {}", program.display()),
+            );
+        }
+        programs.push(Program {
+            name,
+            program,
+            args,
+            env,
+        });
+    }
+    programs
+}
+
+/// As a `program`: tidepool-local-cloud itself, for the small server that its tests use as an image.
+const SELF_PROGRAM: &str = "self";
+
+fn own_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from(SELF_PROGRAM))
+}
+
+/// Replaces `${NAME}` by the variable's value.
+fn expand_vars(text: &str, vars: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let (name, tail) = after.split_once('}').ok_or("`${` without `}`")?;
+        out.push_str(&vars(name).ok_or_else(|| format!("the environment has no variable `{name}`"))?);
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// A table whose fields are taken one by one, so that the rest is known to be unknown.
+struct Fields<'a> {
+    table: Table,
+    path: String,
+    problems: &'a mut Problems,
+}
+
+impl Fields<'_> {
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.table.remove(key)
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        if !self.table.contains_key(key) {
+            self.problems.add(format!("{}{key}", self.path), "missing");
+        }
+        self.optional_text(key).filter(|text| {
+            let empty = text.is_empty();
+            if empty {
+                self.problems.add(format!("{}{key}", self.path), "is empty");
+            }
+            !empty
+        })
+    }
+
+    fn optional_text(&mut self, key: &str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.problems.add(
+                    format!("{}{key}", self.path),
+                    format!("a text, not {}", other.type_str()),
+                );
+                None
+            }
+        }
+    }
+
+    fn number(&mut self, key: &str) -> Option<f64> {
+        match self.take(key)? {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "bounds below 2^53 are checked by the caller"
+            )]
+            Value::Integer(number) => Some(number as f64),
+            Value::Float(number) => Some(number),
+            other => {
+                self.problems.add(
+                    format!("{}{key}", self.path),
+                    format!("a number, not {}", other.type_str()),
+                );
+                None
+            }
+        }
+    }
+
+    fn texts(&mut self, key: &str) -> Vec<String> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let list: Option<Vec<String>> = value
+            .as_array()
+            .and_then(|list| list.iter().map(|item| item.as_str().map(str::to_owned)).collect());
+        list.unwrap_or_else(|| {
+            self.problems
+                .add(format!("{}{key}", self.path), "a list of texts");
+            Vec::new()
+        })
+    }
+
+    fn text_map(&mut self, key: &str) -> BTreeMap<String, String> {
+        let Some(value) = self.take(key) else {
+            return BTreeMap::new();
+        };
+        let map: Option<BTreeMap<String, String>> = value.as_table().and_then(|table| {
+            table
+                .iter()
+                .map(|(key, item)| item.as_str().map(|text| (key.clone(), text.to_owned())))
+                .collect()
+        });
+        map.unwrap_or_else(|| {
+            self.problems
+                .add(format!("{}{key}", self.path), "a table of texts");
+            BTreeMap::new()
+        })
+    }
+
+    fn refuse_rest(self) {
+        for key in self.table.keys() {
+            self.problems.add(format!("{}{key}", self.path), "unknown field");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_vars(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn a_whole_manifest_is_read() {
+        let vars = |name: &str| (name == "BIN_DIR").then(|| "/bin".to_owned());
+        let text = r#"
+            slug = "tidepool-api"
+            name = "Tidepool API"
+            distribution = "Tidepool"
+            boot_secs = 2.0
+            [ready]
+            url = "http://{ip}:9090/readyz"
+            [[process]]
+            name = "api"
+            program = "${BIN_DIR}/sh"
+            args = ["-c", "{ip}:8080 ${BIN_DIR}"]
+            env = { NAME = "value" }
+        "#;
+        let image = parse(text, Path::new("/images/x"), &vars).unwrap();
+        assert_eq!(image.boot_secs, 2.0);
+        assert_eq!(image.ready_url.as_deref(), Some("http://{ip}:9090/readyz"));
+        let program = image.processes.first().unwrap();
+        assert_eq!(program.program, Path::new("/bin/sh"));
+        assert_eq!(program.args, ["-c", "{ip}:8080 /bin"]);
+        assert_eq!(program.env.get("NAME").map(String::as_str), Some("value"));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place() {
+        let text = r#"
+            slug = "Tide Pool"
+            boot_secs = -1
+            colour = "red"
+            [[process]]
+            name = "a"
+            program = "${NOWHERE}/x"
+            args = [1]
+            [[process]]
+            name = "a"
+            program = "missing-file"
+            shell = true
+        "#;
+        let problems = parse(text, Path::new("/images/x"), &no_vars).unwrap_err();
+        let paths: Vec<&str> = problems
+            .list()
+            .iter()
+            .map(|problem| problem.path.as_str())
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "colour",
+                "slug",
+                "boot_secs",
+                "process[0].args",
+                "process[0].program",
+                "process[1].shell",
+                "process[1].name",
+                "process[1].program"
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_process_there_is_no_image() {
+        let problems = parse("slug = \"x\"", Path::new("/"), &no_vars).unwrap_err();
+        assert_eq!(
+            problems.list().first().map(|problem| problem.path.as_str()),
+            Some("process")
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! DigitalOcean's v2 API on one machine, with real hosts behind it: droplets are processes with addresses of their own,
+//! load balancers really balance, and faults come on demand.
+//!
+//! The way of a call: [`api`] decodes it and chooses the route; a route changes the [`cloud`]'s records through
+//! [`app::App`], which writes them and tells the balancers; processes are started and ended by [`hosts`].
+
+mod address;
+mod api;
+mod app;
+mod balancer;
+mod cloud;
+mod cloud_init;
+mod faults;
+mod hosts;
+mod image;
+mod limits;
+
+pub mod cli;
+mod fault_command;
+pub mod problems;
+mod serve;
+mod test_host;

@@ -1,0 +1,192 @@
+//! `serve`: puts the parts together, runs until a signal, and cleans up.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::join_all;
+use poem::Server;
+use poem::listener::TcpAcceptor;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::address::{AddressKind, Addresses};
+use crate::api::Api;
+use crate::app::{App, Parts, Settings};
+use crate::balancer::Balancers;
+use crate::cloud::droplet::{Droplet, Status};
+use crate::cloud::{Cloud, store};
+use crate::hosts::Hosts;
+use crate::hosts::guard::Guard;
+use crate::hosts::sweep::{StateDir, sweep};
+use crate::image::Images;
+use crate::limits::{RateLimits, Rates};
+
+/// How long calls under way may take after a signal.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
+
+/// What `serve` was asked for.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) listen: SocketAddr,
+    pub(crate) images: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) fresh: bool,
+    pub(crate) addresses: AddressKind,
+    pub(crate) token: Option<String>,
+    pub(crate) droplet_limit: u64,
+    pub(crate) rate_limit_per_hour: u64,
+    pub(crate) rate_limit_per_minute: u64,
+    pub(crate) lb_retry: bool,
+    pub(crate) stop_grace_secs: u64,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
+    Images::load(&plan.images, &|name| std::env::var(name).ok())?;
+    std::fs::create_dir_all(&plan.state)
+        .with_context(|| format!("state directory {}", plan.state.display()))?;
+    // Absolute, and without links: processes know it by this name, whatever directory they are in.
+    let state = StateDir::new(&plan.state.canonicalize()?);
+    let _lock = state.lock()?;
+    let instance = state.instance()?;
+    let swept = sweep(&state)?;
+    if swept > 0 {
+        tracing::warn!(processes = swept, "ended what an earlier run left behind");
+    }
+    let cloud = load(&state, plan.fresh)?;
+    let mut stop = Stop::new()?;
+    let addresses = Addresses::claim(plan.addresses, state.path())?;
+    let listener =
+        std::net::TcpListener::bind(plan.listen).with_context(|| format!("listen on {}", plan.listen))?;
+    listener.set_nonblocking(true)?;
+    let guard = Guard::start(&state).context("start the guard process")?;
+    let app = Arc::new(App::new(Parts {
+        settings: Settings {
+            images: plan.images.canonicalize()?,
+            droplet_limit: plan.droplet_limit,
+            token: plan.token.clone(),
+            stop_grace: Duration::from_secs(plan.stop_grace_secs),
+        },
+        addresses,
+        hosts: Arc::new(Hosts::new(state.clone(), instance)),
+        state,
+        balancers: Balancers::new(plan.lb_retry),
+        limits: RateLimits::new(Rates {
+            per_hour: plan.rate_limit_per_hour,
+            per_minute: plan.rate_limit_per_minute,
+        }),
+        cloud,
+    }));
+    resume(&app)?;
+    let address = listener.local_addr()?;
+    let calls = CancellationToken::new();
+    let server = {
+        let (api, calls) = (Api(Arc::clone(&app)), calls.clone());
+        let acceptor = TcpAcceptor::from_std(listener)?;
+        tokio::spawn(async move {
+            Server::new_with_acceptor(acceptor)
+                .run_with_graceful_shutdown(api, calls.cancelled_owned(), Some(CALLS_END_WITHIN))
+                .await
+        })
+    };
+    tracing::info!(addresses = app.addresses.describe(), state = %app.state.path().display(), "serving");
+    // For scripts: the one line on standard output, once calls are taken.
+    writeln!(std::io::stdout(), "listening on http://{address}")?;
+    stop.asked().await;
+    tracing::info!("stopping; once more to cut the power of all droplets at once");
+    calls.cancel();
+    let served = server.await;
+    tokio::select! {
+        () = shut_down(&app, app.settings.stop_grace) => {}
+        () = stop.asked() => {}
+    }
+    // Whatever the shutdown did not reach, a droplet created by the last call for instance.
+    shut_down(&app, Duration::ZERO).await;
+    app.balancers.clear();
+    guard.release().await;
+    served
+        .context("the API's server ended")?
+        .context("the API's server failed")
+}
+
+fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {
+    if fresh {
+        for path in [state.cloud_file(), state.path().join("droplets")] {
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            if let Err(error) = removed
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(error).with_context(|| format!("remove {}", path.display()));
+            }
+        }
+    }
+    Ok(store::load(&state.cloud_file())?)
+}
+
+/// The machine rebooted: balancers run again, and droplets that were on boot again, with their directories.
+fn resume(app: &Arc<App>) -> anyhow::Result<()> {
+    let now = app.now();
+    let balancers = app.read(|cloud| cloud.balancers.values().cloned().collect::<Vec<_>>());
+    for balancer in balancers {
+        let ip = app.addresses.balancer_ip(balancer.slot);
+        app.balancers
+            .apply(&balancer, ip)
+            .with_context(|| format!("load balancer {}", balancer.name))?;
+    }
+    let droplets: Vec<Droplet> = app.change(|cloud| {
+        cloud.settle(&now);
+        cloud
+            .droplets
+            .values()
+            .filter(|droplet| droplet.status == Status::Active)
+            .cloned()
+            .collect()
+    });
+    if !droplets.is_empty() {
+        tracing::info!(
+            droplets = droplets.len(),
+            "booting the droplets of the earlier run"
+        );
+    }
+    for droplet in &droplets {
+        std::fs::create_dir_all(app.state.droplet_root(droplet.id))?;
+        app.boot(droplet, None);
+    }
+    Ok(())
+}
+
+/// Ends the processes of all droplets; their records stay as they are.
+async fn shut_down(app: &Arc<App>, grace: Duration) {
+    let ids: Vec<u64> = app.read(|cloud| cloud.droplets.keys().copied().collect());
+    join_all(ids.into_iter().map(|id| app.hosts.shutdown(id, grace))).await;
+}
+
+/// SIGINT and SIGTERM.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

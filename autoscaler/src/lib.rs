@@ -2,6 +2,7 @@
 //!
 //! Dependencies point one way: `core <- {metrics, provider, apply} <- tick <- daemon <- main`.
 
+pub mod dashboard;
 pub mod metrics;
 pub mod provider;
 pub mod status;

@@ -2,6 +2,12 @@
 //!
 //! Only `elasticsearch.rs` knows Metricbeat's field names; only `scrape.rs` knows Prometheus text.
 
+pub mod elasticsearch;
+pub mod presets;
+mod prometheus_text;
+pub mod scrape;
+mod series;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -29,7 +35,7 @@ pub struct SignalQuery {
 pub struct SignalSpec {
     /// A field path (Elasticsearch: `system.cpu.total.norm.pct`; scrape: a metric family's name), after presets are resolved.
     pub field: String,
-    /// Restricts the documents or series: field or label to value.
+    /// Restricts the documents or series: field or label to value; a value that begins with `!` is one it must not have.
     pub filter: BTreeMap<String, String>,
     /// How a host's values in the window become one.
     pub per_host: PerHost,

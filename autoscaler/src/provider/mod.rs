@@ -1,5 +1,7 @@
 //! The port to a provider of virtual machines. Only the adapters below know a provider's JSON.
 
+pub mod digitalocean;
+
 use async_trait::async_trait;
 use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName};
 

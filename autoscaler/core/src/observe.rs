@@ -1,5 +1,6 @@
 //! What a tick saw: members, and samples of a signal by host. Adapters produce these; decisions start from them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -9,6 +10,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub i64);
+
+impl UnixMillis {
+    /// Whole and broken seconds from `earlier` to this time; negative if `earlier` is later.
+    pub fn secs_since(self, earlier: UnixMillis) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1000.0
+    }
+
+    /// Whether at least `secs` have passed since `earlier`.
+    pub fn is_past(self, earlier: UnixMillis, secs: u32) -> bool {
+        self.0.saturating_sub(earlier.0) >= i64::from(secs) * 1000
+    }
+
+    /// This time, `secs` later.
+    pub fn plus_secs(self, secs: u32) -> UnixMillis {
+        UnixMillis(self.0.saturating_add(i64::from(secs) * 1000))
+    }
+}
 
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -94,4 +112,30 @@ pub struct Sample {
     pub value: f64,
     /// The time the value is about (for a rate: the end of its window).
     pub at: UnixMillis,
+}
+
+/// What a source of metrics answered for one signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalReading {
+    /// It answered; hosts may be missing from it.
+    Samples(Vec<Sample>),
+    /// It didn't, or says itself that its answer is incomplete.
+    Failed {
+        /// Why, for the operator.
+        reason: String,
+    },
+}
+
+/// Everything that one tick saw of one pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When it was seen.
+    pub at: UnixMillis,
+    /// Every member, in no order to rely on.
+    pub members: Vec<Member>,
+    /// Draining members that say themselves that they may be stopped.
+    pub drained: BTreeSet<MemberId>,
+    /// What was read of each policy's signal, by the policy's name.
+    pub signals: BTreeMap<String, SignalReading>,
 }

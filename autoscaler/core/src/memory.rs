@@ -1,0 +1,230 @@
+//! What the core remembers between two ticks. Memory only adds restraint: a lost one makes the autoscaler slower to
+//! shrink and to repair, never wrong about what exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::decide::Decision;
+use crate::observe::{Member, MemberId, MemberName, Observation, Readiness, UnixMillis};
+use crate::plan::{Plan, Step};
+use crate::spec::PoolSpec;
+
+/// At most so many recommendations are kept: the longest window (3,600 s) at the shortest tick (1 s), and room.
+pub const RECOMMENDATIONS_MAX: usize = 4096;
+/// Growth waits so long after the provider said that the account is full.
+pub const QUOTA_WAIT_SECS: u32 = 60;
+
+/// One pool's memory.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// Since when this pool has been watched without a gap.
+    pub since: Option<UnixMillis>,
+    /// The last tick.
+    pub last_tick: Option<UnixMillis>,
+    /// The size that the pool is meant to have: what dies or is destroyed by others is replaced up to it, also when no
+    /// metric can say what is needed.
+    pub size: Option<u32>,
+    /// What the policies wanted, oldest first.
+    pub recommendations: Vec<Recommendation>,
+    /// How the size was changed, oldest first.
+    pub resizes: Vec<Resize>,
+    /// What is known of single members.
+    pub members: BTreeMap<MemberId, MemberMemory>,
+    /// Creates that were begun and are not seen yet.
+    pub pending_creates: BTreeMap<MemberName, UnixMillis>,
+    /// Names whose create failed or was never seen: the next create takes one of these first, so that one that turns up
+    /// late is recognised by its name.
+    pub retry_names: BTreeSet<MemberName>,
+    /// Members that were declared dead and removed, and when.
+    pub repairs: BTreeMap<MemberId, UnixMillis>,
+    /// The largest number that was ever given to a member's name.
+    pub ordinal_max: u64,
+    /// No growth before this time: the provider said that the account is full.
+    pub create_blocked_until: Option<UnixMillis>,
+}
+
+/// What the policies wanted at one time, before any restraint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recommendation {
+    /// When.
+    pub at: UnixMillis,
+    /// Members.
+    pub size: u32,
+}
+
+/// A planned change of size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    /// When.
+    pub at: UnixMillis,
+    /// Members to be made.
+    pub created: u32,
+    /// Members to be removed because the pool is too large.
+    pub removed: u32,
+}
+
+/// What is known of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemberMemory {
+    /// Since when it serves; `None` while it was never seen serving.
+    pub serving_since: Option<UnixMillis>,
+    /// Since when it serves without being ready.
+    pub unready_since: Option<UnixMillis>,
+    /// Since when it is both marked for removal and out of the load balancer.
+    pub withdrawn_since: Option<UnixMillis>,
+    /// When it was first asked to shut down.
+    pub shutdown_since: Option<UnixMillis>,
+}
+
+/// What became of a create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateOutcome {
+    /// It surely didn't happen.
+    Failed,
+    /// It surely didn't happen, for the account is full.
+    QuotaReached,
+}
+
+impl Memory {
+    /// Takes in what a tick saw, before anything is decided.
+    pub fn observe(&self, spec: &PoolSpec, seen: &Observation) -> Memory {
+        let now = seen.at;
+        let mut next = self.clone();
+        next.forget_what_is_not_yet(now);
+        let gap_secs = spec.in_window_secs.max(1);
+        if self
+            .last_tick
+            .is_none_or(|last| last > now || now.is_past(last, gap_secs))
+        {
+            next.since = Some(now);
+            next.size = None;
+        }
+        next.last_tick = Some(now);
+        next.members = seen
+            .members
+            .iter()
+            .map(|m| (m.id.clone(), self.member_seen(m, now)))
+            .collect();
+
+        let names: BTreeSet<&MemberName> = seen.members.iter().map(|m| &m.name).collect();
+        next.retry_names.retain(|name| !names.contains(name));
+        next.pending_creates.retain(|name, _| !names.contains(name));
+        let settle_secs = spec.life.create_settle_secs;
+        let lost = next
+            .pending_creates
+            .extract_if(.., |_, begun| now.is_past(*begun, settle_secs));
+        next.retry_names.extend(lost.map(|(name, _)| name));
+
+        next.forget_what_is_past(spec, now);
+        let ordinals = seen.members.iter().filter_map(|m| ordinal_of(spec, &m.name));
+        next.ordinal_max = ordinals.fold(next.ordinal_max, u64::max);
+        next
+    }
+
+    /// Drops what a clock that was set back left behind, so that nothing from the future restrains or permits.
+    fn forget_what_is_not_yet(&mut self, now: UnixMillis) {
+        self.recommendations.retain(|r| r.at <= now);
+        self.resizes.retain(|r| r.at <= now);
+        self.repairs.retain(|_, at| *at <= now);
+        self.pending_creates
+            .values_mut()
+            .for_each(|at| *at = now.min(*at));
+        self.create_blocked_until = self
+            .create_blocked_until
+            .map(|at| at.min(now.plus_secs(QUOTA_WAIT_SECS)));
+    }
+
+    fn forget_what_is_past(&mut self, spec: &PoolSpec, now: UnixMillis) {
+        let window_secs = spec.in_window_secs.max(spec.out_window_secs);
+        self.recommendations.retain(|r| !now.is_past(r.at, window_secs));
+        let excess = self.recommendations.len().saturating_sub(RECOMMENDATIONS_MAX);
+        self.recommendations.drain(..excess);
+        let period_secs = spec.limits.out_period_secs.max(spec.limits.in_period_secs);
+        self.resizes.retain(|r| !now.is_past(r.at, period_secs));
+        self.repairs
+            .retain(|_, at| !now.is_past(*at, spec.repair.window_secs));
+    }
+
+    fn member_seen(&self, member: &Member, now: UnixMillis) -> MemberMemory {
+        let known = self.members.get(&member.id).copied();
+        let before = known.unwrap_or_default();
+        // A member that was already serving when it was first seen is taken to have served since it was made: after a
+        // restart the pool must still be able to grow at once.
+        let first_serving = if known.is_some() { now } else { member.created_at };
+        let not_ready = member.serving && member.readiness != Readiness::Ready;
+        let withdrawn = member.draining && !member.serving;
+        MemberMemory {
+            serving_since: member
+                .serving
+                .then(|| before.serving_since.unwrap_or(first_serving).min(now)),
+            unready_since: not_ready.then(|| before.unready_since.unwrap_or(now).min(now)),
+            withdrawn_since: withdrawn.then(|| before.withdrawn_since.unwrap_or(now).min(now)),
+            shutdown_since: before.shutdown_since.map(|at| at.min(now)),
+        }
+    }
+
+    /// Notes a decision and its plan before any step is run, so that a crash leaves the restraint in place.
+    pub fn intend(&mut self, spec: &PoolSpec, decision: &Decision, plan: &Plan) {
+        let at = decision.at;
+        self.recommendations.push(Recommendation {
+            at,
+            size: decision.recommended,
+        });
+        // Growth is kept as far as it was planned; what was kept before stays kept unless less is wanted now.
+        self.size = Some(decision.planned.max(decision.desired.min(decision.kept)));
+        let mut created = 0;
+        for step in &plan.steps {
+            match step {
+                Step::Create { name } => {
+                    created += 1;
+                    self.retry_names.remove(name);
+                    self.pending_creates.insert(name.clone(), at);
+                    self.ordinal_max = self.ordinal_max.max(ordinal_of(spec, name).unwrap_or(0));
+                }
+                Step::Shutdown { id, .. } => {
+                    self.members
+                        .entry(id.clone())
+                        .or_default()
+                        .shutdown_since
+                        .get_or_insert(at);
+                }
+                Step::Admit { .. }
+                | Step::MarkDraining { .. }
+                | Step::Withdraw { .. }
+                | Step::Drain { .. }
+                | Step::PowerOff { .. }
+                | Step::Destroy { .. } => {}
+            }
+        }
+        for id in &plan.repaired {
+            self.repairs.entry(id.clone()).or_insert(at);
+        }
+        if created > 0 || plan.removed > 0 {
+            self.resizes.push(Resize {
+                at,
+                created,
+                removed: plan.removed,
+            });
+        }
+    }
+
+    /// Takes back a create that surely didn't happen: it neither counts as a member nor against the step limit.
+    pub fn create_failed(&mut self, name: &MemberName, begun: UnixMillis, outcome: CreateOutcome) {
+        if self.pending_creates.remove(name).is_some() {
+            self.retry_names.insert(name.clone());
+        }
+        if let Some(resize) = self.resizes.iter_mut().find(|r| r.at == begun) {
+            resize.created = resize.created.saturating_sub(1);
+        }
+        match outcome {
+            CreateOutcome::Failed => {}
+            CreateOutcome::QuotaReached => self.create_blocked_until = Some(begun.plus_secs(QUOTA_WAIT_SECS)),
+        }
+    }
+}
+
+/// The number in a name that this autoscaler gave: `7` of `api-7` in pool `api`.
+pub fn ordinal_of(spec: &PoolSpec, name: &MemberName) -> Option<u64> {
+    name.0.strip_prefix(&spec.name.0)?.strip_prefix('-')?.parse().ok()
+}

@@ -1,0 +1,98 @@
+//! A pool's settings as the core needs them: checked by the configuration, plain numbers here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::observe::PoolName;
+
+/// Everything that decides about one pool, apart from what is observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolSpec {
+    /// The pool.
+    pub name: PoolName,
+    /// Never fewer members; at least 1, for a pool of none has no signal to grow from.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+    /// The image that new members are made from; members of other images are the first victims.
+    pub image: String,
+    /// What the pool follows. Empty only where `min` is `max`.
+    pub policies: Vec<TargetPolicy>,
+    /// Growth must have been wanted for so long, seconds; 0 grows at once.
+    pub out_window_secs: u32,
+    /// A smaller size must have been enough for so long, seconds.
+    pub in_window_secs: u32,
+    /// How fast the pool may change.
+    pub limits: StepLimits,
+    /// How long the stages of a member's life may take.
+    pub life: Lifetimes,
+    /// How many dead members may be replaced.
+    pub repair: RepairLimit,
+}
+
+/// Tracks a signal to its target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetPolicy {
+    /// The policy's name, which is also its signal's.
+    pub name: String,
+    /// The value a host should have; above 0. For [`Across::Sum`] a host's share of the pool's total.
+    pub target: f64,
+    /// No change while the load is within this share of what the pool is made for; 0.1 is ten per cent.
+    pub tolerance: f64,
+    /// How the hosts' values become one.
+    pub across: Across,
+    /// A host's value older than this does not count, seconds.
+    pub fresh_secs: u32,
+}
+
+/// How the values of the hosts become the pool's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Across {
+    /// The mean: for ratios such as CPU.
+    Avg,
+    /// The total: for rates such as requests a second.
+    Sum,
+    /// The fullest host: for what must not overflow anywhere, such as memory.
+    Max,
+}
+
+/// At most so many members more or fewer within a period. With a period of 0 the limit holds for each tick by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLimits {
+    /// Members made, replacements among them.
+    pub out_max: u32,
+    /// Within so many seconds.
+    pub out_period_secs: u32,
+    /// Members removed because the pool is too large.
+    pub in_max: u32,
+    /// Within so many seconds.
+    pub in_period_secs: u32,
+}
+
+/// Bounds of the stages of a member's life, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetimes {
+    /// A member's values count as the pool's only after it has served for so long.
+    pub warm_up_secs: u32,
+    /// A new member that is not ready by then is replaced.
+    pub boot_timeout_secs: u32,
+    /// A serving member that has not been ready for so long is replaced.
+    pub unready_secs: u32,
+    /// A create without an answer counts as a member for so long, even if the provider doesn't list it.
+    pub create_settle_secs: u32,
+    /// Between leaving the load balancer and being asked to drain: the balancer notices in this time.
+    pub withdraw_settle_secs: u32,
+    /// A draining member is shut down after so long, whether it is drained or not.
+    pub drain_secs: u32,
+    /// A member that was asked to shut down and runs on is cut off after so long.
+    pub shutdown_secs: u32,
+}
+
+/// The breaker of repairs: beyond it, dead members stay and are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairLimit {
+    /// Members declared dead and removed.
+    pub max: u32,
+    /// Within so many seconds.
+    pub window_secs: u32,
+}

@@ -102,11 +102,12 @@ stop() {
   rm -f "$1"
 }
 
-# spawn PIDFILE LOG COMMAND…: starts a server that outlives this script and the terminal it was called from.
+# spawn PIDFILE LOG COMMAND…: starts a server that outlives this script and the terminal it was called from. It must not
+# take the locks (8, 9) along.
 spawn() {
   local pidfile=$1 log=$2
   shift 2
-  setsid nohup "$@" >>"$log" 2>&1 </dev/null 9>&- &
+  setsid nohup "$@" >>"$log" 2>&1 </dev/null 8>&- 9>&- &
   printf '%s\n' $! >"$pidfile"
 }
 

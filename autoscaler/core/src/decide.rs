@@ -91,6 +91,7 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
     Decision {
         at: seen.at,
         actual,
+        kept,
         recommended,
         desired,
         planned,

@@ -7,6 +7,7 @@
 mod catalog;
 mod observe;
 mod open;
+mod patch;
 mod sqlite;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 pub use catalog::CollectionCatalog;
 pub use observe::observed;
 pub use open::{InvalidStoreUrl, OpenError, OpenOptions, SqliteSynchronous, StoreUrl, open};
+pub use patch::{DocumentPatched, PATCH_ATTEMPTS_MAX, PatchOrder, document_patch};
 
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp,

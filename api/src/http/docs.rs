@@ -1,0 +1,134 @@
+//! Swagger UI at `/docs` and the document at `/openapi.json`. Everything is served from this program: nothing is loaded
+//! from elsewhere, and no badge asks an outside validator.
+
+use std::sync::LazyLock;
+
+use http::header::{self, HeaderValue};
+use poem::Response;
+use poem_openapi::OpenApiService;
+
+use super::openapi;
+
+const STYLE: &str = "swagger-ui.css";
+const SCRIPT: &str = "swagger-ui-bundle.js";
+const START: &str = "start.js";
+
+/// What the page may load: only from here. Swagger UI sets styles inline and shows icons as data.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The program may be replaced at any time; an hour is long enough to make the page quick.
+const CACHE_CONTROL: &str = "public, max-age=3600";
+
+const PAGE: &str = r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tidepool API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"#;
+
+const START_SCRIPT: &str = r##"SwaggerUIBundle({
+  dom_id: "#ui",
+  url: "/openapi.json",
+  validatorUrl: null,
+  deepLinking: true,
+  tryItOutEnabled: true,
+  persistAuthorization: true,
+});
+"##;
+
+/// Whether `/docs/{name}` is served.
+pub(super) fn is_asset(name: &str) -> bool {
+    matches!(name, STYLE | SCRIPT | START)
+}
+
+/// The page, or one of its assets.
+pub(super) fn page(path: &str) -> Response {
+    let asset = path.strip_prefix("/docs/").unwrap_or_default();
+    let (content_type, body) = match asset {
+        STYLE => ("text/css; charset=utf-8", ASSETS.style),
+        SCRIPT => ("text/javascript; charset=utf-8", ASSETS.script),
+        START => ("text/javascript; charset=utf-8", START_SCRIPT),
+        _ => ("text/html; charset=utf-8", PAGE),
+    };
+    let mut response = text(content_type, body);
+    let policy = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// The OpenAPI document.
+pub(super) fn document() -> Response {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(openapi::document);
+    text("application/json", DOCUMENT.as_str())
+}
+
+fn text(content_type: &'static str, body: &'static str) -> Response {
+    let mut response = Response::builder().body(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE_CONTROL));
+    response
+}
+
+struct Assets {
+    style: &'static str,
+    script: &'static str,
+}
+
+/// Swagger UI as poem-openapi carries it: cut out of the one page that it would serve, because that page's template
+/// sets no `validatorUrl` and inlines 1.6 MB into every load.
+static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
+    let page: &'static str = OpenApiService::new((), "", "").swagger_ui_html().leak();
+    Assets {
+        style: between(page, "<style charset=\"UTF-8\">", "</style>\n").unwrap_or_default(),
+        script: between(page, "<script charset=\"UTF-8\">", "</script>\n</head>").unwrap_or_default(),
+    }
+});
+
+fn between(page: &'static str, begin: &str, end: &str) -> Option<&'static str> {
+    let (_, rest) = page.split_once(begin)?;
+    rest.split_once(end).map(|(inside, _)| inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_assets_are_whole() {
+        assert!(
+            ASSETS.style.starts_with(".swagger-ui") && ASSETS.style.len() > 100_000,
+            "{}",
+            &ASSETS.style[..80]
+        );
+        assert!(ASSETS.script.contains("SwaggerUIBundle") && ASSETS.script.len() > 1_000_000);
+    }
+
+    #[test]
+    fn nothing_is_loaded_from_elsewhere() {
+        assert!(START_SCRIPT.contains("validatorUrl: null"));
+        for text in [PAGE, ASSETS.style] {
+            for foreign in ["http://", "https://", "src=\"//", "href=\"//", "@import"] {
+                let allowed =
+                    text.matches(foreign).count() == text.matches("http://www.w3.org/2000/svg").count();
+                assert!(
+                    !text.contains(foreign) || (foreign == "http://" && allowed),
+                    "{foreign}"
+                );
+            }
+        }
+    }
+}

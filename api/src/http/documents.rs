@@ -1,0 +1,425 @@
+//! The documents of a collection: create, get, put, patch, delete, list.
+//!
+//! A handler gets values that are checked already, asks the store once, and turns its answer into a response.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem::{FromRequest, Request, RequestBody};
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{ApiResponse, OpenApi};
+use uuid::Uuid;
+
+use super::error::{Problem, ProblemKind};
+use super::page_token::{self, Binding};
+use super::payload::{
+    DocumentBody, DocumentCreateBody, DocumentListBody, DocumentPatchBody, DocumentPutBody, ETag, PageSize,
+    PathHeader,
+};
+use super::{AppState, Tag, incoming};
+use crate::domain::{
+    CollectionId, CollectionName, Document, DocumentId, DocumentMeta, DocumentPatch, NewDocument,
+    Precondition,
+};
+use crate::store::{
+    Delete, DocumentCreate, DocumentPatched, DocumentPut, PageLimits, PatchOrder, document_patch,
+};
+
+/// Most bytes of data in one page; it ends early rather than exceed them.
+pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// `If-Match` and `If-None-Match` of a request.
+pub(super) struct Conditions(pub(super) Precondition);
+
+impl<'a> FromRequest<'a> for Conditions {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(incoming::precondition(request.headers())?))
+    }
+}
+
+type State<'a> = Data<&'a Arc<AppState>>;
+
+pub(super) struct Documents;
+
+#[derive(ApiResponse)]
+pub(super) enum CreateDocument {
+    /// The document was created.
+    #[oai(status = 201)]
+    Created(
+        DocumentBody,
+        /// The document's version.
+        #[oai(header = "ETag")]
+        ETag,
+        /// The document's path.
+        #[oai(header = "Location")]
+        PathHeader,
+    ),
+}
+
+#[derive(ApiResponse)]
+pub(super) enum GetDocument {
+    /// The document.
+    #[oai(status = 200)]
+    Found(
+        DocumentBody,
+        /// The document's version.
+        #[oai(header = "ETag")]
+        ETag,
+    ),
+    /// The version that `If-None-Match` names is the current one.
+    #[oai(status = 304)]
+    NotModified(
+        /// The document's version.
+        #[oai(header = "ETag")]
+        ETag,
+    ),
+}
+
+#[derive(ApiResponse)]
+pub(super) enum PutDocument {
+    /// The document was replaced; its `created_at` is kept.
+    #[oai(status = 200)]
+    Replaced(
+        DocumentBody,
+        /// The document's new version.
+        #[oai(header = "ETag")]
+        ETag,
+    ),
+    /// The document was created.
+    #[oai(status = 201)]
+    Created(
+        DocumentBody,
+        /// The document's version.
+        #[oai(header = "ETag")]
+        ETag,
+        /// The document's path.
+        #[oai(header = "Location")]
+        PathHeader,
+    ),
+}
+
+#[derive(ApiResponse)]
+pub(super) enum PatchDocument {
+    /// The document as it is now.
+    #[oai(status = 200)]
+    Patched(
+        DocumentBody,
+        /// The document's new version.
+        #[oai(header = "ETag")]
+        ETag,
+    ),
+}
+
+#[derive(ApiResponse)]
+pub(super) enum DeleteDocument {
+    /// The document is gone.
+    #[oai(status = 204)]
+    Deleted,
+}
+
+#[derive(ApiResponse)]
+pub(super) enum ListDocuments {
+    /// A page of documents.
+    #[oai(status = 200)]
+    Page(DocumentListBody),
+}
+
+#[OpenApi(prefix_path = "/v1/collections/:collection/documents", tag = "Tag::Documents")]
+impl Documents {
+    /// List documents
+    ///
+    /// Pages through the documents of a collection in an unspecified but stable order: a document that exists
+    /// throughout is seen exactly once. A page may end early; only an absent `next_page_token` means the end.
+    #[oai(path = "/", method = "get", method = "head", operation_id = "list_documents")]
+    pub(super) async fn list(
+        &self,
+        state: State<'_>,
+        collection: Path<CollectionName>,
+        /// Most documents of the page.
+        limit: Query<Option<PageSize>>,
+        /// The `next_page_token` of the page before; leave it out for the first page.
+        page_token: Query<Option<String>>,
+    ) -> Result<ListDocuments, Problem> {
+        let collection = collection_id(state.0, &collection.0).await?;
+        let binding = Binding::Documents(collection);
+        let cursor = match &page_token.0 {
+            None => None,
+            Some(token) => {
+                Some(page_token::open(&state.cluster_secret, binding, token).ok_or_else(invalid_page_token)?)
+            }
+        };
+        let limits = PageLimits {
+            items_max: limit.0.unwrap_or(PageSize::DEFAULT).items(),
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        let page = state
+            .store
+            .document_page(collection, cursor.as_ref(), limits)
+            .await?;
+        let next = page
+            .next
+            .map(|cursor| page_token::seal(&state.cluster_secret, binding, &cursor));
+        Ok(ListDocuments::Page(DocumentListBody::of(
+            &page.documents,
+            next.as_deref(),
+        )))
+    }
+
+    /// Create a document
+    ///
+    /// Creates a document under the id in the body, or, without one, under a new UUID (version 7). An id that is taken
+    /// is a 409; use PUT to create or replace.
+    #[oai(path = "/", method = "post", operation_id = "create_document")]
+    pub(super) async fn create(
+        &self,
+        state: State<'_>,
+        collection: Path<CollectionName>,
+        body: DocumentCreateBody,
+    ) -> Result<CreateDocument, Problem> {
+        let document = NewDocument::parse(&body.0).map_err(Problem::invalid_body)?;
+        let id = match document.id {
+            Some(id) => id,
+            None => new_id(state.0)?,
+        };
+        let owner = collection_id(state.0, &collection.0).await?;
+        let created = state
+            .store
+            .document_create(owner, &id, &document.data, state.stamp())
+            .await?;
+        match created {
+            DocumentCreate::Created(meta) => Ok(CreateDocument::Created(
+                DocumentBody::from_parts(&id, &meta, document.data.as_bytes()),
+                ETag(meta.version),
+                location(&collection.0, &id),
+            )),
+            DocumentCreate::AlreadyExists => Err(Problem::new(
+                ProblemKind::AlreadyExists,
+                format!("the collection has a document {id} already"),
+            )),
+        }
+    }
+
+    /// Get a document
+    ///
+    /// With `If-None-Match` and the version that the client has, an unchanged document is a 304 without a body.
+    #[oai(
+        path = "/:id",
+        method = "get",
+        method = "head",
+        operation_id = "get_document",
+        request_header(
+            name = "If-Match",
+            ty = "Option<String>",
+            description = "The version must be one of these."
+        ),
+        request_header(
+            name = "If-None-Match",
+            ty = "Option<String>",
+            description = "The version must be none of these, else 304."
+        )
+    )]
+    pub(super) async fn get(
+        &self,
+        state: State<'_>,
+        collection: Path<CollectionName>,
+        id: Path<DocumentId>,
+        conditions: Conditions,
+    ) -> Result<GetDocument, Problem> {
+        let collection = collection_id(state.0, &collection.0).await?;
+        let found = state.store.document_fetch(collection, &id.0).await?;
+        let document = found.ok_or_else(|| document_not_found(&id.0))?;
+        let version = document.meta.version;
+        if !conditions.0.if_match_holds(Some(version)) {
+            return Err(precondition_failed());
+        }
+        if !conditions.0.if_none_match_holds(Some(version)) {
+            return Ok(GetDocument::NotModified(ETag(version)));
+        }
+        Ok(GetDocument::Found(DocumentBody::of(&document), ETag(version)))
+    }
+
+    /// Create or replace a document
+    ///
+    /// Members of the envelope that the server writes are ignored, so what GET gave can be put back. `If-None-Match: *`
+    /// only creates; `If-Match` only replaces that version.
+    #[oai(
+        path = "/:id",
+        method = "put",
+        operation_id = "put_document",
+        request_header(
+            name = "If-Match",
+            ty = "Option<String>",
+            description = "The version must be one of these."
+        ),
+        request_header(
+            name = "If-None-Match",
+            ty = "Option<String>",
+            description = "The version must be none of these; `*`: there must be no document."
+        )
+    )]
+    pub(super) async fn put(
+        &self,
+        state: State<'_>,
+        collection: Path<CollectionName>,
+        id: Path<DocumentId>,
+        conditions: Conditions,
+        body: DocumentPutBody,
+    ) -> Result<PutDocument, Problem> {
+        let data = NewDocument::parse_for(&body.0, &id.0)
+            .map_err(Problem::invalid_body)?
+            .data;
+        let owner = collection_id(state.0, &collection.0).await?;
+        let put = state
+            .store
+            .document_put(owner, &id.0, &data, &conditions.0, state.stamp())
+            .await?;
+        let envelope = |meta: &DocumentMeta| DocumentBody::from_parts(&id.0, meta, data.as_bytes());
+        match put {
+            DocumentPut::Created(meta) => Ok(PutDocument::Created(
+                envelope(&meta),
+                ETag(meta.version),
+                location(&collection.0, &id.0),
+            )),
+            DocumentPut::Replaced(meta) => Ok(PutDocument::Replaced(envelope(&meta), ETag(meta.version))),
+            DocumentPut::PreconditionFailed => Err(precondition_failed()),
+        }
+    }
+
+    /// Change parts of a document
+    ///
+    /// A JSON merge patch (RFC 7396) of the envelope: `{"data": {"done": true, "note": null}}` sets `done` and removes
+    /// `note`. Parts that the patch does not name stay exactly as they are. Members that the server writes can't be
+    /// patched.
+    #[oai(
+        path = "/:id",
+        method = "patch",
+        operation_id = "patch_document",
+        request_header(
+            name = "If-Match",
+            ty = "Option<String>",
+            description = "The version must be one of these."
+        ),
+        request_header(
+            name = "If-None-Match",
+            ty = "Option<String>",
+            description = "The version must be none of these."
+        )
+    )]
+    pub(super) async fn patch(
+        &self,
+        state: State<'_>,
+        collection: Path<CollectionName>,
+        id: Path<DocumentId>,
+        conditions: Conditions,
+        body: DocumentPatchBody,
+    ) -> Result<PatchDocument, Problem> {
+        let patch = DocumentPatch::parse(&body.0).map_err(Problem::invalid_body)?;
+        let order = PatchOrder {
+            collection: collection_id(state.0, &collection.0).await?,
+            id: &id.0,
+            patch: &patch,
+            precondition: &conditions.0,
+        };
+        match document_patch(&*state.store, order, || state.stamp()).await? {
+            DocumentPatched::Patched(document) => Ok(patched(&document)),
+            DocumentPatched::Missing => Err(document_not_found(&id.0)),
+            DocumentPatched::PreconditionFailed => Err(precondition_failed()),
+            DocumentPatched::TooLarge(problem) => Err(problem.into()),
+            DocumentPatched::Contended => Err(Problem::new(
+                ProblemKind::StoreUnavailable,
+                "others write this document all the time; nothing was written",
+            )),
+        }
+    }
+
+    /// Delete a document
+    #[oai(
+        path = "/:id",
+        method = "delete",
+        operation_id = "delete_document",
+        request_header(
+            name = "If-Match",
+            ty = "Option<String>",
+            description = "The version must be one of these."
+        ),
+        request_header(
+            name = "If-None-Match",
+            ty = "Option<String>",
+            description = "The version must be none of these."
+        )
+    )]
+    pub(super) async fn delete(
+        &self,
+        state: State<'_>,
+        collection: Path<CollectionName>,
+        id: Path<DocumentId>,
+        conditions: Conditions,
+    ) -> Result<DeleteDocument, Problem> {
+        let collection = collection_id(state.0, &collection.0).await?;
+        let deleted = state
+            .store
+            .document_delete(collection, &id.0, &conditions.0, state.stamp())
+            .await?;
+        match deleted {
+            Delete::Deleted => Ok(DeleteDocument::Deleted),
+            Delete::Missing => Err(document_not_found(&id.0)),
+            Delete::PreconditionFailed => Err(precondition_failed()),
+        }
+    }
+}
+
+fn patched(document: &Document) -> PatchDocument {
+    PatchDocument::Patched(DocumentBody::of(document), ETag(document.meta.version))
+}
+
+/// The collection's identity, as this instance knows it; at most a moment old.
+async fn collection_id(state: &AppState, name: &CollectionName) -> Result<CollectionId, Problem> {
+    match state.catalog.collection(name).await? {
+        Some(collection) => Ok(collection.id),
+        None => Err(collection_not_found(name)),
+    }
+}
+
+/// A UUID of version 7: ids of later documents are greater, to the millisecond.
+fn new_id(state: &AppState) -> Result<DocumentId, Problem> {
+    let millis = u64::try_from((state.clock)().micros() / 1_000).unwrap_or(0);
+    let random = (u128::from((state.nonce)()) << 64) | u128::from((state.nonce)());
+    let mut bytes = [0; 10];
+    bytes.copy_from_slice(random.to_be_bytes().get(..10).unwrap_or(&[0; 10]));
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid();
+    let mut buffer = Uuid::encode_buffer();
+    DocumentId::parse(id.hyphenated().encode_lower(&mut buffer))
+        .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
+}
+
+fn location(collection: &CollectionName, id: &DocumentId) -> PathHeader {
+    PathHeader(format!("/v1/collections/{collection}/documents/{id}"))
+}
+
+pub(super) fn collection_not_found(name: &CollectionName) -> Problem {
+    Problem::new(
+        ProblemKind::CollectionNotFound,
+        format!("there is no collection {name}; PUT /v1/collections/{name} makes one"),
+    )
+}
+
+fn document_not_found(id: &DocumentId) -> Problem {
+    Problem::new(
+        ProblemKind::DocumentNotFound,
+        format!("the collection has no document {id}"),
+    )
+}
+
+pub(super) fn precondition_failed() -> Problem {
+    Problem::new(
+        ProblemKind::PreconditionFailed,
+        "the current version is not what If-Match or If-None-Match demands; nothing was written",
+    )
+}
+
+pub(super) fn invalid_page_token() -> Problem {
+    Problem::new(
+        ProblemKind::InvalidPageToken,
+        "the page token was not made for this list, or is damaged; begin again without one",
+    )
+}

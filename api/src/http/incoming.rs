@@ -1,0 +1,311 @@
+//! What is read of a request beside its path: media type, body, query, conditions. Each reader checks one thing and
+//! answers with the problem it found.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Body as _;
+use percent_encoding::percent_decode_str;
+use poem::Body;
+
+use super::error::{Problem, ProblemKind};
+use crate::domain::json::BODY_BYTES_MAX;
+use crate::domain::{Precondition, conditions};
+
+/// How much of a body that nobody wants is read away before the answer, so that the client reads the answer instead of
+/// a broken pipe: four bodies of the largest size.
+const DRAIN_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// How long that may take: 4 MiB in 2 s are 17 Mbit/s.
+const DRAIN_SECS_MAX: u64 = 2;
+
+/// The media types of bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Media {
+    /// `application/json`
+    Json,
+    /// `application/merge-patch+json`
+    MergePatch,
+}
+
+impl Media {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MergePatch => "application/merge-patch+json",
+        }
+    }
+
+    /// Demands this type, in UTF-8.
+    pub(super) fn demand(self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
+        let given = match (lines.next(), lines.next()) {
+            (Some(line), None) => line.as_bytes(),
+            _ => b"",
+        };
+        if is_media_type(given, self.as_str()) {
+            return Ok(());
+        }
+        let problem = Problem::new(
+            ProblemKind::UnsupportedMediaType,
+            format!("the body must have the Content-Type {}, in UTF-8", self.as_str()),
+        );
+        Err(match self {
+            Self::Json => problem,
+            Self::MergePatch => problem.with_header(HeaderName::from_static("accept-patch"), self.as_str()),
+        })
+    }
+}
+
+/// Whether a `Content-Type` is the wanted one; a charset other than UTF-8 is not. Other parameters mean nothing here.
+fn is_media_type(given: &[u8], wanted: &str) -> bool {
+    let mut parts = given.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    parts
+        .next()
+        .is_some_and(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
+        && parts.all(|parameter| {
+            let (name, value) = match parameter.iter().position(|byte| *byte == b'=') {
+                Some(at) => parameter.split_at(at),
+                None => (parameter, &b""[..]),
+            };
+            let charset = value.strip_prefix(b"=").unwrap_or_default();
+            let charset = charset
+                .strip_prefix(b"\"")
+                .and_then(|text| text.strip_suffix(b"\""))
+                .unwrap_or(charset);
+            !name.eq_ignore_ascii_case(b"charset") || charset.eq_ignore_ascii_case(b"utf-8")
+        })
+}
+
+/// Refuses encoded content; decoding comes later, bounded.
+pub(super) fn refuse_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(header::CONTENT_ENCODING) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::UnsupportedMediaType,
+        "content encodings are not supported; send the body as it is",
+    )
+    .with_header(header::ACCEPT_ENCODING, "identity"))
+}
+
+/// Refuses `Idempotency-Key` until it is built: ignoring it would promise what does not hold.
+pub(super) fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key("idempotency-key") {
+        return Err(Problem::new(
+            ProblemKind::InvalidRequest,
+            "the header Idempotency-Key is not supported yet",
+        ));
+    }
+    Ok(())
+}
+
+/// The conditions in `If-Match` and `If-None-Match`.
+pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    let field =
+        |name: HeaderName| conditions::entity_tags(headers.get_all(name).iter().map(HeaderValue::as_bytes));
+    Ok(Precondition {
+        if_match: field(header::IF_MATCH).map_err(|problem| ("If-Match", problem))?,
+        if_none_match: field(header::IF_NONE_MATCH).map_err(|problem| ("If-None-Match", problem))?,
+    })
+}
+
+/// The values of the known query parameters, in their order. Unknown and repeated ones are refused, all at once.
+pub(super) fn query<'q, const N: usize>(
+    query: Option<&'q str>,
+    known: [&'static str; N],
+) -> Result<[Option<Cow<'q, str>>; N], Problem> {
+    let mut values = [const { None }; N];
+    let mut problems = Vec::new();
+    for pair in query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+    {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = form_decode(name);
+        let known = known.iter().zip(&mut values).find(|(known, _)| **known == name);
+        match known {
+            None => problems.push(format!("the query parameter {name:?} is not known here")),
+            Some((_, Some(_))) => {
+                problems.push(format!("the query parameter {name} is given more than once"))
+            }
+            Some((_, slot)) => *slot = Some(form_decode(value)),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(values);
+    }
+    Err(Problem::new(ProblemKind::InvalidRequest, problems.join("; ")))
+}
+
+/// Refuses every query parameter.
+pub(super) fn no_query(given: Option<&str>) -> Result<(), Problem> {
+    query(given, []).map(|[]| ())
+}
+
+fn form_decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+/// A request's body, read at most once, and read away if nobody wanted it.
+pub(super) struct PendingBody {
+    body: BoxBody<Bytes, std::io::Error>,
+}
+
+impl PendingBody {
+    pub(super) fn new(body: Body) -> Self {
+        Self { body: body.into() }
+    }
+
+    /// Reads it whole; more than [`BODY_BYTES_MAX`] is refused, declared or not.
+    pub(super) async fn read(&mut self) -> Result<Bytes, Problem> {
+        let too_large = || {
+            Problem::new(
+                ProblemKind::BodyTooLarge,
+                format!("the body must have at most {BODY_BYTES_MAX} bytes"),
+            )
+        };
+        let declared = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if declared > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        // A body that came in one piece is taken as it is.
+        let first = match self.next_piece().await? {
+            None => return Ok(Bytes::new()),
+            Some(first) if self.body.is_end_stream() => first,
+            Some(first) => {
+                let mut whole = BytesMut::with_capacity(declared.max(first.len()));
+                whole.extend_from_slice(&first);
+                while whole.len() <= BODY_BYTES_MAX {
+                    match self.next_piece().await? {
+                        Some(piece) => whole.extend_from_slice(&piece),
+                        None => break,
+                    }
+                }
+                whole.freeze()
+            }
+        };
+        if first.len() > BODY_BYTES_MAX {
+            Err(too_large())
+        } else {
+            Ok(first)
+        }
+    }
+
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    // Trailers mean nothing here.
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Some(Err(_)) => {
+                    return Err(Problem::new(
+                        ProblemKind::InvalidRequest,
+                        "the body ended too early or is badly framed",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Reads away what is left, within bounds. A client that waits for `100 Continue` has sent nothing yet.
+    pub(super) async fn drain(mut self, waits_for_continue: bool) {
+        if self.body.is_end_stream() || waits_for_continue {
+            return;
+        }
+        let drained = async {
+            let mut bytes = 0;
+            while bytes <= DRAIN_BYTES_MAX {
+                match self.next_piece().await {
+                    Ok(Some(piece)) => bytes += piece.len(),
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        };
+        // Too slow: the answer goes out all the same, and the connection is closed after it.
+        let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS_MAX), drained).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_compared_whole_and_in_utf_8() {
+        let json = "application/json";
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\" ; x=y",
+            "application/json;",
+        ] {
+            assert!(is_media_type(good.as_bytes(), json), "{good}");
+        }
+        for bad in [
+            "",
+            "text/json",
+            "application/problem+json",
+            "application/jsonx",
+            "application/json; charset=latin1",
+            "application/json; charset",
+            "application/json, text/plain",
+        ] {
+            assert!(!is_media_type(bad.as_bytes(), json), "{bad}");
+        }
+    }
+
+    #[test]
+    fn query_parameters_are_strict() {
+        let [a, b] = query(Some("b=x%20y+z&&a="), ["a", "b"]).unwrap();
+        assert_eq!((a.as_deref(), b.as_deref()), (Some(""), Some("x y z")));
+        assert!(query(None, ["a"]).unwrap()[0].is_none());
+        for bad in ["c=1", "a=1&a=1", "a=1&%61=1", "c", "=1"] {
+            assert_eq!(
+                query(Some(bad), ["a", "b"]).unwrap_err().kind(),
+                ProblemKind::InvalidRequest,
+                "{bad}"
+            );
+        }
+        assert!(no_query(Some("")).is_ok() && no_query(Some("a=1")).is_err());
+    }
+
+    async fn read(pieces: Vec<usize>) -> Result<Bytes, Problem> {
+        let pieces = pieces
+            .into_iter()
+            .map(|length| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; length])));
+        PendingBody::new(Body::from_bytes_stream(futures_util::stream::iter(pieces)))
+            .read()
+            .await
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_the_limit() {
+        assert_eq!(read(vec![]).await.unwrap().len(), 0);
+        assert_eq!(read(vec![3, 4]).await.unwrap().len(), 7);
+        assert_eq!(read(vec![BODY_BYTES_MAX]).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(
+            read(vec![BODY_BYTES_MAX - 1, 1]).await.unwrap().len(),
+            BODY_BYTES_MAX
+        );
+        for pieces in [vec![BODY_BYTES_MAX + 1], vec![BODY_BYTES_MAX, 1]] {
+            assert_eq!(read(pieces).await.unwrap_err().kind(), ProblemKind::BodyTooLarge);
+        }
+        let declared = Body::from_bytes(Bytes::from(vec![b'x'; BODY_BYTES_MAX + 1]));
+        assert!(PendingBody::new(declared).read().await.is_err());
+    }
+}

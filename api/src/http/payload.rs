@@ -1,0 +1,438 @@
+//! Bodies and parameters as the OpenAPI document names them. Response bodies are JSON text put together from stored
+//! text; request bodies are raw bytes, so that nothing is parsed twice or altered on the way.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use poem::{IntoResponse, Request, RequestBody, Response};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, ToHeader, Type};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::incoming::Media;
+use crate::domain::json::BODY_BYTES_MAX;
+use crate::domain::{CollectionName, Document, DocumentId, DocumentMeta, Version};
+use crate::store::Collection;
+
+/// The schemas that types here refer to; `openapi.rs` writes them out.
+pub(super) mod schema {
+    pub(in crate::http) const DOCUMENT: &str = "Document";
+    pub(in crate::http) const DOCUMENT_LIST: &str = "DocumentList";
+    pub(in crate::http) const DOCUMENT_CREATE: &str = "DocumentCreate";
+    pub(in crate::http) const DOCUMENT_PUT: &str = "DocumentPut";
+    pub(in crate::http) const DOCUMENT_PATCH: &str = "DocumentPatch";
+    pub(in crate::http) const COLLECTION: &str = "Collection";
+    pub(in crate::http) const COLLECTION_LIST: &str = "CollectionList";
+    pub(in crate::http) const COLLECTION_SETTINGS: &str = "CollectionSettings";
+
+    #[cfg(test)]
+    pub(in crate::http) const ALL: [&str; 8] = [
+        DOCUMENT,
+        DOCUMENT_LIST,
+        DOCUMENT_CREATE,
+        DOCUMENT_PUT,
+        DOCUMENT_PATCH,
+        COLLECTION,
+        COLLECTION_LIST,
+        COLLECTION_SETTINGS,
+    ];
+}
+
+fn register(registry: &mut Registry, name: &'static str) {
+    // Only the name: the schema itself is written by the pass over the document.
+    registry
+        .schemas
+        .entry(name.to_owned())
+        .or_insert_with(|| MetaSchema::new("object"));
+}
+
+macro_rules! response_body {
+    ($(#[$doc:meta])* $name:ident, $schema:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub(super) struct $name(pub(super) Vec<u8>);
+
+        impl Payload for $name {
+            const CONTENT_TYPE: &'static str = "application/json";
+
+            fn schema_ref() -> MetaSchemaRef {
+                MetaSchemaRef::Reference($schema.to_owned())
+            }
+
+            fn register(registry: &mut Registry) {
+                register(registry, $schema);
+            }
+        }
+
+        impl IntoResponse for $name {
+            fn into_response(self) -> Response {
+                let mut response = Response::builder().body(self.0);
+                let json = HeaderValue::from_static(Self::CONTENT_TYPE);
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+        }
+    };
+}
+
+response_body!(
+    /// A document's envelope.
+    DocumentBody,
+    schema::DOCUMENT
+);
+response_body!(
+    /// A page of documents.
+    DocumentListBody,
+    schema::DOCUMENT_LIST
+);
+response_body!(
+    /// A collection.
+    CollectionBody,
+    schema::COLLECTION
+);
+response_body!(
+    /// A page of collections.
+    CollectionListBody,
+    schema::COLLECTION_LIST
+);
+
+macro_rules! request_body {
+    ($(#[$doc:meta])* $name:ident, $media:expr, $schema:expr) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name(pub(super) Bytes);
+
+        impl<'a> ApiExtractor<'a> for $name {
+            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+            type ParamType = ();
+            type ParamRawType = ();
+
+            fn register(registry: &mut Registry) {
+                register(registry, $schema);
+            }
+
+            fn request_meta() -> Option<MetaRequest> {
+                Some(MetaRequest {
+                    description: None,
+                    content: vec![MetaMediaType {
+                        content_type: $media.as_str(),
+                        schema: MetaSchemaRef::Reference($schema.to_owned()),
+                    }],
+                    required: true,
+                })
+            }
+
+            async fn from_request(
+                _request: &'a Request,
+                body: &mut RequestBody,
+                _options: ExtractParamOptions<()>,
+            ) -> poem::Result<Self> {
+                Ok(Self(body.take()?.into_bytes_limit(BODY_BYTES_MAX).await?))
+            }
+        }
+    };
+}
+
+request_body!(
+    /// The body of `create_document`.
+    DocumentCreateBody,
+    Media::Json,
+    schema::DOCUMENT_CREATE
+);
+request_body!(
+    /// The body of `put_document`.
+    DocumentPutBody,
+    Media::Json,
+    schema::DOCUMENT_PUT
+);
+request_body!(
+    /// The body of `patch_document`.
+    DocumentPatchBody,
+    Media::MergePatch,
+    schema::DOCUMENT_PATCH
+);
+request_body!(
+    /// The body of `put_collection`.
+    CollectionSettingsBody,
+    Media::Json,
+    schema::COLLECTION_SETTINGS
+);
+
+macro_rules! simple_type {
+    ($type:ty, $name:literal, $schema:expr) => {
+        impl Type for $type {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed($name)
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                MetaSchemaRef::Inline(Box::new($schema))
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+    };
+}
+
+/// 1 to 128 characters of the names' alphabet, at least one of them no dot, or at least three dots.
+pub(super) const NAME_PATTERN: &str = r"^(\.{0,127}[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,127}|\.{3,128})$";
+
+fn name_schema(example: &str) -> MetaSchema {
+    MetaSchema {
+        min_length: Some(1),
+        max_length: Some(crate::domain::NAME_CHARS_MAX),
+        pattern: Some(NAME_PATTERN.to_owned()),
+        example: Some(example.into()),
+        ..MetaSchema::new("string")
+    }
+}
+
+simple_type!(CollectionName, "CollectionName", name_schema("notes"));
+simple_type!(DocumentId, "DocumentId", name_schema("first"));
+
+impl ParseFromParameter for CollectionName {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Self::parse(value).map_err(ParseError::custom)
+    }
+}
+
+impl ParseFromParameter for DocumentId {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Self::parse(value).map_err(ParseError::custom)
+    }
+}
+
+/// How many items a page may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageSize(usize);
+
+/// Most items of a page. With [`super::documents::PAGE_BYTES_MAX`] it bounds what one request holds in memory.
+pub(super) const PAGE_ITEMS_MAX: usize = 1_000;
+
+/// Items of a page when the client says nothing.
+pub(super) const PAGE_ITEMS_DEFAULT: usize = 100;
+
+impl PageSize {
+    pub(super) const DEFAULT: Self = Self(PAGE_ITEMS_DEFAULT);
+
+    /// 1 to [`PAGE_ITEMS_MAX`], in plain digits.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let digits = !text.is_empty() && text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let items = text.parse().ok().filter(|_| digits)?;
+        (1..=PAGE_ITEMS_MAX).contains(&items).then_some(Self(items))
+    }
+
+    pub(super) fn items(self) -> usize {
+        self.0
+    }
+}
+
+simple_type!(
+    PageSize,
+    "PageSize",
+    MetaSchema {
+        minimum: Some(1.0),
+        maximum: Some(1_000.0),
+        default: Some(PAGE_ITEMS_DEFAULT.into()),
+        ..MetaSchema::new_with_format("integer", "int32")
+    }
+);
+
+impl ParseFromParameter for PageSize {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Self::parse(value).ok_or_else(|| ParseError::custom("must be 1 to 1000"))
+    }
+}
+
+/// A version as an `ETag`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ETag(pub(super) Version);
+
+simple_type!(
+    ETag,
+    "ETag",
+    MetaSchema {
+        pattern: Some(r#"^"[0-9a-f]{32}"$"#.to_owned()),
+        ..MetaSchema::new("string")
+    }
+);
+
+impl ToHeader for ETag {
+    fn to_header(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(format!("\"{}\"", self.0)).ok()
+    }
+}
+
+/// A header with a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PathHeader(pub(super) String);
+
+simple_type!(
+    PathHeader,
+    "PathHeader",
+    MetaSchema::new_with_format("string", "uri-reference")
+);
+
+impl ToHeader for PathHeader {
+    fn to_header(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.0.as_str()).ok()
+    }
+}
+
+/// Longest envelope around the data: names and quotes (about 100), id (128), version (32), two times (24 each).
+const ENVELOPE_BYTES: usize = 320;
+
+impl DocumentBody {
+    pub(super) fn of(document: &Document) -> Self {
+        Self::from_parts(&document.id, &document.meta, document.data.as_bytes())
+    }
+
+    pub(super) fn from_parts(id: &DocumentId, meta: &DocumentMeta, data: &[u8]) -> Self {
+        let mut body = Vec::with_capacity(data.len() + ENVELOPE_BYTES);
+        write_document(&mut body, id, meta, data);
+        Self(body)
+    }
+}
+
+impl DocumentListBody {
+    pub(super) fn of(documents: &[Document], next_page_token: Option<&str>) -> Self {
+        let bytes = documents
+            .iter()
+            .map(|document| document.data.as_bytes().len() + ENVELOPE_BYTES);
+        let mut body = Vec::with_capacity(bytes.sum::<usize>() + 512);
+        write_list(
+            &mut body,
+            documents,
+            next_page_token,
+            |body, document: &Document| {
+                write_document(body, &document.id, &document.meta, document.data.as_bytes());
+            },
+        );
+        Self(body)
+    }
+}
+
+impl CollectionBody {
+    pub(super) fn of(collection: &Collection) -> Self {
+        let mut body = Vec::with_capacity(ENVELOPE_BYTES);
+        write_collection(&mut body, collection);
+        Self(body)
+    }
+}
+
+impl CollectionListBody {
+    pub(super) fn of(collections: &[Collection], next_page_token: Option<&str>) -> Self {
+        let mut body = Vec::with_capacity(collections.len() * ENVELOPE_BYTES);
+        write_list(&mut body, collections, next_page_token, write_collection);
+        Self(body)
+    }
+}
+
+/// The id's alphabet needs no escaping, and the data is checked JSON.
+fn write_document(body: &mut Vec<u8>, id: &DocumentId, meta: &DocumentMeta, data: &[u8]) {
+    let mut head = String::with_capacity(ENVELOPE_BYTES);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        head,
+        r#"{{"id":"{id}","version":"{}","created_at":"{}","updated_at":"{}","data":"#,
+        meta.version, meta.created_at, meta.updated_at
+    );
+    body.extend_from_slice(head.as_bytes());
+    body.extend_from_slice(data);
+    body.push(b'}');
+}
+
+fn write_collection(body: &mut Vec<u8>, collection: &Collection) {
+    let text = format!(
+        r#"{{"name":"{}","created_at":"{}","updated_at":"{}"}}"#,
+        collection.name, collection.created_at, collection.updated_at
+    );
+    body.extend_from_slice(text.as_bytes());
+}
+
+fn write_list<T>(
+    body: &mut Vec<u8>,
+    items: &[T],
+    next_page_token: Option<&str>,
+    mut write_item: impl FnMut(&mut Vec<u8>, &T),
+) {
+    body.extend_from_slice(br#"{"items":["#);
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        write_item(body, item);
+    }
+    body.push(b']');
+    if let Some(token) = next_page_token {
+        // The token is base64url: nothing to escape.
+        body.extend_from_slice(br#","next_page_token":""#);
+        body.extend_from_slice(token.as_bytes());
+        body.push(b'"');
+    }
+    body.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{JsonObject, Timestamp, WriteStamp};
+
+    fn document(id: &str) -> Document {
+        let stamp = WriteStamp {
+            now: Timestamp(1_000),
+            nonce: 2,
+        };
+        Document {
+            id: DocumentId::parse(id).unwrap(),
+            meta: DocumentMeta {
+                version: Version::first(stamp),
+                created_at: Timestamp(1_000),
+                updated_at: Timestamp(2_000),
+            },
+            data: JsonObject::from_checked(Bytes::from_static(br#"{"n": 1.0}"#)),
+        }
+    }
+
+    #[test]
+    fn bodies_hold_the_data_as_it_was_stored() {
+        let expected = concat!(
+            r#"{"id":"a","version":"00000000000003e80000000000000002","created_at":"1970-01-01T00:00:00.001Z","#,
+            r#""updated_at":"1970-01-01T00:00:00.002Z","data":{"n": 1.0}}"#
+        );
+        assert_eq!(DocumentBody::of(&document("a")).0, expected.as_bytes());
+        let list = DocumentListBody::of(&[document("a"), document("a")], Some("t"));
+        let expected = format!(r#"{{"items":[{expected},{expected}],"next_page_token":"t"}}"#);
+        assert_eq!(list.0, expected.as_bytes());
+        assert_eq!(DocumentListBody::of(&[], None).0, br#"{"items":[]}"#);
+    }
+
+    #[test]
+    fn page_sizes_are_not_clamped() {
+        assert_eq!(PageSize::parse("1").unwrap().items(), 1);
+        assert_eq!(PageSize::parse("1000").unwrap().items(), 1_000);
+        assert_eq!(PageSize::parse("0100").unwrap().items(), 100);
+        for bad in ["", "0", "1001", "-1", "+1", "1.0", "ten", " 1", "00001"] {
+            assert_eq!(PageSize::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn etags_are_quoted_and_strong() {
+        let etag = ETag(document("a").meta.version).to_header().unwrap();
+        assert_eq!(etag, "\"00000000000003e80000000000000002\"");
+    }
+}

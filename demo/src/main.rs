@@ -1,3 +1,8 @@
 //! tidepool-demo: command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tidepool_demo::cli::main().await
+}

@@ -4,6 +4,7 @@
 //! A store knows documents, versions and preconditions; it knows no HTTP, no keys' plain text and no scopes' meaning.
 //! Only the two implementations hold SQL or CQL.
 
+mod cassandra;
 mod catalog;
 mod observe;
 mod open;

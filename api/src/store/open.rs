@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Store;
+use super::cassandra::CassandraStore;
 use super::sqlite::SqliteStore;
 
 /// CQL's port, where the URL names none.
@@ -214,11 +215,12 @@ pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, Ope
     let url: StoreUrl = url.parse().map_err(OpenError::Url)?;
     match &url {
         StoreUrl::Sqlite { file } => Ok(Arc::new(SqliteStore::open(file, &options).await?)),
-        StoreUrl::Cassandra { .. } => Err(OpenError::Refused {
-            store: url.to_string(),
-            detail: "not built yet".to_owned(),
-            source: None,
-        }),
+        StoreUrl::Cassandra {
+            contact_points,
+            keyspace,
+        } => Ok(Arc::new(
+            CassandraStore::open(&url.to_string(), contact_points, keyspace, &options).await?,
+        )),
     }
 }
 

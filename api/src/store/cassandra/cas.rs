@@ -1,0 +1,361 @@
+//! Lightweight transactions (LWT): compare and set by version, and finding out what became of one whose answer was lost.
+//!
+//! Every such write carries a version of its own, unique by its nonce, and the condition that the row still has the
+//! version it is based on. So the same statement may be sent again without harm: once it was applied, its condition
+//! never holds again. What a lost answer hides is therefore found out by a serial read of the row:
+//! - the row has our version: applied;
+//! - the row has our base still: not applied yet. It may be later, by a coordinator that is still at work, so this is
+//!   no proof that it never will be: the same statement is sent again, which settles it either way;
+//! - the row has another version whose predecessor is ours: applied, and overwritten since;
+//! - the row has another version whose predecessor is our base: not applied, and never will be;
+//! - anything else: two or more writes came after, nobody can tell: the outcome is unknown.
+//!
+//! The driver must never repeat such a statement by itself: it would take "not applied" of its second attempt for the
+//! answer, when the first one was applied. So these statements run without a retry policy and without speculation.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use scylla::client::session::Session;
+use scylla::deserialize::row::{ColumnIterator, DeserializeRow};
+use scylla::deserialize::value::DeserializeValue;
+use scylla::deserialize::{DeserializationError, TypeCheckError};
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::frame::response::result::ColumnSpec;
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+
+use crate::domain::Version;
+use crate::store::StoreErrorKind;
+
+/// How often one write is sent, and asked for, before its outcome counts as unknown. At 3 s each the operation's own
+/// bound of 10 s comes first; the count is for errors that come at once.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Pause before asking what became of a write: a coordinator that just lost a replica needs a moment.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an operation has no answer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) kind: StoreErrorKind,
+    pub(super) source: Source,
+}
+
+impl Failure {
+    pub(super) fn internal(source: impl Into<Source>) -> Self {
+        Self {
+            kind: StoreErrorKind::Internal,
+            source: source.into(),
+        }
+    }
+
+    pub(super) fn unavailable(source: impl Into<Source>) -> Self {
+        Self {
+            kind: StoreErrorKind::Unavailable,
+            source: source.into(),
+        }
+    }
+
+    pub(super) fn unknown(source: impl Into<Source>) -> Self {
+        Self {
+            kind: StoreErrorKind::UnknownOutcome,
+            source: source.into(),
+        }
+    }
+
+    /// A query that failed, and that wrote nothing a caller could see.
+    pub(super) fn of_query(error: ExecutionError) -> Self {
+        match is_refusal(&error) {
+            true => Self::internal(error),
+            false => Self::unavailable(error),
+        }
+    }
+}
+
+/// Whether the statement itself is at fault: it would fail again.
+fn is_refusal(error: &ExecutionError) -> bool {
+    match error {
+        ExecutionError::BadQuery(_) | ExecutionError::PrepareError(_) => true,
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => matches!(
+            error,
+            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError
+        ),
+        ExecutionError::LastAttemptError(
+            RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_),
+        ) => true,
+        _ => false,
+    }
+}
+
+/// Whether the statement certainly never reached a coordinator.
+fn is_unsent(error: &ExecutionError) -> bool {
+    matches!(
+        error,
+        ExecutionError::EmptyPlan
+            | ExecutionError::ConnectionPoolError(_)
+            | ExecutionError::LastAttemptError(RequestAttemptError::UnableToAllocStreamId)
+    )
+}
+
+/// Remembers whether an operation has sent a write whose outcome is open; it tells what a cut-off means.
+#[derive(Default)]
+pub(super) struct Progress(AtomicBool);
+
+impl Progress {
+    pub(super) fn open(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn close(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A row that changes by compare and set, as far as this module cares.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain {
+    pub(super) version: Version,
+    pub(super) previous: Option<Version>,
+}
+
+/// What became of a compare and set.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CasEnd {
+    /// Ours was written.
+    Applied,
+    /// The row had another version; ours was not written and never will be. Read it again.
+    Changed,
+}
+
+/// One compare and set: the statement's condition is that the row's version is `base` (`None`: there is none).
+pub(super) struct Cas<'a, V> {
+    pub(super) statement: &'a PreparedStatement,
+    pub(super) values: V,
+    pub(super) base: Option<Version>,
+    pub(super) ours: Version,
+    /// A serial read of `version, previous`, with its values.
+    pub(super) chain: (&'a PreparedStatement, ChainKey<'a>),
+}
+
+/// The key of a row that changes by compare and set.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ChainKey<'a> {
+    Document(uuid::Uuid, &'a str),
+    Collection(&'a str, &'a str),
+}
+
+/// Runs one compare and set until its outcome is known, or can't be found out.
+pub(super) async fn compare_and_set<V: SerializeRow>(
+    session: &Session,
+    progress: &Progress,
+    cas: Cas<'_, V>,
+) -> Result<CasEnd, Failure> {
+    let mut open: Option<Failure> = None;
+    for _ in 0..ATTEMPTS_MAX {
+        progress.open();
+        match execute_lwt(session, cas.statement, &cas.values).await {
+            Ok(true) => return Ok(CasEnd::Applied),
+            Ok(false) => {
+                // Not necessarily somebody else's version: a coordinator may have lost its own proposal to another
+                // one that finished it, and then found its own value there.
+            }
+            Err(LwtError::NotSent(error)) if open.is_none() => {
+                progress.close();
+                return Err(Failure::of_query(error));
+            }
+            Err(LwtError::NotSent(error)) => open = Some(Failure::unknown(error)),
+            Err(LwtError::Lost(error)) => {
+                tracing::debug!(error = %error, "the answer of a conditional write was lost; asking for it");
+                open = Some(Failure::unknown(error));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        let chain = match read_chain(session, cas.chain).await {
+            Ok(chain) => chain,
+            Err(failure) => {
+                tracing::debug!(error = %failure.source, "a serial read for a conditional write failed");
+                if open.is_none() {
+                    // Refused by its condition, and by the protocol that is final.
+                    progress.close();
+                    return Ok(CasEnd::Changed);
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match settle(chain, cas.base, cas.ours, open.is_some()) {
+            Settled::Applied => return Ok(CasEnd::Applied),
+            Settled::Changed => {
+                progress.close();
+                return Ok(CasEnd::Changed);
+            }
+            Settled::SendAgain => {}
+            Settled::Unknown => break,
+        }
+    }
+    Err(open.unwrap_or_else(|| Failure::unavailable("the row keeps changing")))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    Applied,
+    Changed,
+    SendAgain,
+    Unknown,
+}
+
+/// What a serial read tells about our write; the cases stand at the module's top.
+fn settle(row: Option<Chain>, base: Option<Version>, ours: Version, answer_lost: bool) -> Settled {
+    let current = row.map(|row| row.version);
+    let previous = row.and_then(|row| row.previous);
+    if current == Some(ours) || previous == Some(ours) {
+        return Settled::Applied;
+    }
+    if current == base {
+        return Settled::SendAgain;
+    }
+    // The row of a first write has no predecessor, so `previous == base` covers a base that was absent as well.
+    if !answer_lost || (row.is_some() && previous == base) {
+        return Settled::Changed;
+    }
+    Settled::Unknown
+}
+
+async fn read_chain(
+    session: &Session,
+    (statement, key): (&PreparedStatement, ChainKey<'_>),
+) -> Result<Option<Chain>, Failure> {
+    let answer = match key {
+        ChainKey::Document(collection, id) => session.execute_unpaged(statement, (collection, id)).await,
+        ChainKey::Collection(space, name) => session.execute_unpaged(statement, (space, name)).await,
+    };
+    let row = first_row::<(Option<Vec<u8>>, Option<Vec<u8>>)>(answer.map_err(Failure::of_query)?)?;
+    let Some((Some(version), previous)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(Chain {
+        version: version_of(&version)?,
+        previous: previous.as_deref().map(version_of).transpose()?,
+    }))
+}
+
+/// Why a lightweight transaction has no answer.
+pub(super) enum LwtError {
+    /// It certainly did not happen.
+    NotSent(ExecutionError),
+    /// It may have happened.
+    Lost(ExecutionError),
+}
+
+/// Sends one lightweight transaction once; true if it was applied.
+pub(super) async fn execute_lwt(
+    session: &Session,
+    statement: &PreparedStatement,
+    values: impl SerializeRow,
+) -> Result<bool, LwtError> {
+    let result = session.execute_unpaged(statement, values).await;
+    let result = result.map_err(|error| match is_unsent(&error) || is_refusal(&error) {
+        true => LwtError::NotSent(error),
+        false => LwtError::Lost(error),
+    })?;
+    // An answer that can't be read is no answer.
+    let applied = first_row::<Applied>(result).ok().flatten();
+    applied.map(|applied| applied.0).ok_or_else(|| {
+        let unreadable =
+            RequestAttemptError::UnexpectedResponse(scylla::frame::response::CqlResponseKind::Result);
+        LwtError::Lost(unreadable.into())
+    })
+}
+
+/// The first row of an answer, if it has one.
+pub(super) fn first_row<R>(result: QueryResult) -> Result<Option<R>, Failure>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+{
+    result
+        .into_rows_result()
+        .map_err(Failure::internal)?
+        .maybe_first_row::<R>()
+        .map_err(Failure::internal)
+}
+
+/// Reads 16 bytes as a version.
+pub(super) fn version_of(bytes: &[u8]) -> Result<Version, Failure> {
+    let bytes = <[u8; 16]>::try_from(bytes)
+        .map_err(|_| Failure::internal("a stored version is not 16 bytes long"))?;
+    Ok(Version::from_bytes(bytes))
+}
+
+/// The column `[applied]`, which comes first; the others depend on the outcome and on the database.
+struct Applied(bool);
+
+impl<'frame, 'metadata> DeserializeRow<'frame, 'metadata> for Applied {
+    fn type_check(_: &[ColumnSpec<'_>]) -> Result<(), TypeCheckError> {
+        Ok(())
+    }
+
+    fn deserialize(mut row: ColumnIterator<'frame, 'metadata>) -> Result<Self, DeserializationError> {
+        let column = row
+            .next()
+            .ok_or_else(|| DeserializationError::new(std::io::Error::other("no [applied] column")))??;
+        <bool as DeserializeValue<'_, '_>>::deserialize(column.spec.typ(), column.slice).map(Applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Timestamp, WriteStamp};
+
+    fn version(nonce: u64) -> Version {
+        Version::first(WriteStamp {
+            now: Timestamp(1),
+            nonce,
+        })
+    }
+
+    fn row(version_nonce: u64, previous: Option<u64>) -> Option<Chain> {
+        Some(Chain {
+            version: version(version_nonce),
+            previous: previous.map(version),
+        })
+    }
+
+    /// Versions: 1 the base, 2 ours, 3 and 4 others'.
+    #[test]
+    fn settles_a_lost_update() {
+        let settle = |row| settle(row, Some(version(1)), version(2), true);
+        assert_eq!(settle(row(2, Some(1))), Settled::Applied);
+        assert_eq!(settle(row(3, Some(2))), Settled::Applied);
+        assert_eq!(settle(row(1, None)), Settled::SendAgain);
+        assert_eq!(settle(row(3, Some(1))), Settled::Changed);
+        assert_eq!(settle(row(4, Some(3))), Settled::Unknown);
+        assert_eq!(settle(None), Settled::Unknown);
+    }
+
+    #[test]
+    fn settles_a_lost_create() {
+        let settle = |row| settle(row, None, version(2), true);
+        assert_eq!(settle(row(2, None)), Settled::Applied);
+        assert_eq!(settle(row(3, Some(2))), Settled::Applied);
+        assert_eq!(settle(None), Settled::SendAgain);
+        assert_eq!(settle(row(3, None)), Settled::Changed);
+        assert_eq!(settle(row(4, Some(3))), Settled::Unknown);
+    }
+
+    #[test]
+    fn believes_a_refusal_except_of_its_own_version() {
+        let settle = |row| settle(row, Some(version(1)), version(2), false);
+        assert_eq!(settle(row(2, Some(1))), Settled::Applied);
+        assert_eq!(settle(row(4, Some(3))), Settled::Changed);
+        assert_eq!(settle(None), Settled::Changed);
+    }
+}

@@ -1,0 +1,398 @@
+//! Writing documents: every write is a compare and set of one partition, with the list's row around it.
+
+use std::time::Duration;
+
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+
+use super::CassandraStore;
+use super::cas::{Cas, CasEnd, ChainKey, Failure, Progress, compare_and_set, first_row, version_of};
+use super::list::{Place, SAMPLE_EVERY};
+use crate::domain::{
+    CollectionId, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp, Version,
+    WriteStamp,
+};
+use crate::store::{Delete, DocumentCreate, DocumentPut, DocumentReplace};
+
+/// How often an unconditional write reads again because others wrote in between. At 12 ms each this is 0.4 s of losing
+/// every race; the operation's bound of 10 s stands around it.
+const RACES_MAX: u32 = 32;
+
+/// Longest pause after a lost race; the first ones are shorter.
+const RACE_PAUSE_MS_MAX: u64 = 64;
+
+/// What a write needs to know about what is there.
+struct Current {
+    version: Version,
+    /// Both are of a live document; a deleted one's marker has neither.
+    live: Option<Live>,
+}
+
+struct Live {
+    created_at: Timestamp,
+    level: u8,
+}
+
+/// The key of the document that an operation works on, and its place in the list.
+struct Target<'a> {
+    collection: CollectionId,
+    id: &'a DocumentId,
+    place: Place,
+}
+
+impl<'a> Target<'a> {
+    fn new(collection: CollectionId, id: &'a DocumentId) -> Self {
+        Self {
+            collection,
+            id,
+            place: Place::of(id),
+        }
+    }
+}
+
+impl CassandraStore {
+    pub(super) async fn create(
+        &self,
+        progress: &Progress,
+        collection: CollectionId,
+        id: &DocumentId,
+        data: &JsonObject,
+        stamp: WriteStamp,
+    ) -> Result<DocumentCreate, Failure> {
+        let target = Target::new(collection, id);
+        // The usual case: the id was never used, so nothing needs to be read first.
+        let mut base = None;
+        for race in 0..RACES_MAX {
+            if let Some(meta) = self.make(progress, &target, data, base, stamp).await? {
+                return Ok(DocumentCreate::Created(meta));
+            }
+            base = match self.current(&target).await? {
+                Some(Current { live: Some(_), .. }) => return Ok(DocumentCreate::AlreadyExists),
+                Some(marker) => Some(marker.version),
+                None => None,
+            };
+            pause_after_race(race, stamp).await;
+        }
+        Err(lost_all_races())
+    }
+
+    pub(super) async fn put(
+        &self,
+        progress: &Progress,
+        collection: CollectionId,
+        id: &DocumentId,
+        data: &JsonObject,
+        (precondition, stamp): (&Precondition, WriteStamp),
+    ) -> Result<DocumentPut, Failure> {
+        let target = Target::new(collection, id);
+        for race in 0..RACES_MAX {
+            let current = self.current(&target).await?;
+            let live_version = current
+                .as_ref()
+                .and_then(|current| current.live.as_ref().map(|_| current.version));
+            if !precondition.holds(live_version) {
+                return Ok(DocumentPut::PreconditionFailed);
+            }
+            match current {
+                Some(Current {
+                    version,
+                    live: Some(live),
+                }) => {
+                    let base = (version, live.created_at);
+                    if let Some(meta) = self.change(progress, &target, data, base, stamp).await? {
+                        return Ok(DocumentPut::Replaced(meta));
+                    }
+                }
+                absent => {
+                    let base = absent.map(|marker| marker.version);
+                    if let Some(meta) = self.make(progress, &target, data, base, stamp).await? {
+                        return Ok(DocumentPut::Created(meta));
+                    }
+                }
+            }
+            pause_after_race(race, stamp).await;
+        }
+        Err(lost_all_races())
+    }
+
+    pub(super) async fn replace(
+        &self,
+        progress: &Progress,
+        collection: CollectionId,
+        base: &Document,
+        data: &JsonObject,
+        stamp: WriteStamp,
+    ) -> Result<DocumentReplace, Failure> {
+        let target = Target::new(collection, &base.id);
+        let known = (base.meta.version, base.meta.created_at);
+        let changed = self.change(progress, &target, data, known, stamp).await?;
+        Ok(changed.map_or(DocumentReplace::Changed, DocumentReplace::Replaced))
+    }
+
+    pub(super) async fn delete(
+        &self,
+        progress: &Progress,
+        collection: CollectionId,
+        id: &DocumentId,
+        precondition: &Precondition,
+        stamp: WriteStamp,
+    ) -> Result<Delete, Failure> {
+        let target = Target::new(collection, id);
+        for race in 0..RACES_MAX {
+            let Some(Current {
+                version,
+                live: Some(live),
+            }) = self.current(&target).await?
+            else {
+                return Ok(Delete::Missing);
+            };
+            if !precondition.holds(Some(version)) {
+                return Ok(Delete::PreconditionFailed);
+            }
+            let marker = version.next(stamp);
+            if self.mark(progress, &target, Some(version), marker).await? == CasEnd::Applied {
+                self.list_remove(&target, live.level, marker).await;
+                return Ok(Delete::Deleted);
+            }
+            pause_after_race(race, stamp).await;
+        }
+        Err(lost_all_races())
+    }
+
+    /// Removes a list row that has no document. A document that is being created writes its row first, so the row alone
+    /// proves nothing: the sweeper puts a marker in the document's place, as deleting does. A creator that comes after
+    /// finds the marker, and writes its row again with a greater timestamp; one that came first makes the marker fail.
+    pub(super) fn sweep(&self, collection: CollectionId, id: DocumentId, level: u8, written_at_micros: i64) {
+        let Ok(permit) = std::sync::Arc::clone(&self.sweeps).try_acquire_owned() else {
+            return;
+        };
+        let store = self.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let target = Target::new(collection, &id);
+            let stamp = WriteStamp {
+                now: Timestamp(written_at_micros),
+                nonce: rand::random(),
+            };
+            let swept = tokio::time::timeout(
+                super::OPERATION_TIMEOUT,
+                store.document_sweep(&target, level, stamp),
+            );
+            if let Ok(Err(failure)) = swept.await {
+                // The next reader of the list meets the row again.
+                tracing::debug!(error = %failure.source, "a row of a collection's list could not be swept");
+            }
+        });
+    }
+
+    async fn document_sweep(&self, target: &Target<'_>, level: u8, stamp: WriteStamp) -> Result<(), Failure> {
+        let base = match self.current(target).await? {
+            Some(Current { live: Some(_), .. }) => return Ok(()),
+            Some(marker) => Some(marker.version),
+            None => None,
+        };
+        // Above the row's timestamp and above every version of the document.
+        let marker = base.unwrap_or_else(|| Version::first(stamp)).next(stamp);
+        if self.mark(&Progress::default(), target, base, marker).await? == CasEnd::Applied {
+            self.list_remove(target, level, marker).await;
+        }
+        Ok(())
+    }
+
+    /// What is there now, by a plain read: it sees every write that was acknowledged.
+    async fn current(&self, target: &Target<'_>) -> Result<Option<Current>, Failure> {
+        type Row = (Option<Vec<u8>>, Option<i8>, Option<i64>);
+        let key = (target.collection.0, target.id.as_str());
+        let answer = self
+            .session
+            .execute_unpaged(&self.statements.document_meta, key)
+            .await;
+        let row = first_row::<Row>(answer.map_err(Failure::of_query)?)?;
+        let Some((Some(version), level, created_at)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(Current {
+            version: version_of(&version)?,
+            live: created_at.map(|created_at| Live {
+                created_at: Timestamp(created_at),
+                level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(0),
+            }),
+        }))
+    }
+
+    /// Writes a new document over nothing or over a marker; `None` if something else is there.
+    async fn make(
+        &self,
+        progress: &Progress,
+        target: &Target<'_>,
+        data: &JsonObject,
+        base: Option<Version>,
+        stamp: WriteStamp,
+    ) -> Result<Option<DocumentMeta>, Failure> {
+        let version = base.map_or_else(|| Version::first(stamp), |base| base.next(stamp));
+        let level = match self.levels.get(target.collection) {
+            Some(level) => level,
+            None => self.read_level(target.collection).await?,
+        };
+        // First the list: a document without its row would never be listed, a row without document is only skipped.
+        self.list_add(target, level, version).await?;
+        let values = (
+            version.to_bytes(),
+            base.map(Version::to_bytes),
+            level.cast_signed(),
+            stamp.now.micros(),
+            stamp.now.micros(),
+            data.as_bytes(),
+            target.collection.0,
+            target.id.as_str(),
+            base.map(Version::to_bytes),
+        );
+        let statement = &self.statements.document_make;
+        if self
+            .cas(progress, target, statement, values, base, version)
+            .await?
+            == CasEnd::Changed
+        {
+            return Ok(None);
+        }
+        if stamp.nonce.is_multiple_of(SAMPLE_EVERY) {
+            self.grow_list_later(target);
+        }
+        Ok(Some(DocumentMeta {
+            version,
+            created_at: stamp.now,
+            updated_at: stamp.now,
+        }))
+    }
+
+    /// Writes new data over a document of a known version; `None` if it has another one.
+    async fn change(
+        &self,
+        progress: &Progress,
+        target: &Target<'_>,
+        data: &JsonObject,
+        (base, created_at): (Version, Timestamp),
+        stamp: WriteStamp,
+    ) -> Result<Option<DocumentMeta>, Failure> {
+        let version = base.next(stamp);
+        let values = (
+            version.to_bytes(),
+            base.to_bytes(),
+            stamp.now.micros(),
+            data.as_bytes(),
+            target.collection.0,
+            target.id.as_str(),
+            base.to_bytes(),
+        );
+        let statement = &self.statements.document_change;
+        let end = self
+            .cas(progress, target, statement, values, Some(base), version)
+            .await?;
+        Ok((end == CasEnd::Applied).then_some(DocumentMeta {
+            version,
+            created_at,
+            updated_at: stamp.now,
+        }))
+    }
+
+    /// Puts the marker of a deleted document.
+    async fn mark(
+        &self,
+        progress: &Progress,
+        target: &Target<'_>,
+        base: Option<Version>,
+        marker: Version,
+    ) -> Result<CasEnd, Failure> {
+        let values = (
+            marker.to_bytes(),
+            base.map(Version::to_bytes),
+            target.collection.0,
+            target.id.as_str(),
+            base.map(Version::to_bytes),
+        );
+        let statement = &self.statements.document_drop;
+        self.cas(progress, target, statement, values, base, marker).await
+    }
+
+    async fn cas<V: SerializeRow>(
+        &self,
+        progress: &Progress,
+        target: &Target<'_>,
+        statement: &PreparedStatement,
+        values: V,
+        base: Option<Version>,
+        ours: Version,
+    ) -> Result<CasEnd, Failure> {
+        let key = ChainKey::Document(target.collection.0, target.id.as_str());
+        let cas = Cas {
+            statement,
+            values,
+            base,
+            ours,
+            chain: (&self.statements.document_chain, key),
+        };
+        compare_and_set(&self.session, progress, cas).await
+    }
+
+    async fn list_add(&self, target: &Target<'_>, level: u8, version: Version) -> Result<(), Failure> {
+        let values = (
+            target.collection.0,
+            level.cast_signed(),
+            target.place.bucket(level),
+            target.place.column(),
+            target.id.as_str(),
+            version.to_bytes(),
+            version.clock_micros(),
+        );
+        let added = self
+            .session
+            .execute_unpaged(&self.statements.list_add, values)
+            .await;
+        added.map(|_| ()).map_err(Failure::of_query)
+    }
+
+    /// Removes the row of a document that is gone. When that fails the row stays as a hint without document, which
+    /// readers skip and sweep.
+    async fn list_remove(&self, target: &Target<'_>, level: u8, marker: Version) {
+        let values = (
+            marker.clock_micros(),
+            target.collection.0,
+            level.cast_signed(),
+            target.place.bucket(level),
+            target.place.column(),
+            target.id.as_str(),
+        );
+        let removed = self
+            .session
+            .execute_unpaged(&self.statements.list_remove, values)
+            .await;
+        if let Err(error) = removed {
+            tracing::debug!(error = %error, "the list row of a deleted document stays for the sweeper");
+        }
+    }
+
+    fn grow_list_later(&self, target: &Target<'_>) {
+        let Ok(permit) = std::sync::Arc::clone(&self.sweeps).try_acquire_owned() else {
+            return;
+        };
+        let (store, collection, place) = (self.clone(), target.collection, target.place.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Err(failure) = store.grow_list(collection, &place).await {
+                // The next sample tries again.
+                tracing::debug!(error = %failure.source, "a collection's list could not be measured");
+            }
+        });
+    }
+}
+
+/// Lets the others finish: contended transactions of one row push each other back. The nonce spreads them.
+async fn pause_after_race(race: u32, stamp: WriteStamp) {
+    let longest = RACE_PAUSE_MS_MAX.min(2 << race.min(16));
+    let millis = stamp.nonce.rotate_left(race) % longest;
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+fn lost_all_races() -> Failure {
+    Failure::unavailable("others keep changing the document")
+}

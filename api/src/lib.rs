@@ -2,7 +2,15 @@
 //!
 //! Dependencies point one way: `domain <- {store, http} <- main`. What each room may hold stands at its top.
 
+pub mod cli;
+pub mod config;
 pub mod domain;
-pub mod metrics;
 pub mod http;
+pub mod keys;
+pub mod lifecycle;
+pub mod logging;
+pub mod metrics;
+pub mod operations;
+pub mod run;
+pub mod server;
 pub mod store;

@@ -1,3 +1,5 @@
 //! tidepool-api: arguments to configuration to store to listeners. No logic here.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tidepool_api::cli::main(std::env::args_os())
+}

@@ -1,93 +1,28 @@
 //! What the operations listener shows under `/metrics`: requests, latencies, connections, and (in `machine`) the
 //! process's and host's CPU and memory.
 //!
-//! A request's handles are found by two array indices and a status: no label is looked up or allocated on its way.
+//! Routes are told by their template, so that ids never become labels. A request's handles are found by two array indices and a status: no label is looked up or allocated on its way.
 //! No HTTP answers and no store here.
 
 mod machine;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, PullingGauge,
+    Registry, TextEncoder,
 };
 
+use crate::http::Route;
+use crate::lifecycle::Lifecycle;
 use machine::MachineCollector;
 
-/// The routes of the public listener, as metrics and logs name them: by template, so that ids never become labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum RouteId {
-    /// `/v1/collections`
-    Collections,
-    /// `/v1/collections/{collection}`
-    Collection,
-    /// `/v1/collections/{collection}/documents`
-    Documents,
-    /// `/v1/collections/{collection}/documents/{id}`
-    Document,
-    /// `/docs`
-    Docs,
-    /// `/openapi.json`
-    OpenApi,
-    /// Everything else shares one label.
-    Unknown,
-}
-
-impl RouteId {
-    /// Every route, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
-        Self::Collections,
-        Self::Collection,
-        Self::Documents,
-        Self::Document,
-        Self::Docs,
-        Self::OpenApi,
-        Self::Unknown,
-    ];
-
-    /// The template, as in the OpenAPI document; `unknown` for paths that no route has.
-    #[must_use]
-    pub const fn template(self) -> &'static str {
-        match self {
-            Self::Collections => "/v1/collections",
-            Self::Collection => "/v1/collections/{collection}",
-            Self::Documents => "/v1/collections/{collection}/documents",
-            Self::Document => "/v1/collections/{collection}/documents/{id}",
-            Self::Docs => "/docs",
-            Self::OpenApi => "/openapi.json",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// The route of a raw (still percent-encoded) path. A trailing or doubled slash makes a path unknown.
-    #[must_use]
-    pub fn of(path: &str) -> Self {
-        match path {
-            "/docs" => return Self::Docs,
-            "/openapi.json" => return Self::OpenApi,
-            "/v1/collections" => return Self::Collections,
-            _ => {}
-        }
-        let Some(rest) = path.strip_prefix("/v1/collections/") else {
-            return Self::Unknown;
-        };
-        let mut segments = rest.split('/');
-        match (segments.next(), segments.next(), segments.next(), segments.next()) {
-            (Some(""), ..) => Self::Unknown,
-            (Some(_), None, ..) => Self::Collection,
-            (Some(_), Some("documents"), None, _) => Self::Documents,
-            (Some(_), Some("documents"), Some(id), None) if !id.is_empty() => Self::Document,
-            _ => Self::Unknown,
-        }
-    }
-}
-
 /// Methods that have a label of their own; all others share `other`.
-const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
+];
 
 fn method_index(method: &Method) -> usize {
     match *method {
@@ -155,9 +90,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
-    in_flight: IntGauge,
     connections: IntGauge,
-    connections_refused: IntCounterVec,
+    connections_cut: IntCounterVec,
     cells: Vec<[StatusCells; METHODS.len()]>,
 }
 
@@ -169,7 +103,10 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let requests = IntCounterVec::new(
-            Opts::new("tidepool_http_requests_total", "Requests answered, by route template."),
+            Opts::new(
+                "tidepool_http_requests_total",
+                "Requests answered, by route template.",
+            ),
             &["method", "route", "status"],
         )?;
         let durations = HistogramVec::new(
@@ -180,15 +117,11 @@ impl Metrics {
             .buckets(DURATION_BUCKETS.to_vec()),
             &["method", "route", "status"],
         )?;
-        let in_flight = IntGauge::new(
-            "tidepool_http_requests_in_flight",
-            "Requests whose headers arrived and whose answer is not yet handed over whole.",
-        )?;
         let connections = IntGauge::new(
             "tidepool_http_connections",
             "Open connections of the public listener.",
         )?;
-        let connections_refused = IntCounterVec::new(
+        let connections_cut = IntCounterVec::new(
             Opts::new(
                 "tidepool_http_connections_cut_total",
                 "Connections that the server cut, by reason.",
@@ -197,11 +130,10 @@ impl Metrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
-        registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(connections.clone()))?;
-        registry.register(Box::new(connections_refused.clone()))?;
+        registry.register(Box::new(connections_cut.clone()))?;
         registry.register(Box::new(MachineCollector::new()?))?;
-        let cells = RouteId::ALL
+        let cells = Route::ALL
             .iter()
             .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())))
             .collect();
@@ -209,9 +141,8 @@ impl Metrics {
             registry,
             requests,
             durations,
-            in_flight,
             connections,
-            connections_refused,
+            connections_cut,
             cells,
         })
     }
@@ -223,7 +154,7 @@ impl Metrics {
     }
 
     /// Counts one answered request.
-    pub fn request_answered(&self, method: &Method, route: RouteId, status: StatusCode, took: Duration) {
+    pub fn request_answered(&self, method: &Method, route: Route, status: StatusCode, took: Duration) {
         let (method_index, status_index) = (method_index(method), status_index(status));
         let cell = self
             .cells
@@ -244,10 +175,21 @@ impl Metrics {
         series.duration.observe(took.as_secs_f64());
     }
 
-    /// Requests in flight on the public listener.
-    #[must_use]
-    pub fn in_flight(&self) -> &IntGauge {
-        &self.in_flight
+    /// Shows the lifecycle's requests in flight.
+    ///
+    /// # Errors
+    /// If it was called before: a defect.
+    pub fn watch_in_flight(&self, lifecycle: Arc<Lifecycle>) -> Result<(), prometheus::Error> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "2^53 requests don't fit into a machine"
+        )]
+        let value = move || lifecycle.in_flight() as f64;
+        self.registry.register(Box::new(PullingGauge::new(
+            "tidepool_http_requests_in_flight",
+            "Requests whose headers arrived and whose answer is not yet handed over whole.",
+            Box::new(value),
+        )?))
     }
 
     /// Open connections of the public listener.
@@ -258,7 +200,7 @@ impl Metrics {
 
     /// Counts a connection that the server cut.
     pub fn connection_cut(&self, reason: &'static str) {
-        self.connections_refused.with_label_values(&[reason]).inc();
+        self.connections_cut.with_label_values(&[reason]).inc();
     }
 
     /// The Prometheus text exposition (version 0.0.4).
@@ -277,44 +219,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_are_told_by_their_template() {
-        for (path, route) in [
-            ("/v1/collections", RouteId::Collections),
-            ("/v1/collections/notes", RouteId::Collection),
-            ("/v1/collections/%zz", RouteId::Collection),
-            ("/v1/collections/notes/documents", RouteId::Documents),
-            ("/v1/collections/documents/documents", RouteId::Documents),
-            ("/v1/collections/notes/documents/a%2Fb", RouteId::Document),
-            ("/docs", RouteId::Docs),
-            ("/openapi.json", RouteId::OpenApi),
-            ("/", RouteId::Unknown),
-            ("/v1/collections/", RouteId::Unknown),
-            ("/v1/collections//documents", RouteId::Unknown),
-            ("/v1/collections/notes/", RouteId::Unknown),
-            ("/v1/collections/notes/documents/", RouteId::Unknown),
-            ("/v1/collections/notes/documents/a/b", RouteId::Unknown),
-            ("/v1/collections/notes/other", RouteId::Unknown),
-            ("//v1/collections", RouteId::Unknown),
-        ] {
-            assert_eq!(RouteId::of(path), route, "{path}");
-        }
-    }
-
-    #[test]
-    fn discriminants_are_the_positions_in_all() {
-        for (index, route) in RouteId::ALL.into_iter().enumerate() {
-            assert_eq!(route as usize, index);
-        }
-    }
-
-    #[test]
     fn a_request_is_counted_once_under_its_own_labels() {
         let metrics = Metrics::new().unwrap();
         let took = Duration::from_millis(2);
-        metrics.request_answered(&Method::GET, RouteId::Document, StatusCode::OK, took);
-        metrics.request_answered(&Method::GET, RouteId::Document, StatusCode::OK, took);
+        metrics.request_answered(&Method::GET, Route::Document, StatusCode::OK, took);
+        metrics.request_answered(&Method::GET, Route::Document, StatusCode::OK, took);
         let odd = Method::from_bytes(b"BREW").unwrap();
-        metrics.request_answered(&odd, RouteId::Unknown, StatusCode::IM_A_TEAPOT, took);
+        metrics.request_answered(&odd, Route::Unknown, StatusCode::IM_A_TEAPOT, took);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let document = "method=\"GET\",route=\"/v1/collections/{collection}/documents/{id}\",status=\"200\"";
         assert!(

@@ -51,8 +51,14 @@ impl MachineCollector {
                 "tidepool_host_cpu_ratio",
                 "Share of the host's CPU time that was busy since the sample before, 0 to 1.",
             )?,
-            host_memory_used: IntGauge::new("tidepool_host_memory_used_bytes", "Memory in use on the host, bytes.")?,
-            host_memory_total: IntGauge::new("tidepool_host_memory_total_bytes", "Memory of the host, bytes.")?,
+            host_memory_used: IntGauge::new(
+                "tidepool_host_memory_used_bytes",
+                "Memory in use on the host, bytes.",
+            )?,
+            host_memory_total: IntGauge::new(
+                "tidepool_host_memory_total_bytes",
+                "Memory of the host, bytes.",
+            )?,
         })
     }
 
@@ -72,18 +78,23 @@ impl MachineCollector {
         self.host_cpu
             .set((f64::from(state.system.global_cpu_usage()) / 100.0).clamp(0.0, 1.0));
         self.host_memory_used.set(gauge_value(state.system.used_memory()));
-        self.host_memory_total.set(gauge_value(state.system.total_memory()));
+        self.host_memory_total
+            .set(gauge_value(state.system.total_memory()));
         let Some(pid) = state.pid else { return };
         state.system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&[pid]),
             false,
-            ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks(),
+            ProcessRefreshKind::nothing()
+                .with_cpu()
+                .with_memory()
+                .without_tasks(),
         );
         if let Some(process) = state.system.process(pid) {
             #[expect(clippy::cast_precision_loss, reason = "2^53 milliseconds are 285,000 years")]
             let seconds = process.accumulated_cpu_time() as f64 / 1_000.0;
             // A counter only grows; sysinfo gives the sum since the process began.
-            self.process_cpu.inc_by((seconds - self.process_cpu.get()).max(0.0));
+            self.process_cpu
+                .inc_by((seconds - self.process_cpu.get()).max(0.0));
             self.process_memory.set(gauge_value(process.memory()));
         }
     }

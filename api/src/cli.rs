@@ -1,0 +1,227 @@
+//! The command line: what each command takes, and what it exits with.
+
+mod flags;
+mod help;
+mod keys;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, Problem, Sources};
+use crate::keys::chain;
+use crate::{http, logging, run};
+use flags::{ServeFlags, StoreFlags};
+
+/// Everything went well.
+pub const EXIT_OK: u8 = 0;
+/// The command was understood and failed.
+pub const EXIT_FAILURE: u8 = 1;
+/// Arguments, environment or file are wrong (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+
+/// How long blocking threads may still be busy (a stuck disk) when everything else is done.
+const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A REST document database over Cassandra, ScyllaDB or one SQLite file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidepool-api",
+    version,
+    max_term_width = 100,
+    long_about = help::LONG_ABOUT,
+    after_long_help = help::AFTER,
+    subcommand_required = true,
+    arg_required_else_help = false
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the REST interface until SIGTERM.
+    #[command(long_about = help::SERVE_ABOUT, after_long_help = help::SERVE_AFTER)]
+    Serve(ServeFlags),
+    /// Make, list and revoke the keys that clients send as `Authorization: Bearer`.
+    #[command(subcommand, long_about = help::KEYS_ABOUT, after_long_help = help::KEYS_AFTER)]
+    Keys(KeysCommand),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Print a completion script for a shell.
+    #[command(after_long_help = help::COMPLETIONS_AFTER)]
+    Completions {
+        /// The shell to complete in.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a key and print it, alone, on standard output. It can't be shown again.
+    Create {
+        #[command(flatten)]
+        store: StoreFlags,
+        /// The key's name: 1 to 128 characters, unique in the store.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What the key may do: read, write or admin, a colon, and a pattern of collection names in which * stands for
+        /// any run of characters. May be given several times.
+        #[arg(long = "scope", value_name = "LEVEL:PATTERN", required = true)]
+        scopes: Vec<String>,
+        /// When the key ceases to count, such as 2030-01-01T00:00:00Z. Without it: never.
+        #[arg(long, value_name = "RFC3339")]
+        expires_at: Option<String>,
+    },
+    /// List the keys: name, scopes, when made, when they expire. The keys themselves are not kept.
+    List {
+        #[command(flatten)]
+        store: StoreFlags,
+        /// Print a JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key. Every instance refuses it within 10 seconds.
+    Revoke {
+        #[command(flatten)]
+        store: StoreFlags,
+        /// The key's name.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// How a command failed.
+enum Failure {
+    Usage(Vec<Problem>),
+    Failed(String),
+}
+
+impl Failure {
+    fn failed(error: &dyn std::error::Error) -> Self {
+        Self::Failed(chain(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(problems) => {
+                for problem in problems {
+                    writeln!(f, "tidepool-api: {problem}")?;
+                }
+                Ok(())
+            }
+            Self::Failed(text) => writeln!(f, "tidepool-api: {text}"),
+        }
+    }
+}
+
+/// The whole program: arguments to exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and go to standard output.
+            let code = if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::from(EXIT_FAILURE),
+            };
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(failure) => {
+            let code = match failure {
+                Failure::Usage(_) => EXIT_USAGE,
+                Failure::Failed(_) => EXIT_FAILURE,
+            };
+            // Nobody is left to tell if standard error is closed.
+            let _unheard = write!(std::io::stderr(), "{failure}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(flags) => {
+            let config = load(&flags.0)?;
+            install_logging(&config)?;
+            block_on(async { run::serve(config).await.map_err(serve_failure) })
+        }
+        Command::Keys(command) => keys::run(command),
+        Command::Openapi => print(&http::openapi_document()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidepool-api", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+fn serve_failure(error: run::ServeError) -> Failure {
+    if error.is_usage() {
+        return Failure::Usage(vec![Problem {
+            place: "serve".to_owned(),
+            detail: chain(&error),
+        }]);
+    }
+    Failure::failed(&error)
+}
+
+fn load(flags: &flags::Given) -> Result<Config, Failure> {
+    let sources = Sources::of_process(&flags.values, flags.config.as_deref());
+    Config::load(&sources).map_err(Failure::Usage)
+}
+
+fn install_logging(config: &Config) -> Result<(), Failure> {
+    logging::install(&config.log).map_err(Failure::Failed)
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(&error))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    done
+}
+
+/// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(&error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_setting_with_its_variable() {
+        let help = Cli::command()
+            .find_subcommand_mut("serve")
+            .unwrap()
+            .render_long_help()
+            .to_string();
+        for setting in crate::config::SETTINGS {
+            assert!(help.contains(setting.env), "{}", setting.env);
+            assert!(help.contains(&format!("--{}", setting.flag)), "{}", setting.flag);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `keys create`, `list` and `revoke`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Failure, KeysCommand, block_on, flags, install_logging, load, print};
+use crate::config::Problem;
+use crate::domain::{Scope, Timestamp};
+use crate::keys::{key_hash, key_text};
+use crate::run::{now, open_store};
+use crate::store::{KeyCreate, KeyRecord, Store};
+
+/// Longest name of a key, in characters.
+const NAME_CHARS_MAX: usize = 128;
+
+/// Most scopes of one key: each is tried on each request.
+const SCOPES_MAX: usize = 64;
+
+pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
+    match command {
+        KeysCommand::Create {
+            store,
+            name,
+            scopes,
+            expires_at,
+        } => {
+            let text = key_text(rand::random());
+            let record = checked_record(&text, &name, &scopes, expires_at.as_deref());
+            // A bad scope and a bad store are told together.
+            let (record, config) = match (record, load(&store.0)) {
+                (Ok(record), Ok(config)) => (record, config),
+                (Err(mut problems), Err(Failure::Usage(more))) => {
+                    problems.extend(more);
+                    return Err(Failure::Usage(problems));
+                }
+                (Err(problems), _) => return Err(Failure::Usage(problems)),
+                (_, Err(failure)) => return Err(failure),
+            };
+            install_logging(&config)?;
+            block_on(async {
+                let store = open_store(&config.store).await.map_err(open_failure)?;
+                create(&*store, &record).await
+            })?;
+            tracing::info!(name = %record.name, "key made; it is not shown again");
+            print(&format!("{text}\n"))
+        }
+        KeysCommand::List { store, json } => {
+            let keys = with_store(&store.0, async |store| {
+                store.key_list().await.map_err(|error| Failure::failed(&error))
+            })?;
+            print(&if json { as_json(&keys)? } else { as_table(&keys) })
+        }
+        KeysCommand::Revoke { store, name } => {
+            with_store(&store.0, async |store| match store.key_delete(&name).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Failure::Failed(format!("there is no key named {name:?}"))),
+                Err(error) => Err(Failure::failed(&error)),
+            })
+        }
+    }
+}
+
+fn with_store<T>(
+    flags: &flags::Given,
+    work: impl AsyncFnOnce(Arc<dyn Store>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let config = load(flags)?;
+    install_logging(&config)?;
+    block_on(async {
+        let store = open_store(&config.store).await.map_err(open_failure)?;
+        work(store).await
+    })
+}
+
+fn open_failure(error: crate::store::OpenError) -> Failure {
+    let is_usage = error.is_usage();
+    match Failure::failed(&error) {
+        Failure::Failed(detail) if is_usage => Failure::Usage(vec![Problem {
+            place: "store".to_owned(),
+            detail,
+        }]),
+        failure => failure,
+    }
+}
+
+async fn create(store: &dyn Store, record: &KeyRecord) -> Result<(), Failure> {
+    match store.key_create(record).await {
+        Ok(KeyCreate::Created) => Ok(()),
+        Ok(KeyCreate::NameTaken) => Err(Failure::Failed(format!(
+            "there is already a key named {:?}: revoke it first, or choose another name",
+            record.name
+        ))),
+        Err(error) => Err(Failure::failed(&error)),
+    }
+}
+
+/// The key as it will be stored, or everything that is wrong with the arguments.
+fn checked_record(
+    text: &str,
+    name: &str,
+    scopes: &[String],
+    expires_at: Option<&str>,
+) -> Result<KeyRecord, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut problem = |place: &str, detail: String| {
+        problems.push(Problem {
+            place: place.to_owned(),
+            detail,
+        });
+    };
+    let chars = name.chars().count();
+    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        problem(
+            "--name",
+            format!("must be 1 to {NAME_CHARS_MAX} printable characters, is {name:?}"),
+        );
+    }
+    if scopes.len() > SCOPES_MAX {
+        problem(
+            "--scope",
+            format!("may be given at most {SCOPES_MAX} times, is {}", scopes.len()),
+        );
+    }
+    for scope in scopes {
+        if let Err(error) = Scope::parse(scope) {
+            problem("--scope", format!("{scope:?} {error}"));
+        }
+    }
+    let created_at = now();
+    let expires_at = expires_at.map(|text| (text, text.parse::<jiff::Timestamp>()));
+    let expires_at = match expires_at {
+        None => None,
+        Some((_, Ok(time))) if Timestamp(time.as_microsecond()) > created_at => {
+            Some(Timestamp(time.as_microsecond()))
+        }
+        Some((text, Ok(_))) => {
+            problem("--expires-at", format!("{text} is past"));
+            None
+        }
+        Some((text, Err(_))) => {
+            problem(
+                "--expires-at",
+                format!("must be a time such as 2030-01-01T00:00:00Z, is {text:?}"),
+            );
+            None
+        }
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(KeyRecord {
+        name: name.to_owned(),
+        hash: key_hash(text),
+        scopes: scopes.to_vec(),
+        created_at,
+        expires_at,
+    })
+}
+
+#[derive(Serialize)]
+struct KeyJson<'a> {
+    name: &'a str,
+    scopes: &'a [String],
+    created_at: String,
+    expires_at: Option<String>,
+}
+
+fn as_json(keys: &[KeyRecord]) -> Result<String, Failure> {
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| KeyJson {
+            name: &key.name,
+            scopes: &key.scopes,
+            created_at: key.created_at.to_string(),
+            expires_at: key.expires_at.map(|at| at.to_string()),
+        })
+        .collect();
+    let mut text = serde_json::to_string_pretty(&keys).map_err(|error| Failure::failed(&error))?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn as_table(keys: &[KeyRecord]) -> String {
+    let time_now = now();
+    let rows = keys.iter().map(|key| {
+        let expires = match key.expires_at {
+            None => "never".to_owned(),
+            Some(at) if at <= time_now => format!("{at} (expired)"),
+            Some(at) => at.to_string(),
+        };
+        [
+            key.name.clone(),
+            key.scopes.join(" "),
+            key.created_at.to_string(),
+            expires,
+        ]
+    });
+    let head = ["NAME", "SCOPES", "CREATED", "EXPIRES"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let widths: [usize; 4] = std::array::from_fn(|column| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,145 @@
+//! From flags, environment and file to one checked [`Config`]: the only reader of the environment and of the TOML file.
+//!
+//! A setting stands once, in `settings`; its flag, variable, place in the file, default and help come from there. A
+//! flag wins over the environment, the environment over the file, the file over the default. Every problem is found
+//! before any is reported.
+
+mod file;
+mod resolve;
+mod settings;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::store::{OpenOptions, StoreUrl};
+
+pub use settings::{CONFIG_ENV, SETTINGS, Setting, Use};
+
+/// What `serve` runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the documents are.
+    pub store: StoreConfig,
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The operations listener.
+    pub ops_listen: SocketAddr,
+    /// Certificate and key, if the public listener speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// What bounds connections and requests.
+    pub limits: Limits,
+    /// How long requests in flight may take to finish after SIGTERM.
+    pub drain: Duration,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+/// Which database, and how to open it.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Its address.
+    pub url: StoreUrl,
+    /// The rest.
+    pub options: OpenOptions,
+}
+
+/// PEM files of the public listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, leaf first.
+    pub cert_file: PathBuf,
+    /// The private key.
+    pub key_file: PathBuf,
+}
+
+/// Bounds of the public listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most connections at a time; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Most GET, HEAD and OPTIONS requests at a time; more are answered 503 at once.
+    pub reads_in_flight_max: usize,
+    /// Most other requests at a time; counted apart, so that a store that can't write doesn't take the reads along.
+    pub writes_in_flight_max: usize,
+    /// Longest time from a request's first byte to its last header (and for a TLS handshake).
+    pub header_timeout: Duration,
+    /// Longest time from a request's headers to the end of its body.
+    pub body_timeout: Duration,
+    /// Longest time that a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// Most bytes of a request line and headers together.
+    pub header_bytes_max: usize,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The lines' form.
+    pub format: LogFormat,
+    /// A level, or `tracing` directives such as `info,tidepool_api=debug`.
+    pub level: String,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For eyes.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Something wrong with the configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The flag, the variable, or the file and the path in it.
+    pub place: String,
+    /// What is wrong; never a secret's value.
+    pub detail: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.detail)
+    }
+}
+
+/// What the configuration is read from; tests bring their own.
+pub struct Sources<'a> {
+    /// Flags by setting path, as given.
+    pub flags: &'a [(&'static str, String)],
+    /// `--config`, if given.
+    pub config_flag: Option<&'a Path>,
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file.
+    pub read: &'a dyn Fn(&Path) -> std::io::Result<String>,
+}
+
+impl<'a> Sources<'a> {
+    /// Flags over the process's own environment and files.
+    #[must_use]
+    pub fn of_process(flags: &'a [(&'static str, String)], config_flag: Option<&'a Path>) -> Self {
+        Self {
+            flags,
+            config_flag,
+            env: &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
+            read: &|path| std::fs::read_to_string(path),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All problems, in the order flags and variables, file, values.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, Vec<Problem>> {
+        resolve::resolve(sources)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Picks each setting's value by precedence, parses it, and builds the [`Config`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::file;
+use super::settings::{CONFIG_ENV, SETTINGS, Use};
+use super::{Config, Limits, LogConfig, LogFormat, Problem, Sources, StoreConfig, TlsFiles};
+use crate::logging;
+use crate::store::{OpenOptions, SqliteSynchronous};
+
+/// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
+const SECS_MAX: u64 = 3_600;
+
+pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
+    let mut values = gather(sources);
+    let config = build(&mut values);
+    match config {
+        Some(config) if values.problems.is_empty() => Ok(config),
+        _ => Err(values.problems),
+    }
+}
+
+/// What was given for each setting, and where.
+struct Values {
+    given: HashMap<&'static str, Given>,
+    problems: Vec<Problem>,
+}
+
+struct Given {
+    place: String,
+    text: String,
+}
+
+fn gather(sources: &Sources<'_>) -> Values {
+    let mut problems = Vec::new();
+    let mut given = HashMap::new();
+    let config_env = (sources.env)(CONFIG_ENV)
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from);
+    let config_file = sources.config_flag.map(PathBuf::from).or(config_env);
+    if let Some(path) = config_file {
+        match (sources.read)(&path) {
+            Ok(text) => {
+                for value in file::flatten(&path, &text, &mut problems) {
+                    given.insert(
+                        value.path,
+                        Given {
+                            place: format!("{}: {}", path.display(), value.path),
+                            text: value.text,
+                        },
+                    );
+                }
+            }
+            Err(error) => problems.push(Problem {
+                place: path.display().to_string(),
+                detail: format!("can't be read: {error}"),
+            }),
+        }
+    }
+    for setting in SETTINGS {
+        if let Some(text) = (sources.env)(setting.env) {
+            given.insert(
+                setting.path,
+                Given {
+                    place: setting.env.to_owned(),
+                    text,
+                },
+            );
+        }
+        let flag = sources.flags.iter().find(|(path, _)| *path == setting.path);
+        if let Some((_, text)) = flag.filter(|_| setting.usage != Use::Secret) {
+            given.insert(
+                setting.path,
+                Given {
+                    place: format!("--{}", setting.flag),
+                    text: text.clone(),
+                },
+            );
+        }
+        if let Some(default) = setting.default {
+            given.entry(setting.path).or_insert_with(|| Given {
+                place: format!("default of --{}", setting.flag),
+                text: default.to_owned(),
+            });
+        }
+    }
+    Values { given, problems }
+}
+
+impl Values {
+    /// The parsed value; `None` if there is none or it is wrong, and then the problem is noted.
+    fn take<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let given = self.given.get(path)?;
+        match parse(&given.text) {
+            Ok(value) => Some(value),
+            Err(detail) => {
+                let place = given.place.clone();
+                self.problems.push(Problem { place, detail });
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, path: &str) -> Option<String> {
+        self.take(path, |text| match text.is_empty() {
+            true => Err("must not be empty".to_owned()),
+            false => Ok(text.to_owned()),
+        })
+    }
+
+    fn address(&mut self, path: &str) -> Option<SocketAddr> {
+        self.take(path, |text| {
+            text.parse()
+                .map_err(|_| format!("must be IP:PORT, such as 127.0.0.1:8080, is {text:?}"))
+        })
+    }
+
+    fn number(&mut self, path: &str, min: u64, max: u64) -> Option<u64> {
+        self.take(path, |text| match text.parse::<u64>() {
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            _ => Err(format!("must be a whole number from {min} to {max}, is {text:?}")),
+        })
+    }
+
+    fn count(&mut self, path: &str, min: u64, max: u64) -> Option<usize> {
+        self.number(path, min, max)
+            .and_then(|number| usize::try_from(number).ok())
+    }
+
+    fn secs(&mut self, path: &str, min: u64) -> Option<Duration> {
+        self.number(path, min, SECS_MAX).map(Duration::from_secs)
+    }
+
+    fn choice<T: Copy>(&mut self, path: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.take(path, |text| {
+            let found = choices.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+                format!("must be {}, is {text:?}", words.join(" or "))
+            })
+        })
+    }
+
+    fn parsed<T: FromStr>(&mut self, path: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.take(path, |text| {
+            text.parse()
+                .map_err(|error: T::Err| format!("{error}, is {text:?}"))
+        })
+    }
+
+    fn is_given(&self, path: &str) -> bool {
+        self.given.contains_key(path)
+    }
+}
+
+fn build(values: &mut Values) -> Option<Config> {
+    // Each is read before any `?`, so that all problems are found.
+    let store = store(values);
+    let listen = values.address("listen");
+    let ops_listen = values.address("ops_listen");
+    let tls = tls(values);
+    let limits = limits(values);
+    let drain = values.secs("drain_secs", 0);
+    let log = log(values);
+    if let (Some(listen), Some(ops)) = (listen, ops_listen)
+        && listen == ops
+        && listen.port() != 0
+    {
+        values.problems.push(Problem {
+            place: place_of(values, "ops_listen"),
+            detail: format!("must differ from the public listener's address, {listen}"),
+        });
+    }
+    Some(Config {
+        store: store?,
+        listen: listen?,
+        ops_listen: ops_listen?,
+        tls: tls?,
+        limits: limits?,
+        drain: drain?,
+        log: log?,
+    })
+}
+
+fn place_of(values: &Values, path: &str) -> String {
+    values
+        .given
+        .get(path)
+        .map_or_else(|| path.to_owned(), |given| given.place.clone())
+}
+
+fn store(values: &mut Values) -> Option<StoreConfig> {
+    let url = values.parsed("store");
+    let startup_wait = values.secs("startup_wait_secs", 0);
+    let synchronous = values.choice(
+        "sqlite.synchronous",
+        &[
+            ("full", SqliteSynchronous::Full),
+            ("normal", SqliteSynchronous::Normal),
+        ],
+    );
+    let replication_factor = values.number("cassandra.replication_factor", 1, 9);
+    let datacenter = values.text("cassandra.datacenter");
+    Some(StoreConfig {
+        url: url?,
+        options: OpenOptions {
+            sqlite_synchronous: synchronous?,
+            replication_factor: replication_factor.and_then(|factor| u32::try_from(factor).ok()),
+            datacenter,
+            startup_wait: startup_wait?,
+        },
+    })
+}
+
+/// The outer `None`: something is wrong. The inner: no TLS.
+fn tls(values: &mut Values) -> Option<Option<TlsFiles>> {
+    let cert_file = values.text("tls.cert_file");
+    let key_file = values.text("tls.key_file");
+    for (one, other, other_flag) in [
+        ("tls.cert_file", "tls.key_file", "--tls-key-file"),
+        ("tls.key_file", "tls.cert_file", "--tls-cert-file"),
+    ] {
+        if values.is_given(one) && !values.is_given(other) {
+            values.problems.push(Problem {
+                place: place_of(values, one),
+                detail: format!("needs {other} ({other_flag}) beside it"),
+            });
+        }
+    }
+    match (cert_file, key_file) {
+        (Some(cert_file), Some(key_file)) => Some(Some(TlsFiles {
+            cert_file: cert_file.into(),
+            key_file: key_file.into(),
+        })),
+        _ => Some(None),
+    }
+}
+
+fn limits(values: &mut Values) -> Option<Limits> {
+    let connections_max = values.count("limits.connections_max", 1, 1_000_000);
+    let reads_in_flight_max = values.count("limits.reads_in_flight_max", 1, 1_000_000);
+    let writes_in_flight_max = values.count("limits.writes_in_flight_max", 1, 1_000_000);
+    let header_timeout = values.secs("limits.header_timeout_secs", 1);
+    let body_timeout = values.secs("limits.body_timeout_secs", 1);
+    let idle_timeout = values.secs("limits.idle_timeout_secs", 1);
+    // hyper's buffer is never smaller than 8 KiB; a megabyte of headers is an attack.
+    let header_bytes_max = values.count("limits.header_bytes_max", 8_192, 1_048_576);
+    Some(Limits {
+        connections_max: connections_max?,
+        reads_in_flight_max: reads_in_flight_max?,
+        writes_in_flight_max: writes_in_flight_max?,
+        header_timeout: header_timeout?,
+        body_timeout: body_timeout?,
+        idle_timeout: idle_timeout?,
+        header_bytes_max: header_bytes_max?,
+    })
+}
+
+fn log(values: &mut Values) -> Option<LogConfig> {
+    let format = values.choice(
+        "log.format",
+        &[("human", LogFormat::Human), ("json", LogFormat::Json)],
+    );
+    let level = values.take("log.level", |text| {
+        logging::check_level(text)
+            .map(|()| text.to_owned())
+            .map_err(|detail| {
+                format!("must be error, warn, info, debug, trace or directives, is {text:?}: {detail}")
+            })
+    });
+    Some(LogConfig {
+        format: format?,
+        level: level?,
+    })
+}

@@ -1,0 +1,175 @@
+//! Precedence, and every problem at once.
+
+use super::*;
+use crate::store::SqliteSynchronous;
+
+const FILE: &str = "/etc/tidepool/api.toml";
+
+struct Given<'a> {
+    flags: &'a [(&'static str, &'a str)],
+    env: &'a [(&'a str, &'a str)],
+    file: Option<&'a str>,
+}
+
+fn load(given: &Given<'_>) -> Result<Config, Vec<String>> {
+    let flags: Vec<_> = given
+        .flags
+        .iter()
+        .map(|(path, text)| (*path, (*text).to_owned()))
+        .collect();
+    let sources = Sources {
+        flags: &flags,
+        config_flag: given.file.map(|_| Path::new(FILE)),
+        env: &|name| {
+            let found = given.env.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        },
+        read: &|path| match given.file {
+            Some(text) if path == Path::new(FILE) => Ok(text.to_owned()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        },
+    };
+    Config::load(&sources).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+const NOTHING: Given<'static> = Given {
+    flags: &[],
+    env: &[],
+    file: None,
+};
+
+#[test]
+fn defaults_are_loopback_and_a_file_here() {
+    let config = load(&NOTHING).unwrap();
+    assert_eq!(config.store.url.to_string(), "sqlite:tidepool.db");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.ops_listen.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.tls, None);
+    assert_eq!(config.drain, Duration::from_secs(10));
+    assert_eq!(config.store.options.sqlite_synchronous, SqliteSynchronous::Full);
+    assert_eq!(config.log.format, LogFormat::Human);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file() {
+    let file = "listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:11\"\ndrain_secs = 3\n";
+    let config = load(&Given {
+        flags: &[("listen", "127.0.0.1:3")],
+        env: &[
+            ("TIDEPOOL_LISTEN", "127.0.0.1:2"),
+            ("TIDEPOOL_OPS_LISTEN", "127.0.0.1:12"),
+        ],
+        file: Some(file),
+    })
+    .unwrap();
+    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.ops_listen.port(), 12);
+    assert_eq!(config.drain, Duration::from_secs(3));
+}
+
+#[test]
+fn the_file_may_also_be_named_by_the_environment() {
+    let flags = [];
+    let sources = Sources {
+        flags: &flags,
+        config_flag: None,
+        env: &|name| (name == CONFIG_ENV).then(|| FILE.to_owned()),
+        read: &|_| Ok("listen = \"127.0.0.1:7\"".to_owned()),
+    };
+    assert_eq!(Config::load(&sources).unwrap().listen.port(), 7);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let file = "lisen = \"127.0.0.1:1\"\nstore = \"postgres://x\"\n[limits]\nconnections_max = 0\nfoo = 1\n[log]\nformat = 1\n[tls]\ncert_file = \"c.pem\"\n";
+    let problems = load(&Given {
+        flags: &[("drain_secs", "soon")],
+        env: &[("TIDEPOOL_OPS_LISTEN", "nowhere")],
+        file: Some(file),
+    })
+    .unwrap_err();
+    let starts = [
+        "/etc/tidepool/api.toml: lisen: unknown field",
+        "/etc/tidepool/api.toml: limits.foo: unknown field",
+        "/etc/tidepool/api.toml: store: must be sqlite:FILE or cassandra://",
+        "TIDEPOOL_OPS_LISTEN: must be IP:PORT",
+        "/etc/tidepool/api.toml: tls.cert_file: needs tls.key_file (--tls-key-file) beside it",
+        "/etc/tidepool/api.toml: limits.connections_max: must be a whole number from 1",
+        "--drain-secs: must be a whole number from 0 to 3600, is \"soon\"",
+        "/etc/tidepool/api.toml: log.format: must be human or json, is \"1\"",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for start in starts {
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(start)),
+            "{start} in {problems:#?}"
+        );
+    }
+}
+
+#[test]
+fn odd_files_are_problems_not_panics() {
+    for (text, detail) in [
+        ("listen =", "is no TOML"),
+        (
+            "listen = [1]",
+            "listen: must be a text or a whole number, is array",
+        ),
+        ("limits = 3", "limits: must be a table"),
+        (
+            "[listen]\nx = 1",
+            "listen: must be a text or a whole number, is table",
+        ),
+        ("[limits.deep]\nx = 1", "limits.deep: unknown field"),
+        (
+            "[log]\nlevel = \"tidepool=loud\"",
+            "log.level: must be error, warn",
+        ),
+    ] {
+        let problems = load(&Given {
+            file: Some(text),
+            ..NOTHING
+        })
+        .unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems.iter().all(|problem| problem.contains(detail)),
+            "{problems:?}"
+        );
+    }
+    let flags = [];
+    let sources = Sources {
+        flags: &flags,
+        config_flag: Some(Path::new("/missing.toml")),
+        env: &|_| None,
+        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let problems = Config::load(&sources).unwrap_err();
+    assert!(
+        problems
+            .iter()
+            .all(|p| p.to_string().starts_with("/missing.toml: can't be read"))
+    );
+}
+
+#[test]
+fn both_listeners_can_not_share_an_address() {
+    let problems = load(&Given {
+        flags: &[("listen", "127.0.0.1:5"), ("ops_listen", "127.0.0.1:5")],
+        ..NOTHING
+    })
+    .unwrap_err();
+    assert_eq!(
+        problems,
+        ["--ops-listen: must differ from the public listener's address, 127.0.0.1:5"]
+    );
+}
+
+#[test]
+fn every_setting_has_a_path_a_flag_and_a_variable_that_agree() {
+    for setting in SETTINGS {
+        assert_eq!(setting.flag, setting.path.replace(['.', '_'], "-"));
+        let env = setting.path.replace('.', "_").to_uppercase();
+        assert_eq!(setting.env, format!("TIDEPOOL_{env}"));
+    }
+}

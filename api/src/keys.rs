@@ -1,0 +1,249 @@
+//! Keys: making them, and keeping [`Access`] up to date with those in the store.
+//!
+//! A key's text exists once, on the standard output of `keys create`; the store holds its SHA-256. The text has 256
+//! random bits, so a fast hash is enough: there is nothing to guess.
+//!
+//! Requests never wait for keys: they are answered from memory, and a task asks the store every
+//! [`REFRESH_INTERVAL`]. A server that once had keys never opens again by itself, also not when the last one is
+//! revoked: only a restart on loopback does. While the store does not answer, the last known keys count for
+//! [`STALE_MAX`]; after that nobody is let in ([`KeyFreshness::is_stale`]).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::domain::Scope;
+use crate::http::access::{Access, Key, KeyRing};
+use crate::store::{KeyRecord, Store, StoreError};
+
+/// What every key begins with, so that leaked ones can be searched for.
+pub const KEY_PREFIX: &str = "tp_";
+
+/// How often the store is asked. A new, revoked or expired key must count on every instance within 10 s:
+/// 2 s of interval and 5 s of [`REFRESH_TIMEOUT`] leave 3 s to spare, also when one question was in vain.
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a question may take before it counts as failed.
+pub const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last known keys count while the store does not answer. Long enough for a database to elect, restart or
+/// lose a node without every client being turned away; short enough that a revoked key does not live on in a partition.
+pub const STALE_MAX: Duration = Duration::from_secs(60);
+
+/// Makes a key's text of 32 random bytes: `tp_` and 43 characters of `A-Za-z0-9_-`.
+#[must_use]
+pub fn key_text(random: [u8; 32]) -> String {
+    format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random))
+}
+
+/// What the store keeps of a key's text.
+#[must_use]
+pub fn key_hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// The stored keys as requests are checked against them. A scope that can't be read grants nothing.
+#[must_use]
+pub fn ring_of(records: &[KeyRecord]) -> HashMap<[u8; 32], Arc<Key>> {
+    records
+        .iter()
+        .map(|record| {
+            let key = Key {
+                name: record.name.clone(),
+                scopes: scopes_of(record),
+                expires_at: record.expires_at,
+            };
+            (record.hash, Arc::new(key))
+        })
+        .collect()
+}
+
+fn scopes_of(record: &KeyRecord) -> Vec<Scope> {
+    let mut scopes = Vec::with_capacity(record.scopes.len());
+    for text in &record.scopes {
+        match Scope::parse(text) {
+            Ok(scope) => scopes.push(scope),
+            Err(error) => {
+                tracing::error!(key_name = %record.name, scope = %text, %error, "a stored scope can't be read: it grants nothing");
+            }
+        }
+    }
+    scopes
+}
+
+/// Whether the keys in memory are too old to be trusted; read by every request.
+#[derive(Debug, Default)]
+pub struct KeyFreshness {
+    stale: AtomicBool,
+}
+
+impl KeyFreshness {
+    /// True when the store has not told the keys for [`STALE_MAX`]: nobody may be let in.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+}
+
+/// The keys at the start, before the first request.
+pub struct LoadedKeys {
+    /// For requests.
+    pub access: Arc<Access>,
+    records: Vec<KeyRecord>,
+}
+
+impl LoadedKeys {
+    /// Asks the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn load(
+        store: &dyn Store,
+        clock: fn() -> crate::domain::Timestamp,
+    ) -> Result<Self, StoreError> {
+        let records = store.key_list().await?;
+        let ring = match records.is_empty() {
+            true => KeyRing::Open,
+            false => KeyRing::Keys(ring_of(&records)),
+        };
+        Ok(Self {
+            access: Arc::new(Access::new(ring, clock)),
+            records,
+        })
+    }
+
+    /// Whether any key exists, expired ones included.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.records.is_empty()
+    }
+}
+
+/// Keeps the keys up to date until the process ends.
+pub async fn refresh_forever(store: Arc<dyn Store>, keys: LoadedKeys, freshness: Arc<KeyFreshness>) {
+    let LoadedKeys { access, mut records } = keys;
+    let mut fresh_at = Instant::now();
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(REFRESH_INTERVAL).await;
+        let asked_at = Instant::now();
+        match tokio::time::timeout(REFRESH_TIMEOUT, store.key_list()).await {
+            Ok(Ok(found)) => {
+                if failing {
+                    tracing::info!("keys are up to date again");
+                }
+                failing = false;
+                fresh_at = asked_at;
+                if found != records {
+                    apply(&access, &found);
+                    records = found;
+                }
+                freshness.stale.store(false, Ordering::Relaxed);
+            }
+            failed => {
+                if !failing {
+                    let error = match failed {
+                        Ok(Err(error)) => chain(&error),
+                        _ => format!("no answer within {} s", REFRESH_TIMEOUT.as_secs()),
+                    };
+                    tracing::warn!(%error, stale_max_secs = STALE_MAX.as_secs(), "keys can't be refreshed: the last known ones count on");
+                }
+                failing = true;
+            }
+        }
+        if fresh_at.elapsed() >= STALE_MAX && !freshness.stale.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                stale_max_secs = STALE_MAX.as_secs(),
+                "keys could not be refreshed for too long: requests are refused until they are"
+            );
+        }
+    }
+}
+
+/// Puts the found keys in place. Without any, an open server stays open and a closed one closed.
+fn apply(access: &Access, found: &[KeyRecord]) {
+    if found.is_empty() && access.is_open() {
+        return;
+    }
+    if access.is_open() {
+        tracing::info!("the first key exists: requests need a key from now on");
+    }
+    if found.is_empty() {
+        tracing::warn!("the last key is gone: every request is refused until a key is made");
+    }
+    access.replace(KeyRing::Keys(ring_of(found)));
+}
+
+/// An error with its sources, for one log line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use http::HeaderValue;
+
+    fn record(name: &str, text: &str, scopes: &[&str]) -> KeyRecord {
+        KeyRecord {
+            name: name.to_owned(),
+            hash: key_hash(text),
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            created_at: Timestamp(1),
+            expires_at: None,
+        }
+    }
+
+    fn header(text: &str) -> HeaderValue {
+        HeaderValue::from_str(&format!("Bearer {text}")).unwrap()
+    }
+
+    #[test]
+    fn a_key_has_the_prefix_and_256_bits() {
+        let text = key_text([0xfb; 32]);
+        assert_eq!(text.len(), "tp_".len() + 43);
+        let rest = text.strip_prefix("tp_").unwrap();
+        assert!(
+            rest.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)),
+            "{text}"
+        );
+        assert_ne!(key_text([0; 32]), key_text([1; 32]));
+    }
+
+    #[test]
+    fn the_first_key_closes_and_nothing_opens_again() {
+        let access = Access::new(KeyRing::Open, || Timestamp(0));
+        apply(&access, &[]);
+        assert!(access.is_open());
+        apply(&access, &[record("one", "tp_one", &["read:*"])]);
+        assert!(!access.is_open());
+        assert!(access.authorise(Some(&header("tp_one"))).is_ok());
+        apply(&access, &[record("two", "tp_two", &["read:*"])]);
+        assert!(access.authorise(Some(&header("tp_one"))).is_err());
+        apply(&access, &[]);
+        assert!(!access.is_open());
+        assert!(access.authorise(None).is_err());
+        assert!(access.authorise(Some(&header("tp_two"))).is_err());
+    }
+
+    #[test]
+    fn a_foreign_scope_grants_nothing_and_leaves_the_others() {
+        let ring = ring_of(&[record("one", "tp_one", &["fly:*", "read:notes"])]);
+        let key = ring.get(&key_hash("tp_one")).unwrap();
+        assert_eq!(key.scopes, [Scope::parse("read:notes").unwrap()]);
+    }
+}

@@ -1,0 +1,208 @@
+//! The private operations listener: `/livez`, `/readyz`, `/metrics`, `/deploy/ready`, `POST /drain`.
+//!
+//! For load balancers, deployers and Prometheus; no keys, no documents. It answers from the first moment until the last
+//! request of the public listener is done.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::Mutex;
+
+use crate::config::Limits;
+use crate::keys::chain;
+use crate::lifecycle::{Lifecycle, Stage};
+use crate::metrics::Metrics;
+use crate::server::{Peer, Service};
+use crate::store::Store;
+
+/// How long the store may take to say that it is well. Health checkers commonly wait 5 s: this leaves them an answer.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the store's word counts, so that many checkers are one question.
+const READY_AGE_MAX: Duration = Duration::from_millis(500);
+
+/// Bounds of this listener: a few checkers, and nobody who has reason to be slow.
+pub const LIMITS: Limits = Limits {
+    connections_max: 256,
+    reads_in_flight_max: 256,
+    writes_in_flight_max: 256,
+    header_timeout: Duration::from_secs(10),
+    body_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(75),
+    header_bytes_max: 16 * 1024,
+};
+
+/// What the operations listener knows.
+pub struct Operations {
+    lifecycle: Arc<Lifecycle>,
+    metrics: Arc<Metrics>,
+    store: OnceLock<Arc<dyn Store>>,
+    asked: Mutex<Option<Asked>>,
+}
+
+/// The store's last word.
+struct Asked {
+    at: Instant,
+    problem: Option<String>,
+}
+
+impl Operations {
+    /// Starts without a store: not ready.
+    #[must_use]
+    pub fn new(lifecycle: Arc<Lifecycle>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            lifecycle,
+            metrics,
+            store: OnceLock::new(),
+            asked: Mutex::new(None),
+        }
+    }
+
+    /// Tells the store to ask. Only the first one counts.
+    pub fn store_opened(&self, store: Arc<dyn Store>) {
+        let _first = self.store.set(store);
+    }
+
+    async fn answer_path(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let reads = [Method::GET, Method::HEAD].contains(method);
+        match path {
+            "/livez" if reads => text(StatusCode::OK, "alive\n"),
+            "/readyz" if reads => self.ready().await,
+            "/metrics" if reads => self.metrics(),
+            "/deploy/ready" if reads => self.may_be_stopped(),
+            "/drain" if method == Method::POST => self.drain(),
+            "/livez" | "/readyz" | "/metrics" | "/deploy/ready" => refuse_method("GET, HEAD"),
+            "/drain" => refuse_method("POST"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "here are /livez, /readyz, /metrics, /deploy/ready and POST /drain\n",
+            ),
+        }
+    }
+
+    /// 200 when requests should be sent here: serving, and the store answers.
+    async fn ready(&self) -> Response<Full<Bytes>> {
+        match self.lifecycle.stage() {
+            Stage::Starting => return text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Stage::Serving => {}
+            Stage::Draining | Stage::Stopping | Stage::Cutting => {
+                return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+            }
+        }
+        match self.store_problem().await {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(problem) => text(StatusCode::SERVICE_UNAVAILABLE, problem),
+        }
+    }
+
+    /// Asks the store, unless it was asked just now. Whoever comes meanwhile waits for the same answer.
+    async fn store_problem(&self) -> Option<String> {
+        let mut asked = self.asked.lock().await;
+        if let Some(asked) = &*asked
+            && asked.at.elapsed() < READY_AGE_MAX
+        {
+            return asked.problem.clone();
+        }
+        let was_well = asked.as_ref().is_none_or(|asked| asked.problem.is_none());
+        let problem = match self.store.get() {
+            None => Some("the store is not open yet\n".to_owned()),
+            Some(store) => match tokio::time::timeout(READY_TIMEOUT, store.ready()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => {
+                    if was_well {
+                        tracing::warn!(error = %chain(&error), "not ready: the store fails");
+                    }
+                    Some("the store fails\n".to_owned())
+                }
+                Err(_) => {
+                    if was_well {
+                        tracing::warn!("not ready: the store does not answer");
+                    }
+                    Some(format!(
+                        "the store did not answer within {} s\n",
+                        READY_TIMEOUT.as_secs()
+                    ))
+                }
+            },
+        };
+        if problem.is_none() && !was_well {
+            tracing::info!("ready again");
+        }
+        *asked = Some(Asked {
+            at: Instant::now(),
+            problem: problem.clone(),
+        });
+        problem
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        match self.metrics.render() {
+            Ok(rendered) => {
+                let mut response = Response::new(Full::new(rendered.into()));
+                let exposition = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, exposition);
+                response
+            }
+            Err(error) => {
+                tracing::error!(%error, "metrics can't be rendered");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be rendered\n")
+            }
+        }
+    }
+
+    /// 200 when nothing would be lost by stopping this process.
+    fn may_be_stopped(&self) -> Response<Full<Bytes>> {
+        let draining = self.lifecycle.stage() >= Stage::Draining;
+        match (draining, self.lifecycle.in_flight()) {
+            (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, "drain was not asked for\n"),
+            (true, 0) => text(StatusCode::OK, "may be stopped\n"),
+            (true, n) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{n} requests in flight\n"),
+            ),
+        }
+    }
+
+    fn drain(&self) -> Response<Full<Bytes>> {
+        if self.lifecycle.stage() < Stage::Draining {
+            tracing::info!("draining: not ready any more, requests are still served");
+        }
+        self.lifecycle.advance(Stage::Draining);
+        text(StatusCode::ACCEPTED, "draining\n")
+    }
+}
+
+impl Service for Operations {
+    type Body = crate::server::AnswerBody<Full<Bytes>, crate::server::Answering>;
+
+    async fn answer(self: Arc<Self>, request: http::Request<Incoming>, peer: Peer) -> Response<Self::Body> {
+        let answering = peer.answering();
+        let response = self.answer_path(request.method(), request.uri().path()).await;
+        response.map(|body| crate::server::AnswerBody::new(body, answering))
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refuse_method(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow}\n"));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}

@@ -1,0 +1,300 @@
+//! `serve`, from a checked configuration to the exit: the story of a process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, StoreConfig};
+use crate::domain::Timestamp;
+use crate::http::{AppState, routes};
+use crate::keys::{KeyFreshness, LoadedKeys, refresh_forever};
+use crate::lifecycle::{Lifecycle, Stage};
+use crate::metrics::Metrics;
+use crate::operations::{self, Operations};
+use crate::server::{BoundSocket, PublicService, PublicServiceParts, Server, TlsError, load_tls};
+use crate::store::{self, CollectionCatalog, OpenError, Store, StoreError};
+
+/// How long connections that were cut may take to notice, and the operations listener to say its last word. The drain's
+/// 10 s by default and twice this are 12 s, within the 15 s that the contract gives the exit.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// Why `serve` ended in failure. `Display` leaves the source out.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The TLS files are of no use: a usage error.
+    #[error("TLS can't be set up")]
+    Tls(#[source] TlsError),
+    /// A listener's address can't be taken.
+    #[error("{listener} can't listen on {address}")]
+    Listen {
+        /// Which listener.
+        listener: &'static str,
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store can't be opened.
+    #[error("the store can't be used")]
+    Open(#[source] OpenError),
+    /// The store was opened, but the first questions failed.
+    #[error("the store can't be used")]
+    Store(#[source] StoreError),
+    /// Nobody but this machine may be served without keys.
+    #[error(
+        "there is no key yet, and {0} is not loopback: make the first key with `tidepool-api keys create`, or listen on 127.0.0.1"
+    )]
+    NoKey(std::net::SocketAddr),
+    /// Metrics or signals could not be set up: a defect of the program or of its surroundings.
+    #[error("the process can't be set up")]
+    SetUp(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A second signal came while requests were in flight.
+    #[error("stopped at once by a second signal")]
+    Hurried,
+}
+
+impl ServeError {
+    /// Whether the operator's input is at fault (exit code 64).
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Open(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+}
+
+/// The clock of the whole program.
+#[must_use]
+pub fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_microsecond())
+}
+
+/// The random bits of the whole program, but for keys.
+#[must_use]
+pub fn nonce() -> u64 {
+    rand::random()
+}
+
+/// Opens the store of a configuration.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
+    store::open(&config.url.to_string(), config.options.clone()).await
+}
+
+/// Serves until a signal, then drains.
+///
+/// # Errors
+/// [`ServeError`]; an orderly end is none.
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let mut signals = Signals::install()?;
+    let tls = config
+        .tls
+        .as_ref()
+        .map(load_tls)
+        .transpose()
+        .map_err(ServeError::Tls)?;
+    let metrics = Arc::new(Metrics::new().map_err(|error| ServeError::SetUp(error.into()))?);
+    let lifecycle = Arc::new(Lifecycle::default());
+    metrics
+        .watch_in_flight(Arc::clone(&lifecycle))
+        .map_err(|error| ServeError::SetUp(error.into()))?;
+    // Both addresses are taken before anything slow, so that a taken port is told at once.
+    let public_socket = bind("the public listener", config.listen)?;
+    let operations = Arc::new(Operations::new(Arc::clone(&lifecycle), Arc::clone(&metrics)));
+    let operations_task = OperationsTask::start(&config, &operations)?;
+
+    let opened = tokio::select! {
+        opened = open(&config, &metrics) => opened?,
+        () = signals.next() => {
+            tracing::info!("stopped while waiting for the store");
+            return Ok(());
+        }
+    };
+    operations.store_opened(Arc::clone(&opened.store));
+    check_open_to_nobody_else(&config, &opened.keys)?;
+
+    let freshness = Arc::new(KeyFreshness::default());
+    let state = AppState {
+        store: Arc::clone(&opened.store),
+        catalog: CollectionCatalog::new(Arc::clone(&opened.store)),
+        access: Arc::clone(&opened.keys.access),
+        clock: now,
+        nonce,
+        cluster_secret: opened.cluster_secret,
+    };
+    let refreshing = tokio::spawn(refresh_forever(opened.store, opened.keys, Arc::clone(&freshness)));
+    let service = Arc::new(PublicService::new(PublicServiceParts {
+        endpoint: routes(Arc::new(state)),
+        metrics: Arc::clone(&metrics),
+        lifecycle: Arc::clone(&lifecycle),
+        freshness,
+        limits: config.limits,
+        nonce,
+    }));
+    let address = public_socket.address();
+    let listener = public_socket.listen().map_err(|source| ServeError::Listen {
+        listener: "the public listener",
+        address,
+        source,
+    })?;
+    let server = Server {
+        name: "public",
+        limits: config.limits,
+        lifecycle: Arc::clone(&lifecycle),
+        metrics: Some(metrics),
+        tls,
+    };
+    tracing::info!(%address, tls = config.tls.is_some(), store = %config.store.url, "listening");
+    lifecycle.advance(Stage::Serving);
+    let public = tokio::spawn(server.run(listener, service));
+
+    signals.next().await;
+    let ended = drain(&lifecycle, public, config.drain, &mut signals).await;
+    refreshing.abort();
+    operations_task.stop().await;
+    ended
+}
+
+fn bind(listener: &'static str, address: std::net::SocketAddr) -> Result<BoundSocket, ServeError> {
+    BoundSocket::bind(address).map_err(|source| ServeError::Listen {
+        listener,
+        address,
+        source,
+    })
+}
+
+/// A store that is ready for use, and what was asked of it first.
+struct Opened {
+    store: Arc<dyn Store>,
+    keys: LoadedKeys,
+    cluster_secret: [u8; 32],
+}
+
+async fn open(config: &Config, metrics: &Metrics) -> Result<Opened, ServeError> {
+    let store = open_store(&config.store).await.map_err(ServeError::Open)?;
+    let store =
+        store::observed(store, metrics.registry()).map_err(|error| ServeError::SetUp(error.into()))?;
+    let cluster_secret = store.cluster_secret().await.map_err(ServeError::Store)?;
+    let keys = LoadedKeys::load(&*store, now).await.map_err(ServeError::Store)?;
+    Ok(Opened {
+        store,
+        keys,
+        cluster_secret,
+    })
+}
+
+/// Without any key everybody who can connect may do everything: that may only be this machine.
+fn check_open_to_nobody_else(config: &Config, keys: &LoadedKeys) -> Result<(), ServeError> {
+    if keys.any() {
+        return Ok(());
+    }
+    if !config.listen.ip().is_loopback() {
+        return Err(ServeError::NoKey(config.listen));
+    }
+    tracing::warn!(
+        "there is no key yet: everybody on this machine may do everything, until the first key is made with \
+         `tidepool-api keys create`"
+    );
+    Ok(())
+}
+
+/// Lets requests in flight finish, within the bound; then cuts.
+async fn drain(
+    lifecycle: &Arc<Lifecycle>,
+    mut public: JoinHandle<()>,
+    bound: Duration,
+    signals: &mut Signals,
+) -> Result<(), ServeError> {
+    tracing::info!(
+        in_flight = lifecycle.in_flight(),
+        drain_secs = bound.as_secs(),
+        "stopping"
+    );
+    lifecycle.advance(Stage::Stopping);
+    tokio::select! {
+        _ended = &mut public => {
+            tracing::info!("stopped: nothing was in flight any more");
+            return Ok(());
+        }
+        () = tokio::time::sleep(bound) => {}
+        () = signals.next() => {
+            tracing::warn!(in_flight = lifecycle.in_flight(), "a second signal: stopped at once");
+            return Err(ServeError::Hurried);
+        }
+    }
+    tracing::warn!(
+        in_flight = lifecycle.in_flight(),
+        "the drain's bound has passed: cutting what is left"
+    );
+    lifecycle.advance(Stage::Cutting);
+    if tokio::time::timeout(LAST_WORDS_MAX, public).await.is_err() {
+        tracing::error!("connections did not end when cut");
+    }
+    Ok(())
+}
+
+/// The operations listener, with a life of its own: it goes on until the public one is done.
+struct OperationsTask {
+    lifecycle: Arc<Lifecycle>,
+    task: JoinHandle<()>,
+}
+
+impl OperationsTask {
+    fn start(config: &Config, operations: &Arc<Operations>) -> Result<Self, ServeError> {
+        let socket = bind("the operations listener", config.ops_listen)?;
+        let address = socket.address();
+        let listener = socket.listen().map_err(|source| ServeError::Listen {
+            listener: "the operations listener",
+            address,
+            source,
+        })?;
+        tracing::info!(%address, "operations listening");
+        let lifecycle = Arc::new(Lifecycle::default());
+        let server = Server {
+            name: "operations",
+            limits: operations::LIMITS,
+            lifecycle: Arc::clone(&lifecycle),
+            metrics: None,
+            tls: None,
+        };
+        let task = tokio::spawn(server.run(listener, Arc::clone(operations)));
+        Ok(Self { lifecycle, task })
+    }
+
+    async fn stop(self) {
+        self.lifecycle.advance(Stage::Stopping);
+        if tokio::time::timeout(LAST_WORDS_MAX, self.task).await.is_err() {
+            tracing::debug!("operations connections were still open");
+        }
+    }
+}
+
+/// SIGTERM and SIGINT, the same to us.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, ServeError> {
+        let install = |kind| signal(kind).map_err(|error| ServeError::SetUp(error.into()));
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _signal = self.terminate.recv() => {}
+            _signal = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What a connection is doing and since when, so that each state has its bound; and the socket that tells it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::config::Limits;
+
+/// Longest time that a client may leave an answer's bytes unread before it is cut.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time that a request may take from its headers to its answer. The store answers within 25 s (contract), a
+/// body arrives within 20 s by default, a PATCH that meets other writers asks the store a few times: past this, the
+/// handler hangs.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(90);
+
+/// How long and how much is read after an answer that came before the whole body: a client that is still sending would
+/// otherwise get a reset instead of the answer.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Waits for a request's first byte.
+    Idle = 0,
+    /// Has some of a request's headers.
+    Reading = 1,
+    /// Has at least one request that is not yet answered whole.
+    Busy = 2,
+    /// Is closed by us; what the client still sends is thrown away.
+    Lingering = 3,
+}
+
+/// A connection's clocks, written by its socket and its requests, read by its supervisor. Everything is relaxed: on
+/// HTTP/1 one task does all of it, and on HTTP/2 a late view only moves a cut by one look.
+#[derive(Debug)]
+pub struct Activity {
+    born: Instant,
+    http2: bool,
+    phase: AtomicU8,
+    since_ms: AtomicU64,
+    requests: AtomicUsize,
+    /// Milliseconds plus one since when writing is blocked; 0 when it is not.
+    blocked_since_ms: AtomicU64,
+    body_unread: AtomicBool,
+    overdue: AtomicBool,
+}
+
+/// Why a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its headers took too long.
+    SlowHeaders,
+    /// No request came.
+    Idle,
+    /// The client does not read.
+    SlowReader,
+    /// It sent on after its answer.
+    Lingered,
+    /// The process ends.
+    Stop,
+}
+
+impl Cut {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowHeaders => "slow_headers",
+            Self::Idle => "idle",
+            Self::SlowReader => "slow_reader",
+            Self::Lingered => "lingered",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl Activity {
+    pub(super) fn new(http2: bool) -> Self {
+        // An HTTP/2 connection's frames are no requests; only its streams count.
+        let phase = if http2 { Phase::Idle } else { Phase::Reading };
+        Self {
+            born: Instant::now(),
+            http2,
+            phase: AtomicU8::new(phase as u8),
+            since_ms: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
+            blocked_since_ms: AtomicU64::new(0),
+            body_unread: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Reading,
+            2 => Phase::Busy,
+            _ => Phase::Lingering,
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    fn now_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn enter(&self, phase: Phase, now: Instant) {
+        self.since_ms.store(self.now_ms(now), Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// A request's headers are complete.
+    fn request_begun(&self, now: Instant) {
+        if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.enter(Phase::Busy, now);
+        }
+    }
+
+    /// A request's answer has been handed over whole, or the request was dropped.
+    fn request_ended(&self) {
+        if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.enter(Phase::Idle, Instant::now());
+        }
+    }
+
+    /// A request's body was not read to its end.
+    pub(super) fn body_left_unread(&self) {
+        self.body_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request in flight has taken longer than [`ANSWER_MAX`] (HTTP/1 only).
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.blocked_since_ms.load(Ordering::Relaxed) != 0
+    }
+
+    /// Judges the current state. Marks a request that hangs as overdue, for its own future to see.
+    pub(super) fn judge(&self, now: Instant, limits: &Limits) -> Option<Cut> {
+        let now_ms = self.now_ms(now);
+        let past = |since: u64, bound: Duration| Duration::from_millis(now_ms.saturating_sub(since)) >= bound;
+        let blocked = self.blocked_since_ms.load(Ordering::Relaxed);
+        if blocked != 0 && past(blocked - 1, WRITE_STALL_MAX) {
+            return Some(Cut::SlowReader);
+        }
+        let since = self.since_ms.load(Ordering::Relaxed);
+        match self.phase() {
+            Phase::Idle => past(since, limits.idle_timeout).then_some(Cut::Idle),
+            Phase::Reading => past(since, limits.header_timeout).then_some(Cut::SlowHeaders),
+            Phase::Lingering => past(since, LINGER_MAX).then_some(Cut::Lingered),
+            Phase::Busy => {
+                if !self.http2 && past(since, ANSWER_MAX) {
+                    self.overdue.store(true, Ordering::Relaxed);
+                }
+                None
+            }
+        }
+    }
+
+    fn bytes_came(&self) {
+        if !self.http2 && self.phase.load(Ordering::Relaxed) == Phase::Idle as u8 {
+            self.enter(Phase::Reading, Instant::now());
+        }
+    }
+
+    fn wrote(&self, pending: bool) {
+        let blocked = self.blocked_since_ms.load(Ordering::Relaxed) != 0;
+        if pending && !blocked {
+            let now_ms = self.now_ms(Instant::now());
+            self.blocked_since_ms.store(now_ms + 1, Ordering::Relaxed);
+        } else if !pending && blocked {
+            self.blocked_since_ms.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A request being answered on its connection, until dropped.
+#[derive(Debug)]
+pub struct Answering {
+    activity: Arc<Activity>,
+}
+
+impl Answering {
+    pub(super) fn begin(activity: &Arc<Activity>, now: Instant) -> Self {
+        activity.request_begun(now);
+        let activity = Arc::clone(activity);
+        Self { activity }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.activity.request_ended();
+    }
+}
+
+/// A socket that tells its [`Activity`] what happens.
+pub(super) struct WatchedIo<T> {
+    inner: T,
+    activity: Arc<Activity>,
+    linger_bytes_left: usize,
+}
+
+impl<T> WatchedIo<T> {
+    pub(super) fn new(inner: T, activity: Arc<Activity>) -> Self {
+        Self {
+            inner,
+            activity,
+            linger_bytes_left: LINGER_BYTES_MAX,
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        read
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.activity.wrote(wrote.is_pending());
+        wrote
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.activity.wrote(wrote.is_pending());
+        wrote
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.activity.wrote(flushed.is_pending());
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.activity.phase() != Phase::Lingering {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            self.activity.enter(Phase::Lingering, Instant::now());
+        }
+        if !self.activity.body_unread.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scratch = [0_u8; 8 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer));
+            let count = buffer.filled().len();
+            let ended = read.is_err() || count == 0;
+            self.linger_bytes_left = self.linger_bytes_left.saturating_sub(count);
+            if ended || self.linger_bytes_left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

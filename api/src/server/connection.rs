@@ -1,0 +1,263 @@
+//! One connection from its acceptance to its end: TLS, HTTP/1 or HTTP/2, the bounds of its [`Activity`], and draining.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::activity::{Activity, Cut, Phase, WatchedIo};
+use super::{Peer, Server, Service};
+use crate::lifecycle::{Lifecycle, Stage};
+use crate::metrics::Metrics;
+
+/// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much
+/// later than its bound.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// While stopping: how long an idle connection may still bring a request that was on its way, and how often is looked.
+const STOP_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes that hyper may hold of a connection: its largest header block and half a body's chunk.
+const BUFFER_BYTES_MIN: usize = 64 * 1024;
+
+/// Most streams of an HTTP/2 connection at a time.
+const HTTP2_STREAMS_MAX: u32 = 100;
+
+/// HTTP/2 pings: a peer that is gone is noticed within twice this.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What hyper's connections have in common.
+type Ended = hyper::Result<()>;
+
+pub(super) async fn serve<S: Service>(
+    server: &Server,
+    service: Arc<S>,
+    stream: TcpStream,
+    remote: SocketAddr,
+) {
+    let _counted = server.metrics.as_deref().map(ConnectionGauge::enter);
+    let Ok(local) = stream.local_addr() else { return };
+    // Answers are written whole; waiting for more to send would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY can't be set");
+    }
+    let ends = Ends { local, remote };
+    let Some(tls) = &server.tls else {
+        return serve_http1(server, service, stream, ends, false).await;
+    };
+    match tokio::time::timeout(server.limits.header_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(server, service, stream, ends).await;
+            } else {
+                serve_http1(server, service, stream, ends, true).await;
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake failed"),
+        Err(_) => {
+            if let Some(metrics) = &server.metrics {
+                metrics.connection_cut("slow_handshake");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Ends {
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+async fn serve_http1<S: Service>(
+    server: &Server,
+    service: Arc<S>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    ends: Ends,
+    tls: bool,
+) {
+    let activity = Arc::new(Activity::new(false));
+    let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
+    let peer = Peer {
+        activity: Arc::clone(&activity),
+        local: ends.local,
+        remote: ends.remote,
+        tls,
+    };
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The header timeout is ours: hyper's arms a timer for each request, and counts idle time as header time.
+        .header_read_timeout(None)
+        .max_header_size(server.limits.header_bytes_max)
+        .max_buf_size(BUFFER_BYTES_MIN.max(server.limits.header_bytes_max * 2));
+    let connection = builder.serve_connection(
+        io,
+        service_fn(move |request| {
+            let answer = Arc::clone(&service).answer(request, peer.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
+        }),
+    );
+    let supervisor = Supervisor::new(server, &activity);
+    supervisor
+        .drive(connection, http1::Connection::graceful_shutdown)
+        .await;
+}
+
+async fn serve_http2<S: Service>(
+    server: &Server,
+    service: Arc<S>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    ends: Ends,
+) {
+    let activity = Arc::new(Activity::new(true));
+    let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
+    let peer = Peer {
+        activity: Arc::clone(&activity),
+        local: ends.local,
+        remote: ends.remote,
+        tls: true,
+    };
+    let header_bytes_max = u32::try_from(server.limits.header_bytes_max).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(header_bytes_max)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_INTERVAL);
+    let connection = builder.serve_connection(
+        io,
+        service_fn(move |request| {
+            let answer = Arc::clone(&service).answer(request, peer.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
+        }),
+    );
+    let supervisor = Supervisor::new(server, &activity);
+    supervisor
+        .drive(connection, http2::Connection::graceful_shutdown)
+        .await;
+}
+
+/// Holds a connection to its bounds and closes it when the process stops.
+struct Supervisor<'a> {
+    server: &'a Server,
+    activity: &'a Activity,
+    look_interval: Duration,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(server: &'a Server, activity: &'a Activity) -> Self {
+        let shortest = server.limits.header_timeout.min(server.limits.idle_timeout);
+        Self {
+            server,
+            activity,
+            look_interval: (shortest / 4).min(LOOK_INTERVAL_MAX),
+        }
+    }
+
+    /// Polls the connection to its end.
+    ///
+    /// The stage is polled only when it has changed: a request pays an atomic load for it. Its waker stays good because
+    /// all of this is one task.
+    async fn drive<C: Future<Output = Ended>>(&self, connection: C, close_gently: fn(Pin<&mut C>)) {
+        let lifecycle: &Lifecycle = &self.server.lifecycle;
+        let mut connection = pin!(connection);
+        let mut look = pin!(tokio::time::sleep(self.look_interval));
+        let mut stop_asked = pin!(lifecycle.reached(Stage::Stopping));
+        let mut stage_seen = None;
+        let mut stopping = Stopping::No;
+        let cut = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    log_end(&ended);
+                    return Poll::Ready(None);
+                }
+                let stage = lifecycle.stage();
+                if stopping == Stopping::No && stage_seen != Some(stage) {
+                    stage_seen = Some(stage);
+                    if stop_asked.as_mut().poll(cx).is_ready() {
+                        stopping = Stopping::Asked;
+                        look.as_mut()
+                            .reset(tokio::time::Instant::now() + STOP_LOOK_INTERVAL);
+                        if self.activity.phase() == Phase::Busy {
+                            close_gently(connection.as_mut());
+                            stopping = Stopping::Closing;
+                            continue;
+                        }
+                    }
+                }
+                if look.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let now = Instant::now();
+                if let Some(cut) = self.verdict(now, stopping) {
+                    return Poll::Ready(Some(cut));
+                }
+                let interval = match stopping {
+                    Stopping::No => self.look_interval,
+                    Stopping::Asked | Stopping::Closing => STOP_LOOK_INTERVAL,
+                };
+                look.as_mut().reset((now + interval).into());
+                if stopping == Stopping::Asked {
+                    close_gently(connection.as_mut());
+                    stopping = Stopping::Closing;
+                }
+                // Round again: the connection may have become overdue or closable, and the clock must be armed.
+            }
+        })
+        .await;
+        if let (Some(cut), Some(metrics)) = (cut, &self.server.metrics) {
+            metrics.connection_cut(cut.as_str());
+        }
+    }
+
+    fn verdict(&self, now: Instant, stopping: Stopping) -> Option<Cut> {
+        let still_writing = self.activity.is_write_blocked();
+        let unfinished = self.activity.phase() == Phase::Busy || still_writing;
+        if self.server.lifecycle.stage() >= Stage::Cutting || (stopping == Stopping::Closing && !unfinished) {
+            return Some(Cut::Stop);
+        }
+        self.activity.judge(now, &self.server.limits)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// An idle connection has a moment left for a request that is on its way.
+    Asked,
+    /// It closes after what it is doing.
+    Closing,
+}
+
+/// A client that goes away, sends nonsense or is cut is daily business.
+fn log_end(ended: &Ended) {
+    if let Err(error) = ended {
+        tracing::debug!(error = %crate::keys::chain(error), "connection ended early");
+    }
+}
+
+/// Counts a connection until dropped.
+struct ConnectionGauge<'a>(&'a Metrics);
+
+impl<'a> ConnectionGauge<'a> {
+    fn enter(metrics: &'a Metrics) -> Self {
+        metrics.connections().inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for ConnectionGauge<'_> {
+    fn drop(&mut self) {
+        self.0.connections().dec();
+    }
+}

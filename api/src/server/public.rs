@@ -1,0 +1,256 @@
+//! The public listener's service: around the REST interface, what every request needs and no route should know of.
+//! Counting, metrics, the bounds of load, body and time, panics, and letting connections go while draining.
+
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
+use http::uri::Scheme;
+use http::{Method, Version};
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body as _, Incoming};
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Body, Endpoint, Request, RequestParts, Response};
+
+use super::activity::{ANSWER_MAX, Activity, Answering};
+use super::body::{AnswerBody, RequestBody};
+use super::{Peer, Service};
+use crate::config::Limits;
+use crate::http::error::{Problem, ProblemKind};
+use crate::http::{RequestId, Route};
+use crate::keys::KeyFreshness;
+use crate::lifecycle::{InFlight, Lifecycle, RequestKind, Stage};
+use crate::metrics::Metrics;
+
+/// A request that takes longer is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// What the public service is made of.
+pub struct PublicServiceParts<E> {
+    /// The REST interface.
+    pub endpoint: E,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// Draining, and what is in flight.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Whether keys may be trusted.
+    pub freshness: Arc<KeyFreshness>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Random bits for the request ids of answers that no route gave.
+    pub nonce: fn() -> u64,
+}
+
+/// Answers the public listener's requests.
+pub struct PublicService<E> {
+    parts: PublicServiceParts<E>,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: PublicServiceParts<E>) -> Self {
+        Self { parts }
+    }
+
+    /// Answers from the routes, or with the reason why they were not asked or gave nothing.
+    async fn answered(
+        &self,
+        request: http::Request<Incoming>,
+        peer: &Peer,
+        head: &Head,
+    ) -> Result<Response, Refusal> {
+        let parts = &self.parts;
+        let most = match head.kind {
+            RequestKind::Read => parts.limits.reads_in_flight_max,
+            RequestKind::Write => parts.limits.writes_in_flight_max,
+        };
+        if head.of_its_kind > most {
+            return Err(Refusal::Overloaded);
+        }
+        if parts.freshness.is_stale() && request.uri().path().starts_with("/v1/") {
+            return Err(Refusal::KeysUnknown);
+        }
+        let late = Arc::new(AtomicBool::new(false));
+        let request = poem_request(request, peer, parts.limits.body_timeout, &late);
+        let answering = AssertUnwindSafe(parts.endpoint.get_response(request)).catch_unwind();
+        match within_bound(answering, &peer.activity).await {
+            _ if late.load(Ordering::Relaxed) => Err(Refusal::BodyTooSlow),
+            Some(Ok(response)) => Ok(response),
+            Some(Err(_panic)) => Err(Refusal::Defect),
+            None => match head.kind {
+                RequestKind::Read => Err(Refusal::Overdue),
+                RequestKind::Write => Err(Refusal::WriteOverdue),
+            },
+        }
+    }
+
+    fn finish(&self, mut response: Response, head: &Head) -> Response {
+        // HTTP/2 has GOAWAY for this.
+        if self.parts.lifecycle.stage() >= Stage::Draining && head.version < Version::HTTP_2 {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let took = head.began.elapsed();
+        let route = response.extensions().get().copied().unwrap_or(Route::Unknown);
+        self.parts
+            .metrics
+            .request_answered(&head.method, route, response.status(), took);
+        log_answer(&response, route, head, took);
+        response
+    }
+}
+
+/// Why a request is answered here and not by its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Overloaded,
+    KeysUnknown,
+    BodyTooSlow,
+    Defect,
+    Overdue,
+    WriteOverdue,
+}
+
+impl Refusal {
+    fn respond(self, request_id: RequestId, route: Route) -> Response {
+        let (kind, detail) = match self {
+            Self::Overloaded => (
+                ProblemKind::StoreUnavailable,
+                "too many requests wait for the database; nothing was done",
+            ),
+            Self::KeysUnknown => (
+                ProblemKind::StoreUnavailable,
+                "the database has not told which keys count for too long; nothing was done",
+            ),
+            Self::BodyTooSlow => (ProblemKind::InvalidBody, "the body did not arrive in time"),
+            Self::Defect => (ProblemKind::Internal, "the server failed; its log says more"),
+            Self::Overdue => (
+                ProblemKind::StoreUnavailable,
+                "the database did not answer in time",
+            ),
+            Self::WriteOverdue => (
+                ProblemKind::OutcomeUnknown,
+                "the write may or may not have happened; read the document to find out",
+            ),
+        };
+        let mut response = Problem::new(kind, detail).respond(&request_id);
+        let headers = response.headers_mut();
+        headers.insert("x-request-id", request_id.header_value());
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.extensions_mut().insert(route);
+        response.extensions_mut().insert(request_id);
+        tracing::warn!(request_id = request_id.as_str(), route = route.template(), refusal = ?self, "refused");
+        response
+    }
+}
+
+/// What is remembered of a request while it is answered.
+struct Head {
+    method: Method,
+    version: Version,
+    kind: RequestKind,
+    began: Instant,
+    of_its_kind: usize,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> Service for PublicService<E> {
+    type Body = AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, (InFlight, Answering)>;
+
+    async fn answer(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        peer: Peer,
+    ) -> http::Response<Self::Body> {
+        let began = Instant::now();
+        let kind = match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS => RequestKind::Read,
+            _ => RequestKind::Write,
+        };
+        let (in_flight, of_its_kind) = InFlight::enter(&self.parts.lifecycle, kind);
+        let held = (in_flight, Answering::begin(&peer.activity, began));
+        let head = Head {
+            method: request.method().clone(),
+            version: request.version(),
+            kind,
+            began,
+            of_its_kind,
+        };
+        let uri = request.uri().clone();
+        let response = match self.answered(request, &peer, &head).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.respond(RequestId::new(self.parts.nonce), Route::of(uri.path())),
+        };
+        let response = self.finish(response, &head);
+        let response: http::Response<BoxBody<bytes::Bytes, std::io::Error>> = response.into();
+        response.map(|body| AnswerBody::new(body, held))
+    }
+}
+
+fn poem_request(
+    request: http::Request<Incoming>,
+    peer: &Peer,
+    body_timeout: Duration,
+    late: &Arc<AtomicBool>,
+) -> Request {
+    let (parts, incoming) = request.into_parts();
+    let body = match incoming.is_end_stream() {
+        true => Body::empty(),
+        false => {
+            let deadline = tokio::time::Instant::now() + body_timeout;
+            let activity = Arc::clone(&peer.activity);
+            let body = RequestBody::new(incoming, deadline, Arc::clone(late), activity);
+            Body::from(BoxBody::new(body))
+        }
+    };
+    let scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    let parts = RequestParts::from((
+        parts,
+        LocalAddr(Addr::SocketAddr(peer.local)),
+        RemoteAddr(Addr::SocketAddr(peer.remote)),
+        scheme,
+    ));
+    Request::from_parts(parts, body)
+}
+
+/// The future's value, or `None` after [`ANSWER_MAX`].
+///
+/// On HTTP/1 the connection's supervisor watches the time and polls this again when it is over, so that no request arms
+/// a timer; an HTTP/2 stream is a task of its own and keeps one.
+async fn within_bound<F: Future>(future: F, activity: &Activity) -> Option<F::Output> {
+    if activity.is_http2() {
+        return tokio::time::timeout(ANSWER_MAX, future).await.ok();
+    }
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if activity.is_overdue() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// A line for each request at debug, for slow ones at info. Failures are logged where they are handled.
+fn log_answer(response: &Response, route: Route, head: &Head, took: Duration) {
+    let slow = took >= SLOW;
+    if !slow && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let request_id = response.extensions().get::<RequestId>();
+    let request_id = request_id.map(RequestId::as_str).unwrap_or_default();
+    let (method, route, status) = (&head.method, route.template(), response.status().as_u16());
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if slow {
+        tracing::info!(request_id, %method, route, status, took_ms, "slow request");
+    } else {
+        tracing::debug!(request_id, %method, route, status, took_ms, "request");
+    }
+}

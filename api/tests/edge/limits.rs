@@ -1,0 +1,171 @@
+//! Bounds of connections, headers, bodies and load.
+
+use std::time::Duration;
+
+use super::harness::{Connection, Folder, SOON, Server, wait_until};
+
+const SECOND: [&str; 6] = [
+    "--limits-header-timeout-secs",
+    "1",
+    "--limits-idle-timeout-secs",
+    "1",
+    "--limits-body-timeout-secs",
+    "1",
+];
+
+#[test]
+fn slow_headers_and_idle_connections_are_cut() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &SECOND);
+    let mut half = Connection::open(server.public);
+    half.write("GET /v1/collections HTTP/1.1\r\nHost: tide\r\n");
+    let mut silent = Connection::open(server.public);
+    let mut idle = Connection::open(server.public);
+    assert_eq!(idle.request("GET", "/v1/collections", None, None).status, 200);
+    for connection in [&mut half, &mut silent, &mut idle] {
+        assert!(connection.closed_within(Duration::from_secs(5)).is_some());
+    }
+    let cut = |reason| {
+        server.metric(&format!(
+            "tidepool_http_connections_cut_total{{reason=\"{reason}\"}}"
+        ))
+    };
+    wait_until("the cuts are counted", SOON, || {
+        cut("slow_headers") == Some(2.0) && cut("idle") == Some(1.0)
+    });
+}
+
+#[test]
+fn headers_that_drip_in_are_cut_too() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &SECOND);
+    let mut drip = Connection::open(server.public);
+    drip.write("GET /v1/collections HTTP/1.1\r\n");
+    let began = std::time::Instant::now();
+    let closed = std::iter::repeat_with(|| drip.closed_within(Duration::from_millis(200)))
+        .enumerate()
+        .find_map(|(round, closed)| {
+            if closed.is_none() {
+                // The server may close between the look and this write.
+                drip.write_if_open(&format!("X-{round}: y\r\n"));
+            }
+            closed.or_else(|| (began.elapsed() > SOON).then_some(SOON))
+        });
+    assert!(
+        closed.is_some_and(|took| took < SOON),
+        "a dripping client holds its connection"
+    );
+}
+
+#[test]
+fn a_slow_body_is_answered_with_a_problem() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &SECOND);
+    server.send("PUT", "/v1/collections/notes", None, Some("{}"));
+    let mut slow = Connection::open(server.public);
+    slow.write(
+        "PUT /v1/collections/notes/documents/a HTTP/1.1\r\nHost: tide\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"data\":",
+    );
+    let answer = slow.read_answer(false);
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "invalid-body"));
+    assert!(slow.closed_within(Duration::from_secs(5)).is_some());
+    assert_eq!(
+        server
+            .send("GET", "/v1/collections/notes/documents/a", None, None)
+            .status,
+        404
+    );
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_their_turn() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &["--limits-connections-max", "2"]);
+    let mut first = Connection::open(server.public);
+    assert_eq!(first.request("GET", "/v1/collections", None, None).status, 200);
+    let mut second = Connection::open(server.public);
+    assert_eq!(second.request("GET", "/v1/collections", None, None).status, 200);
+    assert_eq!(server.metric("tidepool_http_connections"), Some(2.0));
+
+    let mut third = Connection::open(server.public);
+    third.write("GET /v1/collections HTTP/1.1\r\nHost: tide\r\n\r\n");
+    wait_until("the limit is told", SOON, || {
+        server.log().contains("as many connections as allowed")
+    });
+    assert_eq!(server.metric("tidepool_http_connections"), Some(2.0));
+    assert_eq!(server.ops_get("/livez").status, 200);
+    drop(first);
+    assert_eq!(third.read_answer(false).status, 200);
+    assert_eq!(second.request("GET", "/v1/collections", None, None).status, 200);
+}
+
+#[test]
+fn too_many_or_too_large_headers_are_431() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &["--limits-header-bytes-max", "8192"]);
+    let large = format!(
+        "GET / HTTP/1.1\r\nHost: tide\r\nX-Large: {}\r\n\r\n",
+        "x".repeat(9_000)
+    );
+    let lines: String = (0..101).map(|n| format!("X-{n}: y\r\n")).collect();
+    let many = format!("GET / HTTP/1.1\r\nHost: tide\r\n{lines}\r\n");
+    for text in [large, many] {
+        let mut connection = Connection::open(server.public);
+        connection.write(&text);
+        assert_eq!(connection.read_answer(false).status, 431);
+    }
+    assert_eq!(server.send("GET", "/v1/collections", None, None).status, 200);
+}
+
+#[test]
+fn http_1_0_is_served_and_never_chunked() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    for path in ["/v1/collections", "/openapi.json", "/docs", "/nothing"] {
+        let mut connection = Connection::open(server.public);
+        connection.write(&format!("GET {path} HTTP/1.0\r\n\r\n"));
+        let answer = connection.read_answer(false);
+        assert_eq!(
+            answer.status,
+            if path == "/nothing" { 404 } else { 200 },
+            "{path}"
+        );
+        assert_eq!(answer.header("transfer-encoding"), None, "{path}");
+        assert!(answer.version.starts_with("HTTP/1."), "{}", answer.version);
+        assert!(connection.closed_within(SOON).is_some(), "{path}");
+    }
+    let mut kept = Connection::open(server.public);
+    for _ in 0..2 {
+        kept.write("GET /v1/collections HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(kept.read_answer(false).status, 200);
+    }
+}
+
+#[test]
+fn more_writes_than_allowed_are_503_at_once_and_reads_go_on() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &["--limits-writes-in-flight-max", "1"]);
+    server.send("PUT", "/v1/collections/notes", None, Some("{}"));
+    let path = "/v1/collections/notes/documents/a";
+    let mut held = Connection::open(server.public);
+    held.write(&format!(
+        "PUT {path} HTTP/1.1\r\nHost: tide\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{{\"data\""
+    ));
+    wait_until("the held request is in flight", SOON, || {
+        server.metric("tidepool_http_requests_in_flight") == Some(1.0)
+    });
+    let refused = server.send("PUT", path, None, Some("{\"data\":{}}"));
+    assert_eq!(
+        (refused.status, refused.problem().as_str()),
+        (503, "store-unavailable")
+    );
+    assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+    assert_eq!(
+        refused.json()["request_id"].as_str(),
+        refused.header("x-request-id")
+    );
+    assert_eq!(server.send("GET", "/v1/collections", None, None).status, 200);
+    held.write(":{}}");
+    assert_eq!(held.read_answer(false).status, 201);
+    assert_eq!(server.send("PUT", path, None, Some("{\"data\":{}}")).status, 200);
+}

@@ -1,0 +1,18 @@
+//! The program from outside: its command line, listeners, bounds, keys and end. Each test runs the real binary on ports
+//! of its own and stops what it started.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod commands;
+mod drain;
+mod harness;
+mod keys;
+mod limits;
+mod operations;
+mod store_faults;
+mod tls;

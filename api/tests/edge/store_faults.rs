@@ -1,0 +1,132 @@
+//! A store that is stuck, down at the start, or goes away in the middle.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rusqlite::Connection as Database;
+
+use super::harness::{Folder, SOON, Server, program, wait_until};
+
+/// How soon a write must be answered while the store is stuck.
+const STUCK_ANSWER_MAX: Duration = Duration::from_secs(25);
+
+#[test]
+fn writes_into_a_stuck_sqlite_file_are_503_in_time_and_reads_go_on() {
+    let folder = Folder::new();
+    let mut server = Server::start(&folder, &[]);
+    let document = "/v1/collections/notes/documents/a";
+    server.send("PUT", "/v1/collections/notes", None, Some("{}"));
+    assert_eq!(
+        server
+            .send("PUT", document, None, Some("{\"data\":{\"n\":1}}"))
+            .status,
+        201
+    );
+
+    let other = Database::open(folder.path("tide.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let writes: Vec<_> = ["{\"data\":{\"n\":2}}", "{\"data\":{\"n\":3}}"]
+            .map(|body| {
+                let server = &server;
+                scope.spawn(move || {
+                    let began = Instant::now();
+                    (server.send("PUT", document, None, Some(body)), began.elapsed())
+                })
+            })
+            .into_iter()
+            .collect();
+        while writes.iter().any(|write| !write.is_finished()) {
+            assert_eq!(server.send("GET", document, None, None).status, 200);
+            assert_eq!(server.ops_get("/livez").status, 200);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        for write in writes {
+            let (answer, took) = write.join().unwrap();
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (503, "store-unavailable")
+            );
+            assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+            assert!(took < STUCK_ANSWER_MAX, "{took:?}");
+        }
+    });
+    assert_eq!(server.send("GET", document, None, None).json()["data"]["n"], 1);
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_until("writes go on", SOON, || {
+        server
+            .send("PUT", document, None, Some("{\"data\":{\"n\":4}}"))
+            .status
+            == 200
+    });
+    assert_eq!(server.send("GET", document, None, None).json()["data"]["n"], 4);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(SOON).0.code(), Some(0));
+}
+
+#[test]
+fn a_cluster_that_is_down_at_the_start_is_waited_for_and_given_up() {
+    let began = Instant::now();
+    let mut command = program(&[
+        "serve",
+        "--store",
+        "cassandra://127.0.99.1:19042/tide",
+        "--log-format",
+        "json",
+    ]);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+        "--startup-wait-secs",
+        "3",
+    ]);
+    let mut server = Server::spawn_command(&mut command);
+    server.ops = server.wait_for_address("operations listening");
+    assert_eq!(server.ops_get("/livez").status, 200);
+    assert_eq!(server.ops_get("/readyz").status, 503);
+    let (status, _) = server.wait(SOON);
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    assert!(began.elapsed() >= Duration::from_secs(3), "it did not wait");
+    let log = server.log();
+    assert!(log.contains("127.0.99.1"), "{log}");
+    assert!(log.lines().count() >= 3, "it waits without a word: {log}");
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_store() {
+    let mut command = program(&[
+        "serve",
+        "--store",
+        "cassandra://127.0.99.1:19042/tide",
+        "--log-format",
+        "json",
+    ]);
+    command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let mut server = Server::spawn_command(&mut command);
+    server.ops = server.wait_for_address("operations listening");
+    server.signal(Signal::SIGTERM);
+    let (status, took) = server.wait(SOON);
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn a_folder_that_is_missing_is_told_with_its_name() {
+    let folder = Folder::new();
+    let store = format!("sqlite:{}", folder.path("missing/tide.db").display());
+    let output = program(&[
+        "serve",
+        "--store",
+        &store,
+        "--listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ])
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("missing/tide.db"));
+}

@@ -1,0 +1,123 @@
+//! TLS from files, HTTP/1.1 and HTTP/2.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reqwest::{Certificate, Client, StatusCode, Version};
+
+use super::harness::{Connection, Folder, SOON, Server, file, run, stderr};
+
+struct Files {
+    cert: String,
+    key: String,
+    authority: Certificate,
+}
+
+fn make(folder: &Folder, name: &str) -> Files {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    Files {
+        cert: file(folder.dir.path(), &format!("{name}.pem"), &pem),
+        key: file(
+            folder.dir.path(),
+            &format!("{name}.key"),
+            &made.signing_key.serialize_pem(),
+        ),
+        authority: Certificate::from_pem(pem.as_bytes()).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn both_protocols_are_served_over_tls() {
+    let folder = Folder::new();
+    let files = make(&folder, "good");
+    let flags = ["--tls-cert-file", &files.cert, "--tls-key-file", &files.key];
+    let mut server = Server::start(&folder, &flags);
+    let url = format!("https://localhost:{}/v1/collections", server.public.port());
+    let client = || {
+        Client::builder()
+            .add_root_certificate(files.authority.clone())
+            .resolve("localhost", server.public)
+            .timeout(SOON)
+    };
+    let one = client().http1_only().build().unwrap();
+    let two = client().build().unwrap();
+    let answer = one.get(&url).send().await.unwrap();
+    assert_eq!(
+        (answer.status(), answer.version()),
+        (StatusCode::OK, Version::HTTP_11)
+    );
+    let answer = two.get(&url).send().await.unwrap();
+    assert_eq!(
+        (answer.status(), answer.version()),
+        (StatusCode::OK, Version::HTTP_2)
+    );
+    assert!(answer.headers().contains_key("x-request-id"));
+    let body = "x".repeat(1_048_577);
+    let answer = two
+        .put(format!("{url}/notes"))
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+
+    // Both clients hold an idle connection.
+    server.signal(Signal::SIGTERM);
+    assert_eq!(
+        server.wait(Duration::from_secs(4)).0.code(),
+        Some(0),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn plain_http_and_silence_on_a_tls_port_are_cut() {
+    let folder = Folder::new();
+    let files = make(&folder, "good");
+    let flags = [
+        "--tls-cert-file",
+        &files.cert,
+        "--tls-key-file",
+        &files.key,
+        "--limits-header-timeout-secs",
+        "1",
+    ];
+    let server = Server::start(&folder, &flags);
+    let mut plain = Connection::open(server.public);
+    plain.write("GET / HTTP/1.1\r\nHost: tide\r\n\r\n");
+    assert!(plain.closed_within(SOON).is_some());
+    let mut silent = Connection::open(server.public);
+    assert!(silent.closed_within(Duration::from_secs(5)).is_some());
+    assert_eq!(server.ops_get("/livez").status, 200);
+}
+
+#[test]
+fn files_that_make_no_tls_are_named() {
+    let folder = Folder::new();
+    let (good, other) = (make(&folder, "good"), make(&folder, "other"));
+    let nonsense = file(folder.dir.path(), "nonsense.pem", "hello");
+    for (cert, key, word) in [
+        (&nonsense, &good.key, "nonsense.pem holds no certificate"),
+        (&good.cert, &nonsense, "nonsense.pem holds no private key"),
+        (&good.cert, &other.key, "other.key"),
+    ] {
+        let output = run(&[
+            "serve",
+            "--store",
+            &folder.store,
+            "--listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+            "--tls-cert-file",
+            cert,
+            "--tls-key-file",
+            key,
+        ]);
+        assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+}

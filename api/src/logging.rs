@@ -33,7 +33,7 @@ pub fn install(config: &LogConfig) -> Result<(), String> {
 /// A bare word must be a level: `EnvFilter` would take it for a module's name and log nothing of ours.
 fn filter(text: &str) -> Result<EnvFilter, String> {
     let is_word = !text.contains(['=', ',', '[']);
-    if is_word && text.parse::<tracing::level_filters::LevelFilter>().is_err() {
+    if text.is_empty() || (is_word && text.parse::<tracing::level_filters::LevelFilter>().is_err()) {
         return Err("no such level".to_owned());
     }
     EnvFilter::builder()

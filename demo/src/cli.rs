@@ -341,7 +341,7 @@ async fn load(args: LoadArgs) -> u8 {
         }
     }
     print_line(
-        &line.to_string(),
+        &serde_json::Value::Object(line).to_string(),
         if figures.failed + lost == 0 {
             EXIT_OK
         } else {

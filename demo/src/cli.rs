@@ -257,10 +257,13 @@ fn options(args: RunArgs, services: Option<PathBuf>) -> Result<Options, String> 
     if tide && high_per_sec < low_per_sec {
         return Err("--high-per-sec is below --low-per-sec".into());
     }
+    let period_secs = args.seconds.unwrap_or(TIDE_SECS);
+    // 10 s in a tide of 150 s; a shorter tide gives the pool less time to come back.
+    let in_window_secs = u32::try_from((period_secs / 15).clamp(4, 10)).unwrap_or(10);
     Ok(Options {
         services,
         duration: args.seconds.map(Duration::from_secs),
-        period: Duration::from_secs(args.seconds.unwrap_or(TIDE_SECS)),
+        period: Duration::from_secs(period_secs),
         shape: if tide {
             Shape::Tide {
                 low_per_sec,

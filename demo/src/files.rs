@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cloud::{Cloud, REGION, SIZE};
 use crate::place::{Place, PlaceError};
 use crate::services::Endpoints;
-use crate::site::{POOL, SiteError};
+use crate::site::POOL;
 
 /// The token for the local cloud, which takes any. It guards nothing: everything listens on loopback.
 pub const TOKEN: &str = "tide";
@@ -28,6 +28,8 @@ pub struct Pool {
     pub max: u32,
     /// Requests a second that one member is meant to have.
     pub target_per_sec: f64,
+    /// How long a smaller size must have been enough before the pool shrinks, seconds.
+    pub in_window_secs: u32,
 }
 
 /// What the members keep documents in, and where the autoscaler reads.
@@ -81,12 +83,55 @@ pub fn write_scaler_config(
     status: SocketAddr,
     pool: &Pool,
     backend: &Backend,
-) -> Result<PathBuf, SiteError> {
-    let user_data = place.write("user-data.yaml", &user_data(place, backend))?;
+) -> Result<PathBuf, PlaceError> {
+    place.write("user-data.yaml", &user_data(place, backend))?;
     let state = place.path().join("autoscaler");
-    std::fs::create_dir_all(&state).map_err(|source| PlaceError::new(state.clone(), source))?;
-    let _ = (cloud, status, pool, user_data);
-    Ok(place.write("autoscaler.toml", "")?)
+    std::fs::create_dir_all(&state).map_err(|source| PlaceError::new(state, source))?;
+    place.write(
+        "autoscaler.toml",
+        &scaler_config(cloud.base(), status, pool, backend),
+    )
+}
+
+fn scaler_config(cloud: &str, status: SocketAddr, pool: &Pool, backend: &Backend) -> String {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let (source, policy_times) = match backend {
+        // The members are asked at every tick.
+        Backend::Embedded => (
+            "metrics = \"scrape\"\n\n[scrape]\ntimeout_ms = 1000\n".to_owned(),
+            "window_secs = 5\nfresh_secs = 5\n",
+        ),
+        // Metricbeat reports every 2 s: a window of five reports, and three may be missed.
+        Backend::Stack(endpoints) => (
+            format!(
+                "metrics = \"elasticsearch\"\n\n[elasticsearch]\nurl = {}\n\n[audit]\n\
+                 elasticsearch_index = \"tidepool-decisions\"\n",
+                quoted(&endpoints.elasticsearch_url)
+            ),
+            "window_secs = 10\nfresh_secs = 10\n",
+        ),
+    };
+    format!(
+        "# Written by tidepool-demo. A production configuration has the defaults' windows, which are minutes.\n\
+         tick_secs = 1\nstate_dir = \"autoscaler\"\n{source}\n\
+         [status]\nlisten = {status}\n\n\
+         [digitalocean]\nbase_url = {cloud}\ntoken_env = \"{TOKEN_ENV}\"\n\n\
+         [[pool]]\nname = \"{POOL}\"\nmin = {min}\nmax = {max}\n\n\
+         [pool.digitalocean]\nregion = \"{REGION}\"\nsize = \"{SIZE}\"\nimage = \"{image}\"\n\
+         user_data_file = \"user-data.yaml\"\n\n\
+         [[pool.policy]]\npreset = \"requests\"\ntarget = {target:.1}\n{policy_times}\n\
+         [pool.windows]\nout_secs = 0\nin_secs = {in_secs}\n\n\
+         [pool.limits]\nout_max = 2\nout_period_secs = 4\nin_max = 1\nin_period_secs = 3\n\n\
+         [pool.life]\nwarm_up_secs = 3\nboot_timeout_secs = 60\nunready_secs = 10\ncreate_settle_secs = 20\n\
+         withdraw_settle_secs = 1\ndrain_secs = 10\nshutdown_secs = 20\n",
+        status = quoted(&status.to_string()),
+        cloud = quoted(cloud),
+        min = pool.min,
+        max = pool.max,
+        image = backend.image(),
+        target = pool.target_per_sec,
+        in_secs = pool.in_window_secs,
+    )
 }
 
 /// cloud-init data for a member.
@@ -135,6 +180,30 @@ mod tests {
             "#cloud-config\nwrite_files:\n  - path: /a\n    permissions: \"0600\"\n    content: |\n      x: 1\n\n        y: 2\n  \
              - path: /b\n    permissions: \"0600\"\n    content: |\n      z\n"
         );
+    }
+
+    #[test]
+    fn the_scalers_configuration_is_toml_for_both_backends() {
+        let pool = Pool {
+            min: 2,
+            max: 6,
+            target_per_sec: 60.0,
+            in_window_secs: 10,
+        };
+        let endpoints = Endpoints {
+            cassandra_hosts: "127.0.5.1".into(),
+            elasticsearch_url: "http://127.0.0.1:9200".into(),
+            metricbeat: "/m".into(),
+        };
+        for (backend, source) in [
+            (Backend::Embedded, "scrape"),
+            (Backend::Stack(endpoints), "elasticsearch"),
+        ] {
+            let text = scaler_config("http://127.0.0.1:1", ([127, 0, 0, 1], 2).into(), &pool, &backend);
+            let table: toml::Table = text.parse().unwrap();
+            assert_eq!(table["metrics"].as_str(), Some(source), "{text}");
+            assert_eq!(table["pool"][0]["policy"][0]["target"].as_float(), Some(60.0));
+        }
     }
 
     #[test]

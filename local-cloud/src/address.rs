@@ -17,9 +17,12 @@ const HOSTS_PER_NET: u32 = 250;
 pub(crate) const SLOTS_MAX: u32 = 250 * HOSTS_PER_NET;
 /// Where the claim's listener stands: an address and a port that nothing else uses.
 const CLAIM_PORT: u16 = 47_999;
-/// First port of the ports-only way; two to a droplet, so 2 × 15,000 end below 50,000.
-const PORTS_FIRST: u32 = 20_000;
-const PORT_SLOTS_MAX: u32 = 15_000;
+/// The ports-only way takes a block of 1,000 ports, below those that systems give to clients (32,768 and up): 12 blocks,
+/// so 12 clouds at once, of 499 droplets with two ports each; the last port of a block is its claim.
+const PORTS_FIRST: u16 = 20_000;
+const BLOCK_PORTS: u16 = 1_000;
+const BLOCKS: u16 = 12;
+const PORT_SLOTS_MAX: u32 = 499;
 
 /// The port of a droplet's public listener.
 pub(crate) const PUBLIC_PORT: u16 = 8_080;
@@ -46,7 +49,7 @@ pub(crate) struct Addresses {
 #[derive(Debug)]
 enum Way {
     Loopback { second: u8, _claim: TcpListener },
-    Ports,
+    Ports { first: u16, _claim: TcpListener },
 }
 
 /// Why no addresses could be had.
@@ -56,6 +59,8 @@ pub(crate) enum AddressError {
     NoLoopback,
     #[error("all ranges 127.16.0.0/16 to 127.250.0.0/16 are claimed by other local clouds")]
     AllClaimed,
+    #[error("all blocks of 1,000 ports from 20000 to 31999 are claimed by other local clouds")]
+    AllPortsClaimed,
 }
 
 impl Addresses {
@@ -65,12 +70,12 @@ impl Addresses {
     /// When the machine has no such addresses, or all are claimed.
     pub(crate) fn claim(kind: AddressKind, state: &Path) -> Result<Self, AddressError> {
         if kind == AddressKind::Ports {
-            return Ok(Self { way: Way::Ports });
+            return Self::claim_ports();
         }
         if TcpListener::bind((Ipv4Addr::new(127, SECOND_MIN, 255, 253), 0)).is_err() {
             return match kind {
                 AddressKind::Loopback => Err(AddressError::NoLoopback),
-                AddressKind::Auto | AddressKind::Ports => Ok(Self { way: Way::Ports }),
+                AddressKind::Auto | AddressKind::Ports => Self::claim_ports(),
             };
         }
         let mut hasher = DefaultHasher::new();
@@ -91,11 +96,23 @@ impl Addresses {
         Err(AddressError::AllClaimed)
     }
 
+    fn claim_ports() -> Result<Self, AddressError> {
+        (0..BLOCKS)
+            .map(|block| PORTS_FIRST + block * BLOCK_PORTS)
+            .find_map(|first| {
+                let claim = TcpListener::bind((Ipv4Addr::LOCALHOST, first + BLOCK_PORTS - 1)).ok()?;
+                Some(Self {
+                    way: Way::Ports { first, _claim: claim },
+                })
+            })
+            .ok_or(AddressError::AllPortsClaimed)
+    }
+
     /// How many droplets there can be.
     pub(crate) fn slots(&self) -> u32 {
         match self.way {
             Way::Loopback { .. } => SLOTS_MAX,
-            Way::Ports => PORT_SLOTS_MAX,
+            Way::Ports { .. } => PORT_SLOTS_MAX,
         }
     }
 
@@ -108,15 +125,15 @@ impl Addresses {
                 byte(1 + slot / HOSTS_PER_NET),
                 byte(1 + slot % HOSTS_PER_NET),
             ),
-            Way::Ports => Ipv4Addr::LOCALHOST,
+            Way::Ports { .. } => Ipv4Addr::LOCALHOST,
         }
     }
 
     /// Where a droplet's `port` is in truth: the same port of its address, or a port of its own.
     pub(crate) fn droplet_endpoint(&self, slot: u32, port: u16) -> SocketAddr {
         let truth = match (&self.way, port) {
-            (Way::Ports, PUBLIC_PORT) => own_port(slot, 0),
-            (Way::Ports, OPS_PORT) => own_port(slot, 1),
+            (Way::Ports { first, .. }, PUBLIC_PORT) => own_port(*first, slot, 0),
+            (Way::Ports { first, .. }, OPS_PORT) => own_port(*first, slot, 1),
             _ => port,
         };
         SocketAddr::from((self.droplet_ip(slot), truth))
@@ -126,7 +143,7 @@ impl Addresses {
     pub(crate) fn balancer_ip(&self, slot: u32) -> Ipv4Addr {
         match self.way {
             Way::Loopback { second, .. } => Ipv4Addr::new(127, second, 0, byte(1 + slot % HOSTS_PER_NET)),
-            Way::Ports => Ipv4Addr::LOCALHOST,
+            Way::Ports { .. } => Ipv4Addr::LOCALHOST,
         }
     }
 
@@ -134,7 +151,7 @@ impl Addresses {
     pub(crate) fn describe(&self) -> String {
         match self.way {
             Way::Loopback { second, .. } => format!("127.{second}.0.0/16"),
-            Way::Ports => format!("127.0.0.1, ports from {PORTS_FIRST}"),
+            Way::Ports { first, .. } => format!("127.0.0.1, ports from {first}"),
         }
     }
 }
@@ -143,8 +160,8 @@ fn byte(number: u32) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-fn own_port(slot: u32, nth: u32) -> u16 {
-    u16::try_from(PORTS_FIRST + 2 * slot + nth).unwrap_or(u16::MAX)
+fn own_port(first: u16, slot: u32, nth: u16) -> u16 {
+    u16::try_from(slot).map_or(u16::MAX, |slot| first.saturating_add(2 * slot + nth))
 }
 
 #[cfg(test)]
@@ -173,10 +190,15 @@ mod tests {
     #[test]
     fn with_ports_only_the_two_known_ports_move() {
         let range = Addresses::claim(AddressKind::Ports, Path::new("/ports")).unwrap();
-        assert_eq!(range.droplet_endpoint(3, 8080).to_string(), "127.0.0.1:20006");
-        assert_eq!(range.droplet_endpoint(3, 9090).to_string(), "127.0.0.1:20007");
+        let other = Addresses::claim(AddressKind::Ports, Path::new("/ports")).unwrap();
+        assert_ne!(range.droplet_endpoint(3, 8080), other.droplet_endpoint(3, 8080));
+        let public = range.droplet_endpoint(3, 8080).port();
+        assert_eq!(
+            (public % BLOCK_PORTS, range.droplet_endpoint(3, 9090).port()),
+            (6, public + 1)
+        );
         assert_eq!(range.droplet_endpoint(3, 7000).to_string(), "127.0.0.1:7000");
         let last = range.droplet_endpoint(range.slots() - 1, 9090);
-        assert_eq!(last.port(), 49_999);
+        assert_eq!(last.port() % BLOCK_PORTS, 997);
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct App {
     pub(crate) balancers: Balancers,
     pub(crate) faults: Faults,
     pub(crate) limits: RateLimits,
+    /// Asks droplets whether they are ready.
+    pub(crate) probe: reqwest::Client,
     cloud: Mutex<Cloud>,
 }
 
@@ -51,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) balancers: Balancers,
     pub(crate) limits: RateLimits,
+    pub(crate) probe: reqwest::Client,
     pub(crate) cloud: Cloud,
 }
 
@@ -64,6 +67,7 @@ impl App {
             balancers: parts.balancers,
             faults: Faults::default(),
             limits: parts.limits,
+            probe: parts.probe,
             cloud: Mutex::new(parts.cloud),
         }
     }
@@ -117,10 +121,16 @@ impl App {
             .iter()
             .map(|program| self.substituted(program, droplet))
             .collect();
-        self.hosts.power_on(Boot {
-            droplet: droplet.id,
-            after,
-            programs,
+        // Under the cloud's lock: a droplet that is being destroyed is either gone already, and doesn't start, or its
+        // destruction finds what starts here.
+        self.read(|cloud| {
+            if cloud.droplets.contains_key(&droplet.id) {
+                self.hosts.power_on(Boot {
+                    droplet: droplet.id,
+                    after,
+                    programs,
+                });
+            }
         });
     }
 

@@ -1,6 +1,6 @@
 //! Commands and their arguments.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,6 +112,7 @@ enum OnOff {
 }
 
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 struct ServeArgs {
     /// Where the API listens. Port 0 takes a free one, which is printed.
     #[arg(
@@ -329,6 +330,7 @@ fn log_to_stderr() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
 

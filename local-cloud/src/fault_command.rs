@@ -72,7 +72,9 @@ async fn droplet_id(endpoint: &EndpointArgs, wanted: &str) -> anyhow::Result<u64
 
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
     let url = format!("{}/_local/{path}", endpoint.endpoint.trim_end_matches('/'));
-    let mut request = reqwest::Client::new().request(method, &url);
+    // A local cloud is never behind a proxy.
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut request = client.request(method, &url);
     if !body.is_null() {
         request = request.json(body);
     }

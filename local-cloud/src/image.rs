@@ -216,6 +216,7 @@ fn parse_processes(
         return Vec::new();
     };
     let mut programs: Vec<Program> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for (nth, entry) in list.into_iter().enumerate() {
         let path = format!("process[{nth}].");
         let Value::Table(table) = entry else {
@@ -238,12 +239,13 @@ fn parse_processes(
                 "only a-z, 0-9, `-`, `_` and `.`, at most 100 characters",
             );
         }
-        if programs.iter().any(|other| other.name == name) {
+        if names.contains(&name) {
             problems.add(
                 format!("{path}name"),
                 format!("`{name}` is the name of another process, too"),
             );
         }
+        names.push(name.clone());
         let mut expand = |text: &str, field: String| match expand_vars(text, vars) {
             Ok(text) => text,
             Err(message) => {

@@ -79,6 +79,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
             per_hour: plan.rate_limit_per_hour,
             per_minute: plan.rate_limit_per_minute,
         }),
+        probe: reqwest::Client::builder().no_proxy().build()?,
         cloud,
     }));
     resume(&app)?;

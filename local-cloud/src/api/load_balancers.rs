@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Answer, Call, NumberBounds, Result, number_of, text_of};
 use super::error::ApiError;
+use super::views::set;
 use super::{page, scene};
 use crate::app::App;
 use crate::cloud::balancer_spec::{Algorithm, CheckProtocol, ForwardingRule, HealthCheck, LoadBalancer};
@@ -66,8 +67,8 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
         .as_mut()
         .and_then(|body| body.get_mut("load_balancer"))
     {
-        shown["status"] = json!("new");
-        shown["ip"] = json!("");
+        set(shown, "status", json!("new"));
+        set(shown, "ip", json!(""));
     }
     Ok(answer)
 }

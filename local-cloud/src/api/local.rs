@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
+use super::views::set;
 use crate::app::App;
 use crate::cloud::droplet::Status;
 use crate::faults::{FailCreates, RateLimited, SlowBoot};
@@ -87,7 +88,7 @@ pub(crate) async fn state(app: &App) -> Result {
         let url = images
             .get(&droplet.base_slug)
             .and_then(|image| image.ready_url.as_ref())?;
-        Some(is_ready(&app.substitute(url, droplet)).await)
+        Some(is_ready(app, &app.substitute(url, droplet)).await)
     }))
     .await;
     let droplets: Vec<Value> = droplets
@@ -116,9 +117,9 @@ pub(crate) async fn state(app: &App) -> Result {
         .iter()
         .map(|balancer| {
             let mut view = app.balancers.view(&balancer.id).unwrap_or_else(|| json!({}));
-            view["id"] = json!(balancer.id);
-            view["name"] = json!(balancer.name);
-            view["tag"] = json!(balancer.tag);
+            set(&mut view, "id", json!(balancer.id));
+            set(&mut view, "name", json!(balancer.name));
+            set(&mut view, "tag", json!(balancer.tag));
             view
         })
         .collect();
@@ -144,7 +145,7 @@ fn count_is_positive(count: u64) -> Result<()> {
     }
 }
 
-async fn is_ready(url: &str) -> bool {
-    let answer = reqwest::Client::new().get(url).timeout(READY_WITHIN).send().await;
+async fn is_ready(app: &App, url: &str) -> bool {
+    let answer = app.probe.get(url).timeout(READY_WITHIN).send().await;
     answer.is_ok_and(|answer| answer.status().is_success())
 }

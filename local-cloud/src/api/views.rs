@@ -123,21 +123,21 @@ impl Scene<'_> {
             .map(|id| format!("{base}/v2/droplets/{id}"))
             .filter(|_| droplets > 0);
         let mut of_droplets = json!({"count": droplets});
-        let mut all = json!({"count": droplets + images});
+        let mut all = json!({
+            "count": droplets + images, "images": {"count": images},
+            "volumes": {"count": 0}, "volume_snapshots": {"count": 0}, "databases": {"count": 0},
+        });
         if let (Some(uri), Some(id)) = (uri, last) {
-            of_droplets["last_tagged_uri"] = json!(uri);
-            of_droplets["last_tagged"] = self
+            set(&mut of_droplets, "last_tagged_uri", json!(uri));
+            let last = self
                 .cloud
                 .droplets
                 .get(&id)
                 .map_or(Value::Null, |found| self.droplet(found));
-            all["last_tagged_uri"] = json!(uri);
+            set(&mut of_droplets, "last_tagged", last);
+            set(&mut all, "last_tagged_uri", json!(uri));
         }
-        all["droplets"] = of_droplets;
-        all["images"] = json!({"count": images});
-        for kind in ["volumes", "volume_snapshots", "databases"] {
-            all[kind] = json!({"count": 0});
-        }
+        set(&mut all, "droplets", of_droplets);
         json!({"name": name, "resources": all})
     }
 
@@ -185,12 +185,19 @@ impl Scene<'_> {
             "domains": [],
         });
         if let Some(region) = &balancer.region {
-            view["region"] = catalog::region_view(region);
+            set(&mut view, "region", catalog::region_view(region));
         }
         if let Some(tag) = &balancer.tag {
-            view["tag"] = json!(tag);
+            set(&mut view, "tag", json!(tag));
         }
         view
+    }
+}
+
+/// Puts a field into an object.
+pub(crate) fn set(object: &mut Value, name: &str, value: Value) {
+    if let Value::Object(fields) = object {
+        fields.insert(name.to_owned(), value);
     }
 }
 

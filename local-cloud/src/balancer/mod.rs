@@ -8,11 +8,13 @@ pub(crate) mod member;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use serde_json::{Value, json};
@@ -309,11 +311,14 @@ async fn serve(listener: TcpListener, front: Front, stop: CancellationToken) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let mut stream = Stream::from(stream);
+        stream.set_socket_digest(digest);
         let proxy = Arc::clone(&proxy);
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
             let _place = place;
-            proxy.process_new(Box::new(Stream::from(stream)), &shutdown).await;
+            proxy.process_new(Box::new(stream), &shutdown).await;
         });
     }
     drop(listener);

@@ -53,9 +53,10 @@ pub(crate) struct Hosts {
     runs: Mutex<HashMap<u64, Run>>,
 }
 
-/// One power-on of a droplet: from boot to power-off.
-#[derive(Debug)]
+/// One power-on of a droplet: from boot until its last process is gone.
+#[derive(Debug, Clone)]
 struct Run {
+    /// Cancelled from the first wish to end it on: no program starts any more.
     off: CancellationToken,
     processes: Vec<Arc<Process>>,
 }
@@ -83,7 +84,13 @@ impl Hosts {
         let off = CancellationToken::new();
         {
             let mut runs = self.runs();
-            if runs.contains_key(&boot.droplet) {
+            if let Some(run) = runs.get(&boot.droplet) {
+                if run.off.is_cancelled() {
+                    tracing::warn!(
+                        droplet = boot.droplet,
+                        "powered on while its processes still end: stays off"
+                    );
+                }
                 return;
             }
             runs.insert(
@@ -105,14 +112,14 @@ impl Hosts {
 
     /// Cuts the power: every process of the droplet gets SIGKILL, at once. Returns when they are gone.
     pub(crate) async fn power_off(&self, droplet: u64) {
-        let Some(run) = self.take(droplet) else { return };
+        let Some(run) = self.end(droplet) else { return };
         run.signal(Signal::SIGKILL);
         self.await_end(droplet, &run).await;
     }
 
     /// Asks the droplet's programs to end (SIGTERM), and cuts the power after `grace`.
     pub(crate) async fn shutdown(&self, droplet: u64, grace: Duration) {
-        let Some(run) = self.take(droplet) else { return };
+        let Some(run) = self.end(droplet) else { return };
         run.signal(Signal::SIGTERM);
         let all_gone = async {
             for process in &run.processes {
@@ -151,11 +158,20 @@ impl Hosts {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the run out, so that no program starts any more.
-    fn take(&self, droplet: u64) -> Option<Run> {
-        let run = self.runs().remove(&droplet)?;
+    /// Begins the end of the run. It stays known until everything is gone, so that the power can be cut while it shuts
+    /// down.
+    fn end(&self, droplet: u64) -> Option<Run> {
+        let run = self.runs().get(&droplet)?.clone();
         run.off.cancel();
         Some(run)
+    }
+
+    /// Forgets the run that ended; a new one may begin.
+    fn forget(&self, droplet: u64) {
+        let mut runs = self.runs();
+        if runs.get(&droplet).is_some_and(|run| run.off.is_cancelled()) {
+            runs.remove(&droplet);
+        }
     }
 
     /// Starts under the lock: a power-off comes before all of them or after all of them.
@@ -264,6 +280,7 @@ impl Hosts {
             tracing::error!(droplet, "a killed process is still there");
         }
         if run.processes.is_empty() {
+            self.forget(droplet);
             return;
         }
         let instance = self.instance.clone();
@@ -277,6 +294,7 @@ impl Hosts {
         {
             tracing::warn!(path = %path.display(), %error, "could not remove the pid file");
         }
+        self.forget(droplet);
     }
 }
 

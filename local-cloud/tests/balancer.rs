@@ -1,0 +1,564 @@
+//! Load balancers: who gets a request, what happens when a member dies, and whether the counts are true.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::{Cloud, client, free_port, told};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Droplets with the tag `serving:web`, and a balancer over it that finds them healthy.
+struct Pool {
+    cloud: Cloud,
+    ids: Vec<u64>,
+    balancer: String,
+    address: String,
+}
+
+impl Pool {
+    async fn start(args: &[&str], members: usize, more: Value) -> Self {
+        let cloud = Cloud::start(args);
+        let mut ids = Vec::new();
+        for nth in 0..members {
+            ids.push(
+                cloud
+                    .droplet(&format!("web-{nth}"), "web", &["serving:web"])
+                    .await,
+            );
+        }
+        let (balancer, address) = cloud.balancer("serving:web", more).await;
+        cloud.members_ready(&balancer, members).await;
+        Self {
+            cloud,
+            ids,
+            balancer,
+            address,
+        }
+    }
+
+    async fn counters(&self) -> Value {
+        self.cloud.balancer_state(&self.balancer).await["counters"].clone()
+    }
+
+    async fn member(&self, id: u64) -> Value {
+        let state = self.cloud.balancer_state(&self.balancer).await;
+        let all = ["members", "past_members"]
+            .map(|key| state[key].as_array().unwrap().clone())
+            .concat();
+        all.into_iter()
+            .find(|member| member["droplet_id"] == json!(id))
+            .unwrap_or(Value::Null)
+    }
+
+    /// Cuts the power behind everybody's back: the API doesn't know either.
+    async fn kill(&self, id: u64) {
+        let pid = self.cloud.pids(id, 1).await[0];
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        common::all_gone(&[pid]);
+    }
+
+    /// What the members' own counters say of a method, all together.
+    async fn seen(&self, method: &str) -> u64 {
+        let mut sum = 0;
+        for id in &self.ids {
+            let state = self.cloud.droplet_state(*id).await;
+            let public = state["public"].as_str().unwrap_or_default().to_owned();
+            let Ok(answer) = client().get(format!("http://{public}/seen")).send().await else {
+                continue;
+            };
+            let seen: BTreeMap<String, u64> = serde_json::from_value(told(answer).await.body).unwrap();
+            sum += seen
+                .iter()
+                .filter(|(key, _)| key.starts_with(method))
+                .map(|(_, count)| count)
+                .sum::<u64>();
+        }
+        sum
+    }
+}
+
+#[tokio::test]
+async fn round_robin_gives_everybody_the_same_and_the_counts_are_true() {
+    let pool = Pool::start(&[], 3, json!({})).await;
+    let http = client();
+    for nth in 0..30 {
+        let method = if nth % 3 == 0 { Method::POST } else { Method::GET };
+        let status = if nth % 10 == 9 { 404 } else { 200 };
+        let answer = http
+            .request(method, format!("{}/x?status={status}", pool.address))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(told(answer).await.text("/forwarded_for"), "127.0.0.1");
+    }
+    for id in &pool.ids {
+        assert_eq!(pool.member(*id).await["requests"], 10);
+    }
+    let counters = pool.counters().await;
+    assert_eq!(counters["requests"], 30);
+    assert_eq!(counters["answers"]["2xx"], 27);
+    assert_eq!(counters["answers"]["4xx"], 3);
+    assert_eq!(counters["retries"], 0);
+    assert_eq!(pool.seen("").await, 30);
+}
+
+#[tokio::test]
+async fn least_connections_avoids_the_busy_member() {
+    let pool = Pool::start(&[], 2, json!({"algorithm": "least_connections"})).await;
+    let slow = tokio::spawn(client().get(format!("{}/slow?ms=3000", pool.address)).send());
+    pool.cloud
+        .until("the slow one is under way", async || {
+            pool.member(pool.ids[0]).await["in_flight"] == 1
+                || pool.member(pool.ids[1]).await["in_flight"] == 1
+        })
+        .await;
+    let busy = if pool.member(pool.ids[0]).await["in_flight"] == 1 {
+        pool.ids[0]
+    } else {
+        pool.ids[1]
+    };
+    for _ in 0..10 {
+        assert_eq!(
+            client()
+                .get(format!("{}/quick", pool.address))
+                .send()
+                .await
+                .unwrap()
+                .status(),
+            200
+        );
+    }
+    assert_eq!(pool.member(busy).await["requests"], 1);
+    assert_eq!(slow.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn without_members_it_answers_503_itself_and_new_members_wait_for_their_check() {
+    let cloud = Cloud::start(&[]);
+    let (balancer, address) = cloud.balancer("serving:web", json!({})).await;
+    let answer = client().get(&address).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let counters = cloud.balancer_state(&balancer).await["counters"].clone();
+    assert_eq!(
+        (&counters["requests"], &counters["own_503"]),
+        (&json!(1), &json!(1))
+    );
+    // A member that is not ready joins, but gets nothing.
+    let mut wish = common::wish("web", "web", &["serving:web"]);
+    wish["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /unready\n  content: ''\n");
+    let id = cloud.post("/v2/droplets", wish).await.number("/droplet/id");
+    cloud
+        .until("its check failed", async || {
+            let state = cloud.balancer_state(&balancer).await;
+            state["members"][0]["last_check"] == "status 503"
+        })
+        .await;
+    assert_eq!(client().get(&address).send().await.unwrap().status(), 503);
+    let root = cloud.droplet_state(id).await["root"].as_str().unwrap().to_owned();
+    std::fs::remove_file(format!("{root}/unready")).unwrap();
+    cloud.members_ready(&balancer, 1).await;
+    assert_eq!(client().get(&address).send().await.unwrap().status(), 200);
+    std::fs::write(format!("{root}/unready"), "").unwrap();
+    cloud.members_ready(&balancer, 0).await;
+    assert_eq!(client().get(&address).send().await.unwrap().status(), 503);
+}
+
+#[tokio::test]
+async fn a_member_that_leaves_the_tag_finishes_what_it_has_and_gets_nothing_new() {
+    let pool = Pool::start(&[], 2, json!({})).await;
+    let slow: Vec<_> = (0..2)
+        .map(|_| {
+            tokio::spawn(
+                client()
+                    .post(format!("{}/slow?ms=1500", pool.address))
+                    .body("x")
+                    .send(),
+            )
+        })
+        .collect();
+    pool.cloud
+        .until("both are busy", async || {
+            pool.member(pool.ids[0]).await["in_flight"] == 1
+                && pool.member(pool.ids[1]).await["in_flight"] == 1
+        })
+        .await;
+    let leaver = pool.ids[0];
+    let body = json!({"resources": [{"resource_id": leaver.to_string(), "resource_type": "droplet"}]});
+    let gone = pool
+        .cloud
+        .call(Method::DELETE, "/v2/tags/serving%3Aweb/resources", body)
+        .await;
+    assert_eq!(gone.status, 204);
+    assert_eq!(pool.member(leaver).await["state"], "draining");
+    for _ in 0..10 {
+        assert_eq!(client().get(&pool.address).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(pool.member(leaver).await["requests"], 1);
+    for answer in slow {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    pool.cloud
+        .until("it is drained", async || {
+            pool.member(leaver).await["state"] == "left"
+        })
+        .await;
+    let listed = pool
+        .cloud
+        .get(&format!("/v2/load_balancers/{}", pool.balancer))
+        .await;
+    assert_eq!(listed.at("/load_balancer/droplet_ids"), &json!([pool.ids[1]]));
+}
+
+/// Load of GETs and PUTs while a member loses its power: no client may notice. POSTs run beside it: each is answered or
+/// broken, and none is seen twice by the members.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_is_not_noticed_by_gets_and_puts() {
+    let pool = Pool::start(&[], 3, json!({})).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let sent = Arc::new(AtomicU64::new(0));
+    let workers: Vec<_> = (0..12)
+        .map(|nth| {
+            let (stop, sent, address) = (Arc::clone(&stop), Arc::clone(&sent), pool.address.clone());
+            let method = [Method::GET, Method::PUT, Method::HEAD][nth % 3].clone();
+            tokio::spawn(async move {
+                let http = client();
+                let mut failed = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    let request = http.request(method.clone(), format!("{address}/x?ms=5"));
+                    let request = if method == Method::PUT {
+                        request.body(vec![b'x'; 20_000])
+                    } else {
+                        request
+                    };
+                    match request.send().await {
+                        Ok(answer) if answer.status() == 200 => drop(answer.bytes().await.unwrap()),
+                        other => failed.push(format!("{method}: {other:?}")),
+                    }
+                }
+                failed
+            })
+        })
+        .collect();
+    for cut in 0..2 {
+        let before = sent.load(Ordering::Relaxed);
+        pool.cloud
+            .until("load runs", async || sent.load(Ordering::Relaxed) > before + 300)
+            .await;
+        let told = pool
+            .cloud
+            .post("/_local/faults/power-cut", json!({"droplet_id": pool.ids[cut]}))
+            .await;
+        assert_eq!(told.status, 200);
+    }
+    let before = sent.load(Ordering::Relaxed);
+    pool.cloud
+        .until("load runs on", async || {
+            sent.load(Ordering::Relaxed) > before + 300
+        })
+        .await;
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        assert_eq!(worker.await.unwrap(), Vec::<String>::new());
+    }
+    pool.cloud
+        .until("every request is counted", async || {
+            pool.counters().await["answers"]["2xx"] == json!(sent.load(Ordering::Relaxed))
+        })
+        .await;
+    let counters = pool.counters().await;
+    assert_eq!(counters["requests"], json!(sent.load(Ordering::Relaxed)));
+    assert!(counters["retries"].as_u64().unwrap() > 0, "{counters}");
+    assert_eq!(counters["own_502"], 0);
+}
+
+#[tokio::test]
+async fn what_may_have_had_its_effect_is_not_sent_twice() {
+    for (method, condition) in [
+        (Method::POST, None),
+        (Method::DELETE, None),
+        (Method::PATCH, None),
+        (Method::PUT, Some("if-match")),
+        (Method::PUT, Some("if-none-match")),
+    ] {
+        let pool = Pool::start(&[], 2, json!({})).await;
+        let (address, sent) = (pool.address.clone(), method.clone());
+        let under_way = tokio::spawn(async move {
+            let mut request = client()
+                .request(sent, format!("{address}/effect?ms=20000"))
+                .body("x");
+            if let Some(condition) = condition {
+                request = request.header(condition, "\"1\"");
+            }
+            request.send().await
+        });
+        let mut at = 0;
+        pool.cloud
+            .until("it is under way", async || {
+                for id in &pool.ids {
+                    if pool.member(*id).await["in_flight"] == 1 {
+                        at = *id;
+                    }
+                }
+                at != 0 && pool.seen("").await == 1
+            })
+            .await;
+        pool.kill(at).await;
+        let answer = under_way.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 502, "{method}");
+        assert_eq!(pool.seen("").await, 0, "{method}: the other member never saw it");
+        let counters = pool.counters().await;
+        assert_eq!(
+            (&counters["own_502"], &counters["retries"]),
+            (&json!(1), &json!(0))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_sent_yet_goes_to_another_member_whatever_it_is() {
+    let pool = Pool::start(
+        &[],
+        2,
+        json!({"health_check": {"protocol": "http", "port": 9090, "path": "/readyz",
+        "check_interval_seconds": 300, "healthy_threshold": 1}}),
+    )
+    .await;
+    pool.kill(pool.ids[0]).await;
+    for _ in 0..4 {
+        assert_eq!(
+            client()
+                .post(&pool.address)
+                .body("x")
+                .send()
+                .await
+                .unwrap()
+                .status(),
+            200
+        );
+    }
+    assert_eq!(
+        pool.counters().await["retries"],
+        1,
+        "out after the first refused connection"
+    );
+    assert_eq!(pool.member(pool.ids[0]).await["state"], "unhealthy");
+    pool.kill(pool.ids[1]).await;
+    assert_eq!(client().get(&pool.address).send().await.unwrap().status(), 502);
+    assert_eq!(client().get(&pool.address).send().await.unwrap().status(), 503);
+}
+
+#[tokio::test]
+async fn without_retry_the_client_sees_the_dead_connection() {
+    let pool = Pool::start(&["--lb-retry", "off"], 2, json!({})).await;
+    let slow: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(client().get(format!("{}/slow?ms=2000", pool.address)).send()))
+        .collect();
+    pool.cloud
+        .until("both are under way", async || pool.seen("GET").await == 2)
+        .await;
+    pool.kill(pool.ids[0]).await;
+    let mut statuses = Vec::new();
+    for answer in slow {
+        statuses.push(answer.await.unwrap().unwrap().status().as_u16());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 502]);
+}
+
+/// A server that closes each kept connection a moment after its answer, so that the balancer's pool is always stale.
+#[tokio::test]
+async fn a_kept_connection_that_the_member_closed_is_no_error() {
+    let pool = Pool::start(&[], 1, json!({})).await;
+    let id = pool.ids[0];
+    let state = pool.cloud.droplet_state(id).await;
+    let public = state["public"].as_str().unwrap().to_owned();
+    // In the droplet's place: its program goes, the address stays.
+    pool.kill(id).await;
+    let listener = loop {
+        if let Ok(listener) = tokio::net::TcpListener::bind(&public).await {
+            break listener;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else {
+                return;
+            };
+            tokio::spawn(async move {
+                let mut buffer = vec![0_u8; 4096];
+                let Ok(read) = stream.read(&mut buffer).await else {
+                    return;
+                };
+                if read == 0 {
+                    return;
+                }
+                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\nok";
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+                // The next request is read, and the connection closed without an answer: as if it had been idle.
+                let _unanswered = stream.read(&mut buffer).await;
+            });
+        }
+    });
+    // The check went with the program: a TCP check on the public port instead.
+    let told = pool
+        .cloud
+        .get(&format!("/v2/load_balancers/{}", pool.balancer))
+        .await;
+    let mut wish = told.at("/load_balancer").clone();
+    wish["health_check"] = json!({"protocol": "tcp", "port": 8080, "check_interval_seconds": 1,
+        "response_timeout_seconds": 1, "healthy_threshold": 1, "unhealthy_threshold": 10});
+    let put = pool
+        .cloud
+        .put(&format!("/v2/load_balancers/{}", pool.balancer), wish)
+        .await;
+    assert_eq!(put.status, 200, "{put:?}");
+    pool.cloud.members_ready(&pool.balancer, 1).await;
+    let http = client();
+    for nth in 0..20 {
+        let method = if nth % 2 == 0 { Method::GET } else { Method::POST };
+        let answer = http.request(method.clone(), &pool.address).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{method} {nth}");
+    }
+    let counters = pool.counters().await;
+    assert_eq!(counters["answers"]["2xx"], 20);
+    assert!(counters["retries"].as_u64().unwrap() > 0, "{counters}");
+}
+
+#[tokio::test]
+async fn configuration_is_checked_and_changes_while_it_runs() {
+    let pool = Pool::start(&[], 1, json!({})).await;
+    let (cloud, path) = (&pool.cloud, format!("/v2/load_balancers/{}", pool.balancer));
+    let shown = cloud.get(&path).await;
+    assert_eq!(shown.text("/load_balancer/status"), "active");
+    assert_eq!(shown.text("/load_balancer/tag"), "serving:web");
+    let rule = |port: u16| json!({"entry_protocol": "http", "entry_port": port, "target_protocol": "http", "target_port": 8080});
+    let (old, new) = (
+        shown.number("/load_balancer/forwarding_rules/0/entry_port"),
+        free_port(),
+    );
+    // One more rule, then without the first.
+    let rules = format!("{path}/forwarding_rules");
+    assert_eq!(
+        cloud
+            .post(&rules, json!({"forwarding_rules": [rule(new)]}))
+            .await
+            .status,
+        204
+    );
+    let moved = pool.address.replace(&format!(":{old}"), &format!(":{new}"));
+    assert_eq!(client().get(&moved).send().await.unwrap().status(), 200);
+    let old_rule = json!({"forwarding_rules": [rule(u16::try_from(old).unwrap())]});
+    assert_eq!(cloud.call(Method::DELETE, &rules, old_rule).await.status, 204);
+    cloud
+        .until("the old port is closed", async || {
+            client().get(&pool.address).send().await.is_err()
+        })
+        .await;
+    let last = json!({"forwarding_rules": [rule(new)]});
+    assert_eq!(cloud.call(Method::DELETE, &rules, last).await.status, 422);
+    // By droplets instead of by tag; a PUT is the whole configuration.
+    let put = cloud
+        .put(
+            &path,
+            json!({"name": "lb", "region": "nyc3", "forwarding_rules": [rule(new)]}),
+        )
+        .await;
+    assert_eq!(put.status, 200);
+    assert!(put.at("/load_balancer/tag").is_null());
+    assert_eq!(put.at("/load_balancer/droplet_ids"), &json!([]));
+    assert_eq!(
+        put.number("/load_balancer/health_check/check_interval_seconds"),
+        10
+    );
+    assert_eq!(client().get(&moved).send().await.unwrap().status(), 503);
+    let droplets = json!({"droplet_ids": [pool.ids[0]]});
+    assert_eq!(
+        cloud
+            .post(&format!("{path}/droplets"), droplets.clone())
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        cloud.get(&path).await.at("/load_balancer/droplet_ids"),
+        &json!([pool.ids[0]])
+    );
+    assert_eq!(
+        cloud
+            .call(Method::DELETE, &format!("{path}/droplets"), droplets)
+            .await
+            .status,
+        204
+    );
+    // Mistakes.
+    let good = json!({"name": "lb", "region": "nyc3", "forwarding_rules": [rule(new)]});
+    for (field, value) in [
+        ("name", json!("")),
+        ("region", json!("mars1")),
+        ("algorithm", json!("random")),
+        ("forwarding_rules", json!([])),
+        ("forwarding_rules", json!([rule(0)])),
+        ("forwarding_rules", json!([rule(new), rule(new)])),
+        (
+            "forwarding_rules",
+            json!([{"entry_protocol": "https", "entry_port": 443, "target_protocol": "http", "target_port": 80}]),
+        ),
+        ("droplet_ids", json!([1])),
+        ("droplet_ids", json!("x")),
+        ("health_check", json!({"protocol": "smtp"})),
+        ("health_check", json!({"path": "no-slash"})),
+        ("health_check", json!({"check_interval_seconds": 1000})),
+        ("sticky_sessions", json!({"type": "cookies"})),
+        ("vpc_uuid", json!("nowhere")),
+    ] {
+        let mut bad = good.clone();
+        bad[field] = value.clone();
+        let told = cloud.put(&path, bad).await;
+        assert_eq!(
+            (told.status, told.text("/id")),
+            (422, "unprocessable_entity".into()),
+            "{field} {value}"
+        );
+    }
+    // A port that somebody has.
+    let taken = tokio::net::TcpListener::bind((cloud.get(&path).await.text("/load_balancer/ip"), 0))
+        .await
+        .unwrap();
+    let mut bad = good.clone();
+    bad["forwarding_rules"] = json!([rule(taken.local_addr().unwrap().port())]);
+    let told = cloud.put(&path, bad).await;
+    assert_eq!(told.status, 422);
+    assert!(told.text("/message").contains("can't listen"), "{told:?}");
+    assert_eq!(
+        client().get(&moved).send().await.unwrap().status(),
+        503,
+        "as it was before"
+    );
+    assert_eq!(cloud.delete(&path).await.status, 204);
+    assert_eq!(cloud.delete(&path).await.status, 404);
+    cloud
+        .until("it is closed", async || {
+            client().get(&moved).send().await.is_err()
+        })
+        .await;
+}

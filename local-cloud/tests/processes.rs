@@ -1,0 +1,411 @@
+//! Droplets are processes: started, stopped, cut off, and never left behind.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Cloud, all_gone, is_alive, marked, run, wish};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_droplet_is_its_images_process_on_an_address_of_its_own() {
+    let cloud = Cloud::start(&[]);
+    let one = cloud.droplet("one", "web", &[]).await;
+    let two = cloud.droplet("two", "web", &[]).await;
+    let (pid_one, pid_two) = (cloud.pids(one, 1).await[0], cloud.pids(two, 1).await[0]);
+    assert_ne!(pid_one, pid_two);
+    let told = cloud.get(&format!("/v2/droplets/{one}")).await;
+    let ip = told.text("/droplet/networks/v4/0/ip_address");
+    assert!(ip.starts_with("127."), "{ip}");
+    assert_ne!(
+        ip,
+        cloud
+            .get(&format!("/v2/droplets/{two}"))
+            .await
+            .text("/droplet/networks/v4/0/ip_address")
+    );
+    cloud
+        .until("it serves", async || {
+            common::client()
+                .get(format!("http://{ip}:8080/"))
+                .send()
+                .await
+                .is_ok()
+        })
+        .await;
+    let answer = common::client()
+        .get(format!("http://{ip}:8080/who"))
+        .send()
+        .await
+        .unwrap();
+    let answer = common::told(answer).await;
+    assert_eq!(answer.text("/name"), "one");
+    assert_eq!(answer.number("/pid"), u64::try_from(pid_one).unwrap());
+    let environment = std::fs::read_to_string(format!("/proc/{pid_one}/environ")).unwrap();
+    let root = cloud.droplet_state(one).await["root"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(environment.contains(&format!("ROOT={root}\0")) && environment.contains(&format!("WHO={one}\0")));
+    cloud
+        .until("ready is told", async || {
+            cloud.droplet_state(one).await["ready"] == true
+        })
+        .await;
+    assert_eq!(cloud.delete(&format!("/v2/droplets/{one}")).await.status, 204);
+    assert!(!is_alive(pid_one) && is_alive(pid_two));
+    assert_eq!(cloud.get(&format!("/v2/droplets/{one}")).await.status, 404);
+    assert!(!std::path::Path::new(&root).exists());
+}
+
+#[tokio::test]
+async fn write_files_are_in_the_droplets_directory() {
+    let cloud = Cloud::start(&[]);
+    let mut body = wish("files", "tiny", &[]);
+    body["user_data"] = json!(
+        "#cloud-config\nwrite_files:\n- path: /etc/app/app.toml\n  content: |\n    x = 1\n  permissions: '0600'\n"
+    );
+    let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
+    let root = cloud.droplet_state(id).await["root"].as_str().unwrap().to_owned();
+    assert_eq!(
+        std::fs::read_to_string(format!("{root}/etc/app/app.toml")).unwrap(),
+        "x = 1\n"
+    );
+}
+
+#[tokio::test]
+async fn write_files_that_leave_the_directory_are_refused() {
+    let cloud = Cloud::start(&[]);
+    let outside = tempfile::tempdir().unwrap();
+    // By a path.
+    let mut body = wish("out", "tiny", &[]);
+    body["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /etc/../../../x\n  content: x\n");
+    let told = cloud.post("/v2/droplets", body.clone()).await;
+    assert_eq!(
+        (told.status, told.text("/id")),
+        (422, "unprocessable_entity".to_owned())
+    );
+    assert!(
+        told.text("/message").contains("leaves the droplet's directory"),
+        "{told:?}"
+    );
+    // By a link: ids are given in turn, so a directory with a link can wait for the next droplet.
+    let id = cloud.droplet("first", "tiny", &[]).await;
+    for next in id + 1..id + 5 {
+        let root = cloud.state_dir().join(format!("droplets/{next}/root"));
+        std::fs::create_dir_all(&root).unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.join("etc")).unwrap();
+    }
+    body["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /etc/x\n  content: x\n");
+    let told = cloud.post("/v2/droplets", body.clone()).await;
+    assert_eq!(told.status, 422, "{told:?}");
+    assert!(told.text("/message").contains("link"), "{told:?}");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(
+        cloud.get("/v2/droplets").await.number("/meta/total"),
+        1,
+        "refused droplets are not made"
+    );
+    body["user_data"] = json!("#cloud-config\nwrite_files: 7\n");
+    assert_eq!(cloud.post("/v2/droplets", body.clone()).await.status, 422);
+    body["user_data"] = json!("x".repeat(70_000));
+    assert_eq!(cloud.post("/v2/droplets", body).await.status, 422);
+}
+
+#[tokio::test]
+async fn shutdown_asks_and_then_cuts_and_power_comes_back() {
+    let cloud = Cloud::start(&["--stop-grace-secs", "1"]);
+    let kind = cloud.droplet("kind", "web", &[]).await;
+    let stubborn = cloud.droplet("stubborn", "stubborn", &[]).await;
+    let pids = [cloud.pids(kind, 1).await, cloud.pids(stubborn, 2).await].concat();
+    let act = async |id: u64, kind: &str| {
+        cloud
+            .post(&format!("/v2/droplets/{id}/actions"), json!({"type": kind}))
+            .await
+    };
+    let action = act(stubborn, "shutdown").await;
+    assert_eq!(
+        (action.status, action.text("/action/status")),
+        (201, "in-progress".to_owned())
+    );
+    assert!(action.at("/action/completed_at").is_null());
+    let again = act(stubborn, "shutdown").await;
+    assert_eq!(
+        (again.status, again.text("/message")),
+        (422, "Droplet already has a pending event.".to_owned())
+    );
+    act(kind, "shutdown").await;
+    for id in [kind, stubborn] {
+        cloud.settled(id, "off").await;
+    }
+    assert!(!pids.iter().any(|pid| is_alive(*pid)));
+    let done = cloud
+        .get(&format!("/v2/actions/{}", action.number("/action/id")))
+        .await;
+    assert_eq!(done.text("/action/status"), "completed");
+    assert!(!done.text("/action/completed_at").is_empty());
+    // An off droplet may be shut down again, and comes back by power_on.
+    assert_eq!(act(kind, "shutdown").await.status, 201);
+    cloud.settled(kind, "off").await;
+    assert_eq!(act(kind, "power_on").await.status, 201);
+    let first = cloud.pids(kind, 1).await[0];
+    cloud.settled(kind, "active").await;
+    for deed in ["reboot", "power_cycle"] {
+        let before = cloud.pids(kind, 1).await[0];
+        assert_eq!(act(kind, deed).await.status, 201);
+        cloud
+            .until("another process runs", async || {
+                cloud.pids(kind, 1).await[0] != before && !is_alive(before)
+            })
+            .await;
+        cloud.settled(kind, "active").await;
+    }
+    assert!(!is_alive(first));
+    act(kind, "power_off").await;
+    cloud.settled(kind, "off").await;
+    assert!(marked(&cloud.state_dir()).is_empty());
+}
+
+#[tokio::test]
+async fn a_power_cut_kills_everything_at_once_and_the_droplet_stays_listed() {
+    let cloud = Cloud::start(&[]);
+    let id = cloud.droplet("cut", "stubborn", &[]).await;
+    cloud.pids(id, 2).await;
+    let all = marked(&cloud.state_dir());
+    assert!(all.len() >= 3, "the shell's own children count: {all:?}");
+    let told = cloud
+        .post("/_local/faults/power-cut", json!({"droplet_id": id}))
+        .await;
+    assert_eq!(told.status, 200);
+    assert!(marked(&cloud.state_dir()).is_empty());
+    assert_eq!(
+        cloud
+            .get(&format!("/v2/droplets/{id}"))
+            .await
+            .text("/droplet/status"),
+        "off"
+    );
+    let told = cloud
+        .post("/_local/faults/power-cut", json!({"droplet_id": 1}))
+        .await;
+    assert_eq!(told.status, 404);
+}
+
+#[tokio::test]
+async fn the_power_can_be_cut_during_a_shutdown() {
+    let cloud = Cloud::start(&["--stop-grace-secs", "600"]);
+    let id = cloud.droplet("slow", "stubborn", &[]).await;
+    let pids = cloud.pids(id, 2).await;
+    cloud
+        .post(&format!("/v2/droplets/{id}/actions"), json!({"type": "shutdown"}))
+        .await;
+    assert!(is_alive(pids[0]));
+    cloud
+        .post("/_local/faults/power-cut", json!({"droplet_id": id}))
+        .await;
+    all_gone(&pids);
+    cloud.settled(id, "off").await;
+}
+
+#[tokio::test]
+async fn signals_end_it_with_status_0_and_leave_nothing() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut cloud = Cloud::start(&[]);
+        for nth in 0..3 {
+            let id = cloud.droplet(&format!("web-{nth}"), "web", &[]).await;
+            cloud.pids(id, 1).await;
+        }
+        assert_eq!(cloud.stop(signal), Some(0));
+        assert!(marked(&cloud.state_dir()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_stubborn_droplets() {
+    let mut cloud = Cloud::start(&["--stop-grace-secs", "600"]);
+    let id = cloud.droplet("stubborn", "stubborn", &[]).await;
+    cloud.pids(id, 2).await;
+    let started = Instant::now();
+    cloud.signal(Signal::SIGINT);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(cloud.stop(Signal::SIGINT), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(25));
+    assert!(marked(&cloud.state_dir()).is_empty());
+}
+
+#[tokio::test]
+async fn after_kill_9_the_guard_leaves_nothing() {
+    let mut cloud = Cloud::start(&[]);
+    let id = cloud.droplet("orphan", "stubborn", &[]).await;
+    cloud.pids(id, 2).await;
+    let pids = marked(&cloud.state_dir());
+    assert!(pids.len() >= 3);
+    cloud.stop(Signal::SIGKILL);
+    all_gone(&pids);
+}
+
+#[tokio::test]
+async fn sweep_ends_what_guard_and_server_left_and_only_that() {
+    let mut cloud = Cloud::start(&[]);
+    let id = cloud.droplet("orphan", "tiny", &[]).await;
+    let pids = cloud.pids(id, 1).await;
+    let state = cloud.state_dir();
+    let refused = run(&["sweep", "--state", state.to_str().unwrap()], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("in use"));
+    // The guard, too, is killed first: nobody cleans up then.
+    let guard = guard_of(cloud.child.id());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL).unwrap();
+    cloud.stop(Signal::SIGKILL);
+    assert!(is_alive(pids[0]));
+    // A pid file with a stranger's pid and another start time: the stranger must live.
+    let mut stranger = std::process::Command::new("/bin/sh")
+        .args(["-c", "exec sleep 1000"])
+        .spawn()
+        .unwrap();
+    let other = state.join("droplets/1");
+    std::fs::create_dir_all(&other).unwrap();
+    let entry = json!({"processes": [{"name": "x", "pid": stranger.id(), "started": 1}]});
+    std::fs::write(other.join("pids.json"), entry.to_string()).unwrap();
+    let swept = run(&["sweep", "--state", state.to_str().unwrap()], &[]);
+    assert_eq!(swept.status.code(), Some(0), "{swept:?}");
+    assert_eq!(String::from_utf8_lossy(&swept.stdout), "1 processes ended\n");
+    all_gone(&pids);
+    assert!(is_alive(i32::try_from(stranger.id()).unwrap()));
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn the_next_start_ends_orphans_and_boots_the_droplets_again() {
+    let mut cloud = Cloud::start(&[]);
+    let kept = cloud.droplet("kept", "web", &["pool:a"]).await;
+    let off = cloud.droplet("off", "tiny", &[]).await;
+    let (before, _) = (cloud.pids(kept, 1).await, cloud.pids(off, 1).await);
+    cloud
+        .post("/_local/faults/power-cut", json!({"droplet_id": off}))
+        .await;
+    let root = cloud.droplet_state(kept).await["root"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    std::fs::write(format!("{root}/data"), "kept").unwrap();
+    let (balancer, _) = cloud.balancer("pool:a", json!({})).await;
+    let ip = cloud
+        .get(&format!("/v2/droplets/{kept}"))
+        .await
+        .text("/droplet/networks/v4/0/ip_address");
+    let guard = guard_of(cloud.child.id());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL).unwrap();
+    cloud.stop(Signal::SIGKILL);
+    assert!(is_alive(before[0]));
+    cloud.start_again();
+    all_gone(&before);
+    cloud.pids(kept, 1).await;
+    let told = cloud.get(&format!("/v2/droplets/{kept}")).await;
+    assert_eq!(told.text("/droplet/status"), "active");
+    assert_eq!(told.text("/droplet/networks/v4/0/ip_address"), ip);
+    assert_eq!(told.at("/droplet/tags"), &json!(["pool:a"]));
+    assert_eq!(std::fs::read_to_string(format!("{root}/data")).unwrap(), "kept");
+    assert_eq!(
+        cloud
+            .get(&format!("/v2/droplets/{off}"))
+            .await
+            .text("/droplet/status"),
+        "off"
+    );
+    assert_eq!(cloud.droplet_state(off).await["pids"], json!([]));
+    cloud.members_ready(&balancer, 1).await;
+    cloud.stop(Signal::SIGTERM);
+    // --fresh forgets.
+    let dir = std::mem::replace(&mut cloud.dir, tempfile::tempdir().unwrap());
+    let fresh = Cloud::start_in(dir, &["--fresh"]);
+    assert_eq!(fresh.get("/v2/droplets").await.number("/meta/total"), 0);
+    assert_eq!(fresh.get("/v2/load_balancers").await.number("/meta/total"), 0);
+    assert!(!std::path::Path::new(&root).exists());
+}
+
+#[tokio::test]
+async fn two_clouds_at_once_have_different_addresses_and_one_state_has_one_cloud() {
+    let (one, two) = (Cloud::start(&[]), Cloud::start(&[]));
+    let mut ips = Vec::new();
+    for cloud in [&one, &two] {
+        let id = cloud.droplet("web", "web", &[]).await;
+        cloud.settled(id, "active").await;
+        ips.push(
+            cloud
+                .get(&format!("/v2/droplets/{id}"))
+                .await
+                .text("/droplet/networks/v4/0/ip_address"),
+        );
+        cloud
+            .until("it is ready", async || {
+                cloud.droplet_state(id).await["ready"] == true
+            })
+            .await;
+    }
+    assert_ne!(ips[0], ips[1]);
+    let images = one.dir.path().join("images");
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--images",
+        images.to_str().unwrap(),
+        "--state",
+    ];
+    let second = run(&[&args[..], &[one.state_dir().to_str().unwrap()]].concat(), &[]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains("in use"),
+        "{second:?}"
+    );
+}
+
+#[tokio::test]
+async fn with_ports_instead_of_addresses_everything_is_on_127_0_0_1() {
+    let cloud = Cloud::start(&["--addresses", "ports"]);
+    let id = cloud.droplet("web", "web", &["a"]).await;
+    cloud
+        .until("it is ready", async || {
+            cloud.droplet_state(id).await["ready"] == true
+        })
+        .await;
+    let told = cloud.get(&format!("/v2/droplets/{id}")).await;
+    assert_eq!(told.text("/droplet/networks/v4/0/ip_address"), "127.0.0.1");
+    let (balancer, address) = cloud.balancer("a", json!({})).await;
+    cloud.members_ready(&balancer, 1).await;
+    assert!(address.starts_with("http://127.0.0.1:"));
+    assert_eq!(common::client().get(address).send().await.unwrap().status(), 200);
+}
+
+/// The guard process of a server: its child with the command `guard`.
+fn guard_of(server: u32) -> i32 {
+    let children =
+        std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+    let mut all: Vec<i32> = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    // A child may have been forked by any thread of the server.
+    for task in std::fs::read_dir(format!("/proc/{server}/task"))
+        .unwrap()
+        .flatten()
+    {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    let guard = all.into_iter().find(|pid| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split('\0').nth(1) == Some("guard")
+    });
+    guard.expect("a guard")
+}

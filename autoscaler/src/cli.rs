@@ -1,0 +1,334 @@
+//! The command line: what may be said, and what it does. The daemon itself is elsewhere.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tidepool_autoscaler_core::decide::Decision;
+use tidepool_autoscaler_core::plan::Plan;
+
+use crate::client::{Client, ClientError, mode_text, status_text};
+use crate::config::{self, Config, Problem, Purpose, Surroundings};
+use crate::daemon::{self, DaemonError, Outside};
+use crate::journal::Journal;
+use crate::logging::LogFormat;
+use crate::metrics::PerHost;
+use crate::observe;
+use crate::state::StateDir;
+use crate::tick::Pool;
+
+/// Everything went well.
+pub const EXIT_OK: u8 = 0;
+/// It was tried and failed.
+pub const EXIT_FAILURE: u8 = 1;
+/// The command line or the configuration is wrong.
+pub const EXIT_USAGE: u8 = 64;
+
+/// A rate of scraped counters needs two readings; `plan` waits so long between them.
+const RATE_GAP: Duration = Duration::from_secs(2);
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   it was tried and failed: the reason is on standard error
+  64  the command line or the configuration is wrong: every problem is on standard error, with its path
+
+Examples:
+  tidepool-autoscaler check --config /etc/tidepool-autoscaler.toml
+  tidepool-autoscaler plan --config autoscaler.toml --json
+  tidepool-autoscaler scale api 5 --config autoscaler.toml
+  tidepool-autoscaler resume api --config autoscaler.toml";
+
+/// Resizes pools of plain virtual machines by what their metrics say.
+///
+/// It reads what Metricbeat wrote into Elasticsearch (or asks the machines themselves), decides how many machines each pool
+/// should have, and creates, admits, drains and destroys DigitalOcean droplets by named steps. A metric that is missing,
+/// late or wrong never shrinks a pool; minimum and maximum hold without any metric. Dashboard, status API and Prometheus
+/// metrics are on the status port.
+#[derive(Debug, Parser)]
+#[command(name = "tidepool-autoscaler", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to log on standard error: a level, or parts and levels such as `tidepool_autoscaler=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEPOOL_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// How a line of the log looks.
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEPOOL_LOG_FORMAT",
+        value_enum,
+        default_value = "human"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArg {
+    /// The configuration, in TOML; a commented example comes with the program.
+    #[arg(long, env = "TIDEPOOL_AUTOSCALER_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon until SIGTERM or Ctrl-C; the step that runs then is finished.
+    Run {
+        /// Its configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Check a configuration; every problem is told at once.
+    Check {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Observe and decide once, print the decision and its steps, and do nothing.
+    Plan {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the pools of the running daemon.
+    Status {
+        /// The daemon's configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold a pool at its present size until `resume`. Dead members are still replaced.
+    Hold {
+        /// Which pool.
+        pool: String,
+        /// The daemon's configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Give a pool back to its policies.
+    Resume {
+        /// Which pool.
+        pool: String,
+        /// The daemon's configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Hold a pool at a size, within its limits, until `resume`.
+    Scale {
+        /// Which pool.
+        pool: String,
+        /// How many members.
+        #[arg(value_name = "N")]
+        size: u32,
+        /// The daemon's configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Print a shell's completions.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration can't be read.
+    #[error("{path} can't be read", path = .path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration is wrong.
+    #[error("{}", listed(.path, .problems))]
+    Config {
+        /// Which file.
+        path: PathBuf,
+        /// Everything that is wrong.
+        problems: Vec<Problem>,
+    },
+    /// The daemon can't run.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The running daemon's answer is not to be had.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The HTTP client can't be made.
+    #[error("the HTTP client can't be made")]
+    Http(#[from] reqwest::Error),
+    /// A pool can't be observed.
+    #[error("pool {0} can't be planned")]
+    Plan(String, #[source] crate::tick::TickError),
+    /// The answer can't be written.
+    #[error("standard output can't be written")]
+    Output(#[from] std::io::Error),
+    /// The answer can't be told as JSON.
+    #[error("the answer can't be told as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl CommandError {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            CommandError::Unreadable { .. } | CommandError::Config { .. } => EXIT_USAGE,
+            CommandError::Daemon(_)
+            | CommandError::Client(_)
+            | CommandError::Http(_)
+            | CommandError::Plan(..)
+            | CommandError::Output(_)
+            | CommandError::Json(_) => EXIT_FAILURE,
+        })
+    }
+}
+
+fn listed(path: &Path, problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    let count = match problems.len() {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    format!("{}: {count}\n{}", path.display(), lines.join("\n"))
+}
+
+fn load(path: &Path, purpose: Purpose) -> Result<Config, CommandError> {
+    let failed = |source| CommandError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let path = std::path::absolute(path).map_err(failed)?;
+    let around = Surroundings {
+        env: &|name| std::env::var(name).ok(),
+        read_file: &|path| std::fs::read_to_string(path),
+        base: path.parent().unwrap_or(Path::new("/")),
+    };
+    config::parse(&text, &around, purpose).map_err(|problems| CommandError::Config {
+        path: path.clone(),
+        problems,
+    })
+}
+
+/// Does what was said. `outside` is what only `main` can give.
+pub async fn run(command: Command, outside: Outside) -> Result<(), CommandError> {
+    match command {
+        Command::Run { config } => Ok(daemon::run(load(&config.config, Purpose::Act)?, outside).await?),
+        Command::Check { config } => {
+            let checked = load(&config.config, Purpose::Act)?;
+            let pools = crate::record::names(checked.pools.iter().map(|pool| &pool.spec.name));
+            print(&format!(
+                "{} is in order; pools: {pools}",
+                config.config.display()
+            ))
+        }
+        Command::Plan { config, json } => plan(&load(&config.config, Purpose::Act)?, json, outside).await,
+        Command::Status { config, json } => {
+            let status = client(&config)?.status().await?;
+            let text = if json {
+                serde_json::to_string_pretty(&status)?
+            } else {
+                status_text(&status)
+            };
+            print(text.trim_end())
+        }
+        Command::Hold { pool, config } => tell(&pool, client(&config)?.hold(&pool).await?),
+        Command::Resume { pool, config } => tell(&pool, client(&config)?.resume(&pool).await?),
+        Command::Scale { pool, size, config } => tell(&pool, client(&config)?.scale(&pool, size).await?),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidepool-autoscaler", &mut text);
+            Ok(std::io::stdout().write_all(&text)?)
+        }
+    }
+}
+
+fn client(config: &ConfigArg) -> Result<Client, CommandError> {
+    Ok(Client::new(&load(&config.config, Purpose::Ask)?.status)?)
+}
+
+fn tell(pool: &str, mode: crate::status::Mode) -> Result<(), CommandError> {
+    print(&format!("{pool}: {}", mode_text(mode)))
+}
+
+fn print(text: &str) -> Result<(), CommandError> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// What `plan --json` tells of a pool.
+#[derive(Debug, serde::Serialize)]
+struct Planned {
+    pool: String,
+    decision: Decision,
+    plan: Plan,
+}
+
+/// One dry tick of every pool: nothing is written, and nothing is done.
+async fn plan(config: &Config, json: bool, outside: Outside) -> Result<(), CommandError> {
+    let state = StateDir::existing(&config.state_dir);
+    let journal = Journal::look(&state.journal()).map_err(DaemonError::Journal)?;
+    let pools = daemon::pools(config, &state, journal, &outside)?;
+    let source = daemon::source(&config.metrics)?;
+    let mut planned = Vec::new();
+    for pool in &pools {
+        planned.push(plan_one(pool, source.as_ref(), config, &outside).await?);
+    }
+    if json {
+        return print(&serde_json::to_string_pretty(&planned)?);
+    }
+    for Planned { pool, decision, plan } in &planned {
+        print(&format!("{pool}: {}", decision.reason))?;
+        for proposal in &decision.proposals {
+            print(&format!("  {}", proposal.formula))?;
+        }
+        for step in &plan.steps {
+            print(&format!("  would {} {}", step.kind().name(), step.name()))?;
+        }
+    }
+    Ok(())
+}
+
+async fn plan_one(
+    pool: &Pool,
+    source: &dyn crate::metrics::MetricSource,
+    config: &Config,
+    outside: &Outside,
+) -> Result<Planned, CommandError> {
+    let failed = |error| CommandError::Plan(pool.name().0.clone(), error);
+    let carried = std::sync::Arc::clone(&pool.carried).lock_owned().await;
+    let look = pool.look(carried).await.map_err(failed)?;
+    let queries = pool.queries(&look);
+    let scraped = matches!(config.metrics, config::MetricsConfig::Scrape(_));
+    if scraped && queries.iter().any(|query| query.what.per_host == PerHost::Rate) {
+        source.read(&queries, (outside.clock)()).await;
+        tokio::time::sleep(RATE_GAP).await;
+    }
+    let mut readings = observe::readings(source, queries, (outside.clock)()).await;
+    let (memory, seen) = look.into_parts(readings.remove(pool.name()).unwrap_or_default());
+    let (_, decision, plan) = pool.think(&memory, &seen);
+    Ok(Planned {
+        pool: pool.name().0.clone(),
+        decision,
+        plan,
+    })
+}

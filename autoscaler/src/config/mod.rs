@@ -1,0 +1,397 @@
+//! The configuration: TOML to values that can't be wrong. The only reader of files and environment.
+//!
+//! Every problem is reported at once with its path. There is no default for `min`, `max` or credentials.
+
+mod pool;
+mod reader;
+mod secret;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Table;
+
+use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig};
+use crate::metrics::presets::SourceKind;
+use crate::metrics::scrape::ScrapeConfig;
+use crate::provider::digitalocean::ApiToken;
+pub use pool::{PoolConfig, SignalConfig};
+pub use reader::Problem;
+use reader::{Problems, Section};
+pub use secret::Secret;
+use secret::SecretKeys;
+
+/// Pools in one daemon at most: 50 listings a tick fit DigitalOcean's 250 calls a minute at a tick of 15 s.
+const POOLS_MAX: usize = 50;
+/// A tick at most: a slower autoscaler than one step an hour is none.
+const TICK_SECS_MAX: u32 = 3600;
+const TICK_SECS_DEFAULT: u32 = 15;
+const STATUS_LISTEN_DEFAULT: &str = "127.0.0.1:7071";
+const OPS_PORT_DEFAULT: u32 = 9090;
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Seconds between two ticks.
+    pub tick_secs: u32,
+    /// Where journal, memory, lease and audit file live.
+    pub state_dir: PathBuf,
+    /// The status port.
+    pub status: StatusConfig,
+    /// Where decisions are written, beside the local file in the state directory.
+    pub audit: AuditConfig,
+    /// Where samples come from.
+    pub metrics: MetricsConfig,
+    /// DigitalOcean's API; `None` only where secrets were not wanted.
+    pub digitalocean: Option<DigitalOceanConfig>,
+    /// The pools, in the file's order.
+    pub pools: Vec<PoolConfig>,
+}
+
+/// The status port.
+#[derive(Debug, Clone)]
+pub struct StatusConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What its API wants as bearer token; must be there off loopback.
+    pub token: Option<Secret>,
+}
+
+/// Where decisions are written.
+#[derive(Debug, Clone)]
+pub struct AuditConfig {
+    /// The local file, one JSON object a line.
+    pub file: PathBuf,
+    /// The Elasticsearch index, if they go there, too.
+    pub index: Option<AuditIndex>,
+}
+
+/// An index of decisions.
+#[derive(Debug, Clone)]
+pub struct AuditIndex {
+    /// Its name.
+    pub name: String,
+    /// The server it is in.
+    pub server: ElasticsearchConfig,
+}
+
+/// Where samples come from.
+#[derive(Debug, Clone)]
+pub enum MetricsConfig {
+    /// The members themselves.
+    Scrape(ScrapeConfig),
+    /// Elasticsearch.
+    Elasticsearch(ElasticsearchConfig),
+}
+
+/// DigitalOcean's API.
+#[derive(Debug, Clone)]
+pub struct DigitalOceanConfig {
+    /// Another address than DigitalOcean's own.
+    pub base_url: Option<String>,
+    /// The token.
+    pub token: ApiToken,
+}
+
+/// What a configuration may ask of the world around it; given by `main`, and by tests.
+pub struct Surroundings<'a> {
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Files.
+    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// What relative paths are relative to: the configuration's own directory.
+    pub base: &'a Path,
+}
+
+impl Surroundings<'_> {
+    pub(self) fn path_of(&self, text: &str) -> PathBuf {
+        self.base.join(text)
+    }
+}
+
+/// What the configuration is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To act: all secrets must be there.
+    Act,
+    /// To speak with a running daemon: only the status port's token must be there.
+    Ask,
+}
+
+/// Reads a configuration. On failure every problem is in the list.
+pub fn parse(text: &str, around: &Surroundings<'_>, purpose: Purpose) -> Result<Config, Vec<Problem>> {
+    let table: Table = toml::from_str(text).map_err(|error| {
+        vec![Problem {
+            path: String::new(),
+            message: format!("this is not TOML: {}", error.to_string().trim_end()),
+        }]
+    })?;
+    let problems = Problems::default();
+    let config = read(Section::root(table, &problems), around, purpose);
+    let problems = problems.into_inner();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        Some(_) | None => Err(problems),
+    }
+}
+
+fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> Option<Config> {
+    let tick_secs = root.number_or("tick_secs", 1..=TICK_SECS_MAX, TICK_SECS_DEFAULT);
+    let state_dir: Option<String> = root.required("state_dir");
+    let state_dir = state_dir.map(|dir| around.path_of(&dir));
+    let status = read_status(root.section("status"), around);
+    let source_kind = source_kind(&mut root);
+    let elasticsearch = root.has("elasticsearch");
+    let server = read_elasticsearch(root.section("elasticsearch"), around, elasticsearch, purpose);
+    let scrape = read_scrape(root.section("scrape"));
+    let audit = read_audit(
+        root.section("audit"),
+        around,
+        state_dir.as_deref(),
+        elasticsearch,
+        server.as_ref(),
+    );
+    let metrics = match source_kind {
+        Some(SourceKind::Scrape) => Some(MetricsConfig::Scrape(scrape)),
+        Some(SourceKind::Elasticsearch) => {
+            if !elasticsearch {
+                root.problem(
+                    "elasticsearch",
+                    "is missing; metrics = \"elasticsearch\" needs it",
+                );
+            }
+            server.map(MetricsConfig::Elasticsearch)
+        }
+        None => None,
+    };
+    let provider = root.has("digitalocean");
+    let digitalocean = read_digitalocean(root.section("digitalocean"), around, provider, purpose);
+    let has_pools = root.has("pool");
+    let pools = root.sections("pool");
+    if pools.is_empty() && !has_pools {
+        root.problem("pool", "is missing; at least one [[pool]] is needed");
+    } else if pools.len() > POOLS_MAX {
+        root.problem("pool", format!("at most {POOLS_MAX} pools"));
+    }
+    let context = pool::Context {
+        around,
+        source_kind: source_kind.unwrap_or(SourceKind::Elasticsearch),
+        tick_secs,
+    };
+    let read_pools: Vec<Option<PoolConfig>> = pools
+        .into_iter()
+        .map(|section| pool::read(section, &context))
+        .collect();
+    for (n, pool) in read_pools.iter().enumerate() {
+        let same = |other: &&PoolConfig| {
+            pool.as_ref()
+                .is_some_and(|pool| pool.spec.name == other.spec.name)
+        };
+        if let Some(twin) = read_pools.iter().take(n).flatten().find(same) {
+            root.problem(
+                &format!("pool[{n}].name"),
+                format!("{} is another pool's name already", twin.spec.name),
+            );
+        }
+    }
+    root.finish();
+    let pools: Option<Vec<PoolConfig>> = read_pools.into_iter().collect();
+    Some(Config {
+        tick_secs,
+        state_dir: state_dir?,
+        status: status?,
+        audit: audit?,
+        metrics: metrics?,
+        digitalocean,
+        pools: pools?,
+    })
+}
+
+fn source_kind(root: &mut Section<'_>) -> Option<SourceKind> {
+    let words = [
+        ("scrape", SourceKind::Scrape),
+        ("elasticsearch", SourceKind::Elasticsearch),
+    ];
+    if !root.has("metrics") {
+        return root.required::<String>("metrics").and(None);
+    }
+    root.word("metrics", &words)
+}
+
+fn read_status(mut section: Section<'_>, around: &Surroundings<'_>) -> Option<StatusConfig> {
+    let text = section
+        .optional("listen")
+        .unwrap_or_else(|| STATUS_LISTEN_DEFAULT.to_owned());
+    let listen: Option<SocketAddr> = text.parse().ok();
+    if listen.is_none() {
+        section.problem(
+            "listen",
+            format!("must be an address and a port such as {STATUS_LISTEN_DEFAULT}, not {text:?}"),
+        );
+    }
+    let keyed = section.has("token_env") || section.has("token_file");
+    let token = secret::read(
+        &mut section,
+        &SecretKeys {
+            env: "token_env",
+            file: "token_file",
+        },
+        around,
+        true,
+    );
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && !keyed {
+        section.problem(
+            "token_env",
+            "or token_file is missing; off loopback the status port needs a token",
+        );
+    }
+    section.finish();
+    Some(StatusConfig {
+        listen: listen?,
+        token,
+    })
+}
+
+fn read_scrape(mut section: Section<'_>) -> ScrapeConfig {
+    let default = ScrapeConfig::default();
+    let port = section.number_or("port", 1..=65_535, u32::from(default.port));
+    let timeout_ms_default = u32::try_from(default.timeout.as_millis()).unwrap_or(2_000);
+    let timeout_ms = section.number_or("timeout_ms", 10..=60_000, timeout_ms_default);
+    section.finish();
+    ScrapeConfig {
+        port: u16::try_from(port).unwrap_or(default.port),
+        timeout: Duration::from_millis(u64::from(timeout_ms)),
+    }
+}
+
+fn read_elasticsearch(
+    mut section: Section<'_>,
+    around: &Surroundings<'_>,
+    present: bool,
+    purpose: Purpose,
+) -> Option<ElasticsearchConfig> {
+    if !present {
+        return None;
+    }
+    let url: Option<String> = section.required("url");
+    let username: Option<String> = section.optional("username");
+    let wanted = purpose == Purpose::Act;
+    let keyed = section.has("password_env") || section.has("password_file");
+    let password = secret::read(
+        &mut section,
+        &SecretKeys {
+            env: "password_env",
+            file: "password_file",
+        },
+        around,
+        wanted,
+    );
+    let api_key = secret::read(
+        &mut section,
+        &SecretKeys {
+            env: "api_key_env",
+            file: "api_key_file",
+        },
+        around,
+        wanted,
+    );
+    if username.is_some() != keyed {
+        section.problem("username", "and password_env or password_file go together");
+    }
+    if username.is_some() && api_key.is_some() {
+        section.problem("username", "stands beside an API key; one of them must go");
+    }
+    let auth = match (username, password, api_key) {
+        (Some(username), Some(password), _) => Auth::Basic {
+            username,
+            password: password.reveal().to_owned(),
+        },
+        (_, _, Some(key)) => Auth::ApiKey(key.reveal().to_owned()),
+        _ => Auth::Anonymous,
+    };
+    let mut config = ElasticsearchConfig::new(url.clone().unwrap_or_default(), auth);
+    if let Some(index) = section.optional("index") {
+        config.index = index;
+    }
+    if let Some(field) = section.optional("host_field") {
+        config.host_field = field;
+    }
+    if let Some(fields) = section.optional("series_fields") {
+        config.series_fields = fields;
+    }
+    let timeout_secs = u32::try_from(config.timeout.as_secs()).unwrap_or(10);
+    config.timeout = Duration::from_secs(u64::from(section.number_or("timeout_secs", 1..=60, timeout_secs)));
+    if url.is_some()
+        && let Err(error) = crate::metrics::elasticsearch::connect(&config)
+    {
+        section.problem("url", error.to_string());
+    }
+    section.finish();
+    url.map(|_| config)
+}
+
+fn read_audit(
+    mut section: Section<'_>,
+    around: &Surroundings<'_>,
+    state_dir: Option<&Path>,
+    has_server: bool,
+    server: Option<&ElasticsearchConfig>,
+) -> Option<AuditConfig> {
+    let file: Option<String> = section.optional("file");
+    let name: Option<String> = section.optional("elasticsearch_index");
+    if name.is_some() && !has_server {
+        section.problem("elasticsearch_index", "needs an [elasticsearch] table");
+    }
+    let index = name
+        .zip(server.cloned())
+        .map(|(name, server)| AuditIndex { name, server });
+    section.finish();
+    let file = file
+        .map(|file| around.path_of(&file))
+        .or_else(|| state_dir.map(|dir| dir.join("audit.jsonl")));
+    Some(AuditConfig { file: file?, index })
+}
+
+fn read_digitalocean(
+    mut section: Section<'_>,
+    around: &Surroundings<'_>,
+    present: bool,
+    purpose: Purpose,
+) -> Option<DigitalOceanConfig> {
+    if !present {
+        section
+            .problems
+            .add(section.path.clone(), "is missing; the pools' provider needs it");
+        return None;
+    }
+    let base_url: Option<String> = section.optional("base_url");
+    let keyed = section.has("token_env") || section.has("token_file");
+    let keys = SecretKeys {
+        env: "token_env",
+        file: "token_file",
+    };
+    let token = secret::read(&mut section, &keys, around, purpose == Purpose::Act);
+    if !keyed {
+        section.problem(
+            "token_env",
+            "or token_file is missing; there is no default for credentials",
+        );
+    }
+    let url_ok = base_url
+        .as_deref()
+        .is_none_or(|url| url.starts_with("http://") || url.starts_with("https://"));
+    if !url_ok {
+        section.problem("base_url", "must be an http or https address");
+    }
+    let token = token.and_then(|token| match ApiToken::new(token.reveal()) {
+        Ok(token) => Some(token),
+        Err(error) => {
+            section.problem("token_env", error.to_string());
+            None
+        }
+    });
+    section.finish();
+    token.map(|token| DigitalOceanConfig { base_url, token })
+}

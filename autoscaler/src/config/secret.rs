@@ -1,0 +1,79 @@
+//! Secrets: read from the environment or a file, never from the configuration itself, and never printed.
+
+use std::fmt;
+
+use super::Surroundings;
+use super::reader::Section;
+
+/// A secret; it prints as `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret in.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The secret itself, for the one place that sends or compares it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The keys of one secret: the name of an environment variable, or the path of a file.
+pub(super) struct SecretKeys {
+    pub(super) env: &'static str,
+    pub(super) file: &'static str,
+}
+
+/// Reads a secret where one is configured. `None` with a problem added when it can't be read; `None` without one when
+/// nothing is configured, or when `wanted` is false: then only the keys are checked.
+pub(super) fn read(
+    section: &mut Section<'_>,
+    keys: &SecretKeys,
+    around: &Surroundings<'_>,
+    wanted: bool,
+) -> Option<Secret> {
+    let env: Option<String> = section.optional(keys.env);
+    let file: Option<String> = section.optional(keys.file);
+    let (key, text) = match (env, file) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => {
+            section.problem(
+                keys.file,
+                format!("stands beside {}; one of them must go", keys.env),
+            );
+            return None;
+        }
+        _ if !wanted => return None,
+        (Some(name), None) => {
+            let text = (around.env)(&name).ok_or_else(|| format!("environment variable {name} is not set"));
+            (keys.env, text)
+        }
+        (None, Some(path)) => {
+            let text = (around.read_file)(&around.path_of(&path));
+            (
+                keys.file,
+                text.map_err(|error| format!("{path} can't be read: {error}")),
+            )
+        }
+    };
+    match text.map(|text| text.trim().to_owned()) {
+        Ok(text) if text.is_empty() => {
+            section.problem(key, "names an empty secret");
+            None
+        }
+        Ok(text) => Some(Secret(text)),
+        Err(problem) => {
+            section.problem(key, problem);
+            None
+        }
+    }
+}

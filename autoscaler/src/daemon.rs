@@ -1,0 +1,311 @@
+//! The daemon: timing, one tick of a pool at a time, pools kept apart from each other, an orderly end, one owner of the state.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidepool_autoscaler_core::observe::UnixMillis;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Applier, Clock, CrashPoint};
+use crate::audit::{Audit, AuditError};
+use crate::config::{Config, MetricsConfig};
+use crate::journal::Journal;
+use crate::meters::Meters;
+use crate::metrics::MetricSource;
+use crate::metrics::elasticsearch::ElasticsearchSource;
+use crate::metrics::scrape::ScrapeSource;
+use crate::observe;
+use crate::probe::{HttpProbe, MemberProbe};
+use crate::provider::digitalocean::{Account, AccountError, DigitalOcean};
+use crate::provider::{Provider, ProviderErrorKind};
+use crate::record::Board;
+use crate::server::{self, Shared};
+use crate::state::{StateDir, StateError};
+use crate::tick::{Carried, Look, Pool, TickError, World, wait_until};
+
+/// Running steps are waited for so long at the end: one call to a provider takes at most 15 s, a read with its repetitions
+/// 46 s.
+const STOP_MAX: Duration = Duration::from_secs(60);
+/// A pool that can't be looked at within this time has no tick now: the others wait for it, because their signals are read
+/// together. A full list of 1,000 members takes about 10 s.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+/// The last records are waited for so long.
+const RECORDS_MAX: Duration = Duration::from_secs(5);
+
+/// Why the daemon can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state directory can't be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The journal can't be read or written.
+    #[error("the journal can't be used")]
+    Journal(#[source] std::io::Error),
+    /// The provider's account can't be used.
+    #[error("digitalocean can't be used")]
+    Account(#[from] AccountError),
+    /// The source of metrics can't be used.
+    #[error("elasticsearch can't be used")]
+    Elasticsearch(#[from] crate::metrics::elasticsearch::ConnectError),
+    /// An HTTP client can't be made.
+    #[error("the HTTP client can't be made")]
+    Http(#[from] reqwest::Error),
+    /// Decisions can't be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The autoscaler's own metrics can't be registered.
+    #[error("the metrics can't be registered")]
+    Meters(#[from] prometheus::Error),
+    /// The status port can't be opened.
+    #[error("the status port {0} can't be opened")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The configuration was read to ask only.
+    #[error("the configuration holds no provider")]
+    NoProvider,
+}
+
+/// What `main` gives the daemon from outside.
+#[derive(Clone)]
+pub struct Outside {
+    /// The time.
+    pub clock: Clock,
+    /// Set when the daemon is to stop.
+    pub stop: CancellationToken,
+    /// Where to die, for the crash tests.
+    pub crash: Option<CrashPoint>,
+}
+
+/// The pools of a configuration, with their providers, ready for ticks.
+pub fn pools(
+    config: &Config,
+    state: &StateDir,
+    journal: Journal,
+    outside: &Outside,
+) -> Result<Vec<Arc<Pool>>, DaemonError> {
+    let digitalocean = config.digitalocean.clone().ok_or(DaemonError::NoProvider)?;
+    let account = Arc::new(Account::new(
+        digitalocean.base_url.as_deref(),
+        digitalocean.token,
+        Arc::clone(&outside.clock),
+    )?);
+    let probe: Arc<dyn MemberProbe> = Arc::new(HttpProbe::new()?);
+    let journal = Arc::new(Mutex::new(journal));
+    let mut pools = Vec::new();
+    for pool in &config.pools {
+        let provider: Arc<dyn Provider> =
+            Arc::new(DigitalOcean::new(Arc::clone(&account), pool.droplets.clone()));
+        let applier = Applier {
+            provider,
+            probe: Arc::clone(&probe),
+            ops_port: pool.ops_port,
+            journal: Arc::clone(&journal),
+            clock: Arc::clone(&outside.clock),
+            stop: outside.stop.clone(),
+            crash: outside.crash.map(Arc::new),
+        };
+        let mut memory = state.memory_load(&pool.spec.name);
+        let journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        journal.remind(&pool.spec, &mut memory, (outside.clock)());
+        drop(journal);
+        let control = state.control_load(&pool.spec.name)?;
+        pools.push(Arc::new(Pool {
+            config: pool.clone(),
+            applier,
+            board: Board::new(&pool.spec, control),
+            control: Mutex::new(control),
+            carried: Arc::new(tokio::sync::Mutex::new(Carried {
+                memory,
+                ..Carried::default()
+            })),
+        }));
+    }
+    Ok(pools)
+}
+
+/// The configured source of metrics.
+pub fn source(config: &MetricsConfig) -> Result<Arc<dyn MetricSource>, DaemonError> {
+    Ok(match config {
+        MetricsConfig::Scrape(scrape) => Arc::new(ScrapeSource::new(scrape.clone())?),
+        MetricsConfig::Elasticsearch(server) => Arc::new(ElasticsearchSource::new(server.clone())?),
+    })
+}
+
+/// Runs until `outside.stop` is set; finishes the steps that run then.
+pub async fn run(config: Config, outside: Outside) -> Result<(), DaemonError> {
+    let state = StateDir::open(&config.state_dir)?;
+    let _lease = state.lease()?;
+    let journal = Journal::open(&state.journal()).map_err(DaemonError::Journal)?;
+    let meters = Arc::new(Meters::new()?);
+    let (audit, records) = Audit::start(&config.audit, Arc::clone(&meters))?;
+    let pools = pools(&config, &state, journal, &outside)?;
+    let source = source(&config.metrics)?;
+    let listener = tokio::net::TcpListener::bind(config.status.listen)
+        .await
+        .map_err(|error| DaemonError::Listen(config.status.listen, error))?;
+    let shared = Shared {
+        pools: Arc::new(pools.clone()),
+        state: state.clone(),
+        meters: Arc::clone(&meters),
+        tick_secs: config.tick_secs,
+        token: config.status.token.clone(),
+        clock: Arc::clone(&outside.clock),
+    };
+    tracing::info!(listen = %config.status.listen, pools = pools.len(), "tidepool-autoscaler runs");
+    let port = tokio::spawn(server::serve(listener, shared, outside.stop.clone()));
+    let world = Arc::new(World {
+        source,
+        state,
+        audit,
+        meters,
+    });
+    ticks(&world, &pools, config.tick_secs, &outside.stop).await;
+    drop((world, pools));
+    if let Err(error) = port.await {
+        tracing::error!(%error, "the status port failed");
+    }
+    if tokio::time::timeout(RECORDS_MAX, records).await.is_err() {
+        tracing::warn!("the last decisions are not all recorded");
+    }
+    tracing::info!("tidepool-autoscaler ends");
+    Ok(())
+}
+
+/// Ticks until told to stop. A round that takes longer than its time delays nobody: pools that are still busy are left
+/// out of the next.
+async fn ticks(world: &Arc<World>, pools: &[Arc<Pool>], tick_secs: u32, stop: &CancellationToken) {
+    let mut timer = tokio::time::interval(Duration::from_secs(u64::from(tick_secs)));
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rounds = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = timer.tick() => {}
+        }
+        rounds.spawn(round(Arc::clone(world), pools.to_vec()));
+        while rounds.try_join_next().is_some() {}
+    }
+    let end = Instant::now() + STOP_MAX;
+    loop {
+        match tokio::time::timeout_at(end, rounds.join_next()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(_) => {
+                tracing::warn!(
+                    "a step still runs after {} s; the next start goes on from what it finds",
+                    STOP_MAX.as_secs()
+                );
+                break;
+            }
+        }
+    }
+}
+
+/// One tick of every pool that is free: all are looked at side by side, their signals read together, and each acts by
+/// itself. What fails or panics in one pool ends that pool's tick only.
+pub async fn round(world: Arc<World>, pools: Vec<Arc<Pool>>) {
+    let began = Instant::now();
+    let mut looks = JoinSet::new();
+    let mut names = BTreeMap::new();
+    for pool in &pools {
+        let Ok(carried) = Arc::clone(&pool.carried).try_lock_owned() else {
+            world.meters.tick_ended(pool.name(), "skipped");
+            continue;
+        };
+        if let Some(until) = carried.wait_until
+            && (pool.applier.clock)() < until
+        {
+            world.meters.tick_ended(pool.name(), "waiting");
+            continue;
+        }
+        let looked_at = Arc::clone(pool);
+        let look = async move {
+            let look = tokio::time::timeout(LOOK_MAX, looked_at.look(carried)).await;
+            look.unwrap_or(Err(TickError::Late(LOOK_MAX)))
+        };
+        let task = looks.spawn(look);
+        names.insert(task.id(), Arc::clone(pool));
+    }
+    let mut queries = Vec::new();
+    let mut seen: Vec<(Arc<Pool>, Look)> = Vec::new();
+    while let Some(ended) = looks.join_next_with_id().await {
+        match ended {
+            Ok((id, result)) => {
+                let Some(pool) = names.get(&id) else { continue };
+                match result {
+                    Ok(look) => {
+                        queries.extend(pool.queries(&look));
+                        seen.push((Arc::clone(pool), look));
+                    }
+                    Err(error) => tick_failed(&world, pool, &error).await,
+                }
+            }
+            Err(error) => {
+                if let Some(pool) = names.get(&error.id()) {
+                    tick_panicked(&world, pool);
+                }
+            }
+        }
+    }
+    let now = pools.first().map_or(UnixMillis(0), |pool| (pool.applier.clock)());
+    let source = Arc::clone(&world.source);
+    // In a task of its own: a source that panics is one that failed, and min and max still hold.
+    let read = tokio::spawn(async move { observe::readings(source.as_ref(), queries, now).await }).await;
+    let mut readings = read.unwrap_or_else(|error| {
+        tracing::error!(%error, "the source of metrics panicked");
+        BTreeMap::new()
+    });
+
+    let mut acts = JoinSet::new();
+    let mut acting = BTreeMap::new();
+    for (pool, look) in seen {
+        let signals = readings.remove(pool.name()).unwrap_or_default();
+        let (actor, world) = (Arc::clone(&pool), Arc::clone(&world));
+        let task = acts.spawn(async move { actor.act(&world, look, signals).await });
+        acting.insert(task.id(), pool);
+    }
+    while let Some(ended) = acts.join_next_with_id().await {
+        match ended {
+            Ok((id, Ok(()))) => {
+                if let Some(pool) = acting.get(&id) {
+                    world.meters.tick_ended(pool.name(), "done");
+                    world.meters.tick_took(began.elapsed().as_secs_f64());
+                }
+            }
+            Ok((id, Err(error))) => {
+                if let Some(pool) = acting.get(&id) {
+                    tick_failed(&world, pool, &error).await;
+                }
+            }
+            Err(error) => {
+                if let Some(pool) = acting.get(&error.id()) {
+                    tick_panicked(&world, pool);
+                }
+            }
+        }
+    }
+}
+
+async fn tick_failed(world: &World, pool: &Pool, error: &TickError) {
+    let text = crate::chain(error);
+    tracing::error!(pool = %pool.name(), error = text, "the pool's tick failed");
+    world.meters.tick_ended(pool.name(), "failed");
+    if let TickError::Observe(error) = error {
+        world.meters.provider_failed(pool.name(), error.kind);
+        if let ProviderErrorKind::RateLimited { retry_after_secs } = error.kind {
+            let until = wait_until((pool.applier.clock)(), retry_after_secs);
+            pool.carried.lock().await.wait_until = Some(until);
+        }
+    }
+    pool.board.failed(text);
+}
+
+fn tick_panicked(world: &World, pool: &Pool) {
+    // The panic's own words are in the log already.
+    tracing::error!(pool = %pool.name(), "the pool's tick panicked; the others go on");
+    world.meters.tick_ended(pool.name(), "panicked");
+    pool.board
+        .failed("the tick panicked; the log says where".to_owned());
+}

@@ -1,0 +1,298 @@
+//! What is told of a tick: the pool's status with its history and last decisions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use tidepool_autoscaler_core::decide::{Control, Decision};
+use tidepool_autoscaler_core::memory::Memory;
+use tidepool_autoscaler_core::observe::{MemberName, Observation, PoolName, SignalReading, UnixMillis};
+use tidepool_autoscaler_core::policy::Proposal;
+use tidepool_autoscaler_core::roster::Roster;
+use tidepool_autoscaler_core::signal::Signal;
+use tidepool_autoscaler_core::spec::PoolSpec;
+
+use crate::apply::{Applied, StepOutcome};
+use crate::status::{
+    DECISIONS_MAX, DecisionStatus, Direction, HISTORY_POINTS_MAX, HistoryPoint, MemberStatus, Mode,
+    PoolStatus, SignalPoint, SignalState, SignalStatus, StepStatus,
+};
+
+/// History goes back so far.
+const HISTORY_MILLIS: i64 = 3_600_000;
+/// Points are at least so far apart: [`HISTORY_POINTS_MAX`] of them make the hour.
+const HISTORY_STEP_MILLIS: i64 = HISTORY_MILLIS / HISTORY_POINTS_MAX as i64;
+
+/// Which way a decision goes.
+pub fn direction(decision: &Decision) -> Direction {
+    match decision.desired.cmp(&decision.actual) {
+        std::cmp::Ordering::Greater => Direction::Out,
+        std::cmp::Ordering::Less => Direction::In,
+        std::cmp::Ordering::Equal => Direction::None,
+    }
+}
+
+/// Steps and outcomes as they are told.
+pub fn steps(applied: &Applied) -> Vec<StepStatus> {
+    let told = |s: &StepOutcome| StepStatus {
+        step: s.step.kind().name().to_owned(),
+        member: s.step.name().clone(),
+        outcome: s.outcome.name().to_owned(),
+        detail: s.detail.clone(),
+    };
+    applied.steps.iter().map(told).collect()
+}
+
+/// The status of one pool between ticks. Shared between the tick that writes it and the port that reads it.
+#[derive(Debug)]
+pub struct Board {
+    status: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    status: PoolStatus,
+    history: VecDeque<HistoryPoint>,
+    decisions: VecDeque<DecisionStatus>,
+}
+
+/// All that one tick did.
+#[derive(Debug, Clone, Copy)]
+pub struct TickStory<'a> {
+    /// The pool's settings.
+    pub spec: &'a PoolSpec,
+    /// What was seen.
+    pub seen: &'a Observation,
+    /// The memory that the decision was made with.
+    pub memory: &'a Memory,
+    /// The operator's word.
+    pub control: Control,
+    /// The decision.
+    pub decision: &'a Decision,
+    /// What came of its plan.
+    pub applied: &'a Applied,
+}
+
+impl Board {
+    /// A pool that was not looked at yet.
+    pub fn new(spec: &PoolSpec, control: Control) -> Board {
+        let status = PoolStatus {
+            name: spec.name.clone(),
+            provider: "digitalocean".to_owned(),
+            min: spec.min,
+            max: spec.max,
+            actual: 0,
+            desired: 0,
+            planned: 0,
+            serving: 0,
+            mode: mode(control),
+            last_tick_at: None,
+            last_error: None,
+            members: Vec::new(),
+            signals: Vec::new(),
+            history: Vec::new(),
+            decisions: Vec::new(),
+        };
+        let inner = Inner {
+            status,
+            history: VecDeque::new(),
+            decisions: VecDeque::new(),
+        };
+        Board {
+            status: Mutex::new(inner),
+        }
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole status.
+    pub fn status(&self) -> PoolStatus {
+        let inner = self.inner();
+        let mut status = inner.status.clone();
+        status.history = inner.history.iter().cloned().collect();
+        status.decisions = inner.decisions.iter().rev().cloned().collect();
+        status
+    }
+
+    /// The pool's size in the last tick; `None` before the first.
+    pub fn actual(&self) -> Option<u32> {
+        let inner = self.inner();
+        inner.status.last_tick_at.map(|_| inner.status.actual)
+    }
+
+    /// Shows the operator's word at once, before the next tick acts by it.
+    pub fn mode_set(&self, control: Control) {
+        self.inner().status.mode = mode(control);
+    }
+
+    /// A tick that failed before it decided.
+    pub fn failed(&self, error: String) {
+        self.inner().status.last_error = Some(error);
+    }
+
+    /// A tick that decided.
+    pub fn ticked(&self, story: &TickStory<'_>, ended: UnixMillis) {
+        let roster = Roster::of(story.spec, story.seen, story.memory);
+        let TickStory { spec, decision, .. } = *story;
+        let mut inner = self.inner();
+        let status = &mut inner.status;
+        (status.min, status.max) = (spec.min, spec.max);
+        (status.actual, status.desired, status.planned) =
+            (decision.actual, decision.desired, decision.planned);
+        status.serving = roster.serving_ready();
+        status.last_tick_at = Some(ended);
+        status.last_error = first_trouble(story.applied);
+        status.members = members(&roster, decision);
+        status.signals = decision.proposals.iter().map(|p| signal(p, story.seen)).collect();
+        let point = point(spec, decision, status.serving);
+        inner.remember_point(point);
+        inner.remember_decision(DecisionStatus {
+            at: decision.at,
+            direction: direction(decision),
+            actual: decision.actual,
+            desired: decision.desired,
+            planned: decision.planned,
+            reason: decision.reason.clone(),
+            formulas: decision.proposals.iter().map(|p| p.formula.clone()).collect(),
+            steps: steps(story.applied),
+        });
+    }
+}
+
+impl Inner {
+    fn remember_point(&mut self, point: HistoryPoint) {
+        let now = point.at.0;
+        self.history
+            .retain(|p| p.at.0 <= now && p.at.0 > now - HISTORY_MILLIS);
+        // The newest point is replaced while it is in the same slot as this one, so that short ticks make no more points.
+        let slot = |at: i64| at.div_euclid(HISTORY_STEP_MILLIS);
+        if self
+            .history
+            .back()
+            .is_some_and(|last| slot(last.at.0) == slot(now))
+        {
+            self.history.pop_back();
+        }
+        self.history.push_back(point);
+        while self.history.len() > HISTORY_POINTS_MAX {
+            self.history.pop_front();
+        }
+    }
+
+    /// Keeps a decision that changed something. One that changed nothing, like the one before it, takes its place.
+    fn remember_decision(&mut self, decision: DecisionStatus) {
+        let idle = |d: &DecisionStatus| d.direction == Direction::None && d.steps.is_empty();
+        if idle(&decision) && self.decisions.back().is_some_and(idle) {
+            self.decisions.pop_back();
+        }
+        self.decisions.push_back(decision);
+        while self.decisions.len() > DECISIONS_MAX {
+            self.decisions.pop_front();
+        }
+    }
+}
+
+/// The operator's word as it is told.
+pub fn mode(control: Control) -> Mode {
+    match control {
+        Control::Auto => Mode::Auto,
+        Control::Hold { size } => Mode::Hold { size },
+        Control::Manual { size } => Mode::Manual { size },
+    }
+}
+
+fn first_trouble(applied: &Applied) -> Option<String> {
+    let troubled = applied.steps.iter().find(|s| s.detail.is_some())?;
+    let detail = troubled.detail.as_deref().unwrap_or_default();
+    Some(format!(
+        "{} {}: {}: {detail}",
+        troubled.step.kind().name(),
+        troubled.step.name(),
+        troubled.outcome.name()
+    ))
+}
+
+fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
+    let mut values: BTreeMap<&MemberName, BTreeMap<String, f64>> = BTreeMap::new();
+    for proposal in &decision.proposals {
+        let (Signal::Fresh { values: fresh } | Signal::Partial { values: fresh, .. }) = &proposal.signal
+        else {
+            continue;
+        };
+        for (host, value) in fresh.warm.iter().chain(&fresh.warming) {
+            values
+                .entry(host)
+                .or_default()
+                .insert(proposal.policy.clone(), *value);
+        }
+    }
+    let told = |entry: &tidepool_autoscaler_core::roster::Entry<'_>| MemberStatus {
+        id: entry.member.id.clone(),
+        name: entry.member.name.clone(),
+        state: entry.state,
+        created_at: entry.member.created_at,
+        address: entry.member.address,
+        image: entry.member.image.clone(),
+        signals: values.get(&entry.member.name).cloned().unwrap_or_default(),
+    };
+    roster.entries.iter().map(told).collect()
+}
+
+fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let (state, age_secs, fresh, expected) = match &proposal.signal {
+        Signal::Fresh { values } => (
+            SignalState::Fresh,
+            Some(values.age_secs),
+            count(values.warm.len()),
+            count(values.warm.len()),
+        ),
+        Signal::Partial { values, expected } => (
+            SignalState::Partial,
+            Some(values.age_secs),
+            count(values.warm.len()),
+            *expected,
+        ),
+        Signal::Stale { age_secs, expected } => (SignalState::Stale, Some(*age_secs), 0, *expected),
+        Signal::Missing { expected, .. } => (SignalState::Missing, None, 0, *expected),
+    };
+    let newest = match seen.signals.get(&proposal.policy) {
+        Some(SignalReading::Samples(samples)) => samples.iter().map(|s| s.at).max(),
+        Some(SignalReading::Failed { .. }) | None => None,
+    };
+    SignalStatus {
+        name: proposal.policy.clone(),
+        state,
+        value: proposal.value,
+        target: proposal.target,
+        age_secs: age_secs.or_else(|| newest.map(|at| seen.at.secs_since(at))),
+        hosts_fresh: fresh,
+        hosts_expected: expected,
+        detail: (state != SignalState::Fresh).then(|| proposal.formula.clone()),
+    }
+}
+
+fn point(spec: &PoolSpec, decision: &Decision, serving: u32) -> HistoryPoint {
+    let signals = decision.proposals.iter().filter_map(|p| {
+        let point = SignalPoint {
+            value: p.value?,
+            target: p.target,
+        };
+        Some((p.policy.clone(), point))
+    });
+    HistoryPoint {
+        at: decision.at,
+        actual: decision.actual,
+        desired: decision.desired,
+        serving,
+        min: spec.min,
+        max: spec.max,
+        signals: signals.collect(),
+    }
+}
+
+/// Which pools' names are known, for messages.
+pub fn names<'a>(pools: impl Iterator<Item = &'a PoolName>) -> String {
+    pools.map(|name| name.0.as_str()).collect::<Vec<_>>().join(", ")
+}

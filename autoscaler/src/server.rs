@@ -1,0 +1,221 @@
+//! The status port: the status API, the operator's word, Prometheus metrics and the dashboard. Its types are in `status`.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use poem::http::{StatusCode, header};
+use poem::listener::TcpAcceptor;
+use poem::web::{Data, Json, Path};
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, handler, post};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tidepool_autoscaler_core::decide::Control;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Clock;
+use crate::config::Secret;
+use crate::meters::Meters;
+use crate::record;
+use crate::state::StateDir;
+use crate::status::{ScaleRequest, Status};
+use crate::tick::Pool;
+
+/// Requests in flight have so long to finish at the end.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// A body is at most so large: a size has a few dozen bytes.
+const BODY_BYTES_MAX: usize = 4096;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Shared {
+    /// All pools.
+    pub pools: Arc<Vec<Arc<Pool>>>,
+    /// Where the operator's word is kept.
+    pub state: StateDir,
+    /// The autoscaler's own metrics.
+    pub meters: Arc<Meters>,
+    /// Seconds between ticks.
+    pub tick_secs: u32,
+    /// What the API wants as bearer token.
+    pub token: Option<Secret>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Serves until `stop` is set.
+pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToken) {
+    let acceptor = match TcpAcceptor::from_tokio(listener) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return tracing::error!(%error, "the status port can't be served"),
+    };
+    let server = poem::Server::new_with_acceptor(acceptor);
+    let stopped = async move { stop.cancelled().await };
+    if let Err(error) = server
+        .run_with_graceful_shutdown(routes(shared), stopped, Some(CLOSE_MAX))
+        .await
+    {
+        tracing::error!(%error, "the status port failed");
+    }
+}
+
+/// All routes of the status port.
+pub fn routes(shared: Shared) -> impl Endpoint<Output = Response> {
+    let api = Route::new()
+        .at("/status", get(status_route))
+        .at("/pools/:name/hold", post(hold_route))
+        .at("/pools/:name/resume", post(resume_route))
+        .at("/pools/:name/scale", post(scale_route))
+        .around(|api, request: Request| async move {
+            match refusal(&request) {
+                None => api.call(request).await.map(IntoResponse::into_response),
+                Some(refusal) => Ok(refusal),
+            }
+        });
+    Route::new()
+        .nest("/api", api)
+        .at("/metrics", get(metrics_route))
+        .at("/livez", get(livez_route))
+        .nest("/", crate::dashboard::page())
+        .data(shared)
+        .catch_all_error(|error: poem::Error| async move { failure(error.status(), &error.to_string()) })
+        .map_to_response()
+}
+
+/// Why a request may not be answered: no token where one is wanted, or a page from elsewhere that speaks through the
+/// operator's browser.
+fn refusal(request: &Request) -> Option<Response> {
+    let shared = request.data::<Shared>()?;
+    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    if let Some(origin) = text(header::ORIGIN) {
+        let own =
+            text(header::HOST).is_some_and(|host| origin.split_once("://").is_some_and(|(_, of)| of == host));
+        if !own {
+            return Some(failure(
+                StatusCode::FORBIDDEN,
+                "requests from other sites' pages are not taken",
+            ));
+        }
+    }
+    let wanted = shared.token.as_ref()?;
+    let given = text(header::AUTHORIZATION)
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    // Hashes are compared, so that the time it takes tells nothing about the token.
+    if Sha256::digest(given.as_bytes()) == Sha256::digest(wanted.reveal().as_bytes()) {
+        return None;
+    }
+    let refused = failure(
+        StatusCode::UNAUTHORIZED,
+        "the status port's token is missing or wrong",
+    );
+    Some(
+        refused
+            .with_header(header::WWW_AUTHENTICATE, "Bearer")
+            .into_response(),
+    )
+}
+
+fn failure(status: StatusCode, error: &str) -> Response {
+    Json(json!({ "error": error }))
+        .with_status(status)
+        .into_response()
+}
+
+#[handler]
+fn status_route(Data(shared): Data<&Shared>) -> Json<Status> {
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now: (shared.clock)(),
+        tick_secs: shared.tick_secs,
+        pools: shared.pools.iter().map(|pool| pool.board.status()).collect(),
+    })
+}
+
+#[handler]
+fn hold_route(Path(name): Path<String>, Data(shared): Data<&Shared>) -> Response {
+    change(shared, &name, |pool| {
+        let size = pool
+            .board
+            .actual()
+            .ok_or((StatusCode::CONFLICT, "the pool was not observed yet".to_owned()))?;
+        // Dead members may leave a pool under its minimum for a moment; that is not what is meant to be held.
+        let spec = &pool.config.spec;
+        Ok(Control::Hold {
+            size: size.max(spec.min).min(spec.max),
+        })
+    })
+}
+
+#[handler]
+fn resume_route(Path(name): Path<String>, Data(shared): Data<&Shared>) -> Response {
+    change(shared, &name, |_| Ok(Control::Auto))
+}
+
+#[handler]
+async fn scale_route(Path(name): Path<String>, Data(shared): Data<&Shared>, body: poem::Body) -> Response {
+    let Ok(body) = body.into_bytes_limit(BODY_BYTES_MAX).await else {
+        return failure(StatusCode::BAD_REQUEST, "the body is too large");
+    };
+    let size = match serde_json::from_slice::<ScaleRequest>(&body) {
+        Ok(request) => request.size,
+        Err(error) => {
+            return failure(
+                StatusCode::BAD_REQUEST,
+                &format!("the body must be {{\"size\": N}}: {error}"),
+            );
+        }
+    };
+    change(shared, &name, |pool| {
+        let (min, max) = (pool.config.spec.min, pool.config.spec.max);
+        if (min..=max).contains(&size) {
+            Ok(Control::Manual { size })
+        } else {
+            Err((
+                StatusCode::BAD_REQUEST,
+                format!("size must be within the pool's {min} and {max}, not {size}"),
+            ))
+        }
+    })
+}
+
+/// Keeps the operator's word on the disk, then acts by it.
+fn change(
+    shared: &Shared,
+    name: &str,
+    control: impl FnOnce(&Pool) -> Result<Control, (StatusCode, String)>,
+) -> Response {
+    let Some(pool) = shared.pools.iter().find(|pool| pool.name().0 == name) else {
+        let known = record::names(shared.pools.iter().map(|pool| pool.name()));
+        return failure(
+            StatusCode::NOT_FOUND,
+            &format!("there is no pool {name:?}; there are: {known}"),
+        );
+    };
+    let control = match control(pool) {
+        Ok(control) => control,
+        Err((status, error)) => return failure(status, &error),
+    };
+    if let Err(error) = shared.state.control_save(pool.name(), control) {
+        return failure(StatusCode::INTERNAL_SERVER_ERROR, &crate::chain(&error));
+    }
+    *pool.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+    pool.board.mode_set(control);
+    tracing::info!(pool = %pool.name(), ?control, "the operator decides");
+    Json(record::mode(control)).into_response()
+}
+
+#[handler]
+fn metrics_route(Data(shared): Data<&Shared>) -> Response {
+    match shared.meters.text() {
+        Ok(text) => Response::builder()
+            .content_type("text/plain; version=0.0.4")
+            .body(text),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+#[handler]
+fn livez_route() -> &'static str {
+    "alive\n"
+}

@@ -1,0 +1,35 @@
+//! A pool's settings for unit tests.
+
+use tidepool_autoscaler_core::observe::PoolName;
+use tidepool_autoscaler_core::spec::{Lifetimes, PoolSpec, RepairLimit, StepLimits};
+
+pub(crate) fn spec(name: &str) -> PoolSpec {
+    PoolSpec {
+        name: PoolName(name.to_owned()),
+        min: 1,
+        max: 10,
+        image: "image".to_owned(),
+        policies: Vec::new(),
+        out_window_secs: 0,
+        in_window_secs: 300,
+        limits: StepLimits {
+            out_max: 4,
+            out_period_secs: 60,
+            in_max: 1,
+            in_period_secs: 60,
+        },
+        life: Lifetimes {
+            warm_up_secs: 60,
+            boot_timeout_secs: 300,
+            unready_secs: 60,
+            create_settle_secs: 60,
+            withdraw_settle_secs: 10,
+            drain_secs: 120,
+            shutdown_secs: 30,
+        },
+        repair: RepairLimit {
+            max: 5,
+            window_secs: 600,
+        },
+    }
+}

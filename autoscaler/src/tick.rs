@@ -1,0 +1,238 @@
+//! One tick: observe, decide, plan, apply, record. The story of the autoscaler, on one screen.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidepool_autoscaler_core::decide::{Control, Decision, decide};
+use tidepool_autoscaler_core::memory::{CreateOutcome, Memory};
+use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, UnixMillis};
+use tidepool_autoscaler_core::plan::{Plan, plan};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::apply::{Applied, Applier};
+use crate::audit::{Audit, Inputs, Record};
+use crate::config::PoolConfig;
+use crate::meters::Meters;
+use crate::metrics::{MetricSource, SignalQuery};
+use crate::observe;
+use crate::provider::{ProviderError, ProviderErrorKind};
+use crate::record::{self, Board, TickStory};
+use crate::state::StateDir;
+
+/// A decision that changes nothing is recorded once in so long, seconds.
+const RECORD_IDLE_SECS: u32 = 60;
+/// A provider that wants more patience than an hour is asked after an hour all the same.
+const WAIT_SECS_MAX: u64 = 3600;
+
+/// One pool and all that its ticks need.
+pub struct Pool {
+    /// Its configuration.
+    pub config: PoolConfig,
+    /// Runs its steps.
+    pub applier: Applier,
+    /// What is told of it.
+    pub board: Board,
+    /// The operator's word.
+    pub control: Mutex<Control>,
+    /// What its ticks carry on. Locked for a whole tick: that is the single flight.
+    pub carried: Arc<tokio::sync::Mutex<Carried>>,
+}
+
+/// What one tick leaves to the next.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// The core's memory.
+    pub memory: Memory,
+    /// The provider wants no call before this time.
+    pub wait_until: Option<UnixMillis>,
+    /// When a decision was recorded last.
+    pub recorded_at: Option<UnixMillis>,
+}
+
+/// What all pools share.
+pub struct World {
+    /// Where samples come from.
+    pub source: Arc<dyn MetricSource>,
+    /// Where memory is kept.
+    pub state: StateDir,
+    /// Where decisions are kept.
+    pub audit: Audit,
+    /// The autoscaler's own metrics.
+    pub meters: Arc<Meters>,
+}
+
+/// Why a pool's tick ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// The provider could not be asked who is there.
+    #[error("the pool can't be observed")]
+    Observe(#[source] ProviderError),
+    /// Observing took too long.
+    #[error("the pool could not be observed within {} s", .0.as_secs())]
+    Late(std::time::Duration),
+    /// The memory can't be kept, so that nothing may be done.
+    #[error("the pool's memory can't be kept, so nothing is done")]
+    Memory(#[source] crate::state::StateError),
+}
+
+/// A pool that is being looked at: nobody else does so meanwhile.
+pub struct Look {
+    carried: OwnedMutexGuard<Carried>,
+    seen: Observation,
+}
+
+impl Look {
+    /// The memory and the observation, for a tick that does nothing.
+    pub fn into_parts(self, signals: BTreeMap<String, SignalReading>) -> (Memory, Observation) {
+        let seen = Observation { signals, ..self.seen };
+        (self.carried.memory.clone(), seen)
+    }
+}
+
+impl Pool {
+    /// The pool's name.
+    pub fn name(&self) -> &PoolName {
+        &self.config.spec.name
+    }
+
+    /// The operator's word.
+    pub fn control(&self) -> Control {
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// First half of a tick: who is there. The signals are added when all pools have been looked at.
+    pub async fn look(&self, carried: OwnedMutexGuard<Carried>) -> Result<Look, TickError> {
+        let Applier {
+            provider,
+            probe,
+            ops_port,
+            clock,
+            ..
+        } = &self.applier;
+        let (members, drained) = observe::members(self.name(), *ops_port, provider.as_ref(), probe)
+            .await
+            .map_err(TickError::Observe)?;
+        let seen = observe::observation(clock(), members, drained, BTreeMap::new());
+        Ok(Look { carried, seen })
+    }
+
+    /// Which signals are wanted of those who are there.
+    pub fn queries(&self, look: &Look) -> Vec<SignalQuery> {
+        observe::queries(self.name(), &self.config.signals, &look.seen.members)
+    }
+
+    /// Decides and plans from what was seen; touches nothing.
+    pub fn think(&self, memory: &Memory, seen: &Observation) -> (Memory, Decision, Plan) {
+        let spec = &self.config.spec;
+        let memory = memory.observe(spec, seen);
+        let decision = decide(spec, seen, &memory, self.control());
+        let plan = plan(spec, seen, &memory, &decision);
+        (memory, decision, plan)
+    }
+
+    /// Second half of a tick: decide, plan, apply, record.
+    pub async fn act(
+        &self,
+        world: &World,
+        look: Look,
+        signals: BTreeMap<String, SignalReading>,
+    ) -> Result<(), TickError> {
+        let Look {
+            mut carried,
+            mut seen,
+        } = look;
+        let spec = &self.config.spec;
+        seen.signals = signals;
+        let (memory, decision, plan) = self.think(&carried.memory, &seen);
+
+        let mut next = memory.clone();
+        next.intend(spec, &decision, &plan);
+        world
+            .state
+            .memory_save(self.name(), &next)
+            .map_err(TickError::Memory)?;
+        carried.memory = next;
+        self.journal_forget(&carried.memory);
+
+        let applied = self.applier.apply(self.name(), &plan).await;
+        take_in(&mut carried, &decision, &applied, (self.applier.clock)());
+        world
+            .state
+            .memory_save(self.name(), &carried.memory)
+            .map_err(TickError::Memory)?;
+
+        let story = TickStory {
+            spec,
+            seen: &seen,
+            memory: &memory,
+            control: self.control(),
+            decision: &decision,
+            applied: &applied,
+        };
+        self.record(world, &mut carried, &story);
+        Ok(())
+    }
+
+    fn journal_forget(&self, memory: &Memory) {
+        let pending = memory.pending_creates.keys().cloned().collect();
+        let mut journal = self
+            .applier
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        journal.forget(self.name(), &pending);
+    }
+
+    fn record(&self, world: &World, carried: &mut Carried, story: &TickStory<'_>) {
+        let TickStory {
+            decision, applied, ..
+        } = *story;
+        self.board.ticked(story, (self.applier.clock)());
+        let status = self.board.status();
+        world
+            .meters
+            .decided(self.name(), decision, status.serving, status.min, status.max);
+        world.meters.applied(self.name(), applied);
+        let idle = applied.steps.is_empty() && decision.desired == decision.actual;
+        let recently = carried
+            .recorded_at
+            .is_some_and(|at| !decision.at.is_past(at, RECORD_IDLE_SECS));
+        if idle && recently {
+            return;
+        }
+        carried.recorded_at = Some(decision.at);
+        if !idle {
+            tracing::info!(pool = %self.name(), reason = decision.reason, steps = applied.steps.len(), "decided");
+        }
+        world.audit.record(Record {
+            at: decision.at,
+            pool: self.name().clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            decision: decision.clone(),
+            steps: record::steps(applied),
+            inputs: Inputs {
+                spec: story.spec.clone(),
+                observation: story.seen.clone(),
+                memory: story.memory.clone(),
+                control: story.control,
+            },
+        });
+    }
+}
+
+/// Takes the steps' outcomes into the memory: creates that surely didn't happen, and how long the provider wants patience.
+fn take_in(carried: &mut Carried, decision: &Decision, applied: &Applied, now: UnixMillis) {
+    for (name, refusal) in applied.failed_creates() {
+        let outcome = match refusal {
+            Some(ProviderErrorKind::QuotaReached) => CreateOutcome::QuotaReached,
+            Some(_) | None => CreateOutcome::Failed,
+        };
+        carried.memory.create_failed(name, decision.at, outcome);
+    }
+    carried.wait_until = applied.wait_secs.map(|secs| wait_until(now, secs));
+}
+
+/// When a provider that asked for patience is asked again.
+pub fn wait_until(now: UnixMillis, secs: u64) -> UnixMillis {
+    now.plus_secs(u32::try_from(secs.min(WAIT_SECS_MAX)).unwrap_or(u32::MAX))
+}

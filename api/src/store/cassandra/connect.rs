@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::metadata::Strategy;
@@ -26,12 +27,12 @@ const DDL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// Repeats `attempt` until it succeeds or the operator's patience ends.
-pub(super) async fn patiently<T>(
+pub(super) async fn patiently<'a, T>(
     store: &str,
     options: &OpenOptions,
     began: Instant,
     what: &str,
-    mut attempt: impl AsyncFnMut() -> Result<T, Trouble>,
+    mut attempt: impl FnMut() -> BoxFuture<'a, Result<T, Trouble>>,
 ) -> Result<T, OpenError> {
     loop {
         // An attempt may hang at any point, so the bound stands around each.

@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::{FutureExt, TryFutureExt};
 use scylla::client::session::Session;
 use tokio::sync::Semaphore;
 
@@ -91,8 +92,8 @@ impl CassandraStore {
         options: &OpenOptions,
     ) -> Result<Self, OpenError> {
         let began = Instant::now();
-        let session = connect::patiently(store, options, began, "connecting", async || {
-            connect::connect(contact_points).await
+        let session = connect::patiently(store, options, began, "connecting", || {
+            connect::connect(contact_points).boxed()
         })
         .await?;
         let datacenter = connect::choose_datacenter(&session, contact_points, options).map_err(|source| {
@@ -102,14 +103,16 @@ impl CassandraStore {
                 source: Some(source),
             }
         })?;
-        connect::patiently(store, options, began, "its keyspace is being made", async || {
-            connect::enter_keyspace(&session, keyspace, options).await
+        connect::patiently(store, options, began, "its keyspace is being made", || {
+            connect::enter_keyspace(&session, keyspace, options).boxed()
         })
         .await?;
         schema::migrate(&session, store, keyspace, options, began).await?;
         let profiles = Profiles::new(&datacenter);
-        let statements = connect::patiently(store, options, began, "preparing statements", async || {
-            Ok(Statements::prepare(&session, &profiles).await?)
+        let statements = connect::patiently(store, options, began, "preparing statements", || {
+            Statements::prepare(&session, &profiles)
+                .map_err(Into::into)
+                .boxed()
         })
         .await?;
         let mut opened = Self {
@@ -120,8 +123,8 @@ impl CassandraStore {
             sweeps: Arc::new(Semaphore::new(SWEEPS_MAX)),
             secret: [0; 32],
         };
-        opened.secret = connect::patiently(store, options, began, "reading its secret", async || {
-            opened.secret().await.map_err(|failure| failure.source)
+        opened.secret = connect::patiently(store, options, began, "reading its secret", || {
+            opened.secret().map_err(|failure| failure.source).boxed()
         })
         .await?;
         tracing::info!(store, datacenter, "the store is open");

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
@@ -35,8 +36,8 @@ pub(super) async fn migrate(
     began: Instant,
 ) -> Result<(), OpenError> {
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-    let found = patiently(store, options, began, "its tables are being made", async || {
-        attempt(session, keyspace).await
+    let found = patiently(store, options, began, "its tables are being made", || {
+        attempt(session, keyspace).boxed()
     })
     .await?;
     match found > known {
@@ -131,27 +132,21 @@ struct Ledger {
 
 impl Ledger {
     async fn prepare(session: &Session) -> Result<Self, Trouble> {
-        let ready = async |cql: &str| -> Result<PreparedStatement, Trouble> {
-            let mut statement = session.prepare(cql).await?;
-            statement.set_consistency(Consistency::LocalQuorum);
-            statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
-            Ok(statement)
-        };
         Ok(Self {
-            newest: ready("SELECT max(version) FROM schema_migrations WHERE space = ?").await?,
-            record: ready(
+            newest: ready(session, "SELECT max(version) FROM schema_migrations WHERE space = ?").await?,
+            record: ready(session,
                 "INSERT INTO schema_migrations (space, version, applied_at) VALUES (?, ?, toTimestamp(now()))",
             )
             .await?,
-            take: ready(&format!(
+            take: ready(session, &format!(
                 "UPDATE schema_lease USING TTL {LEASE_SECS} SET holder = ? WHERE name = ? IF holder = null"
             ))
             .await?,
-            renew: ready(&format!(
+            renew: ready(session, &format!(
                 "UPDATE schema_lease USING TTL {LEASE_SECS} SET holder = ? WHERE name = ? IF holder = ?"
             ))
             .await?,
-            give_back: ready("UPDATE schema_lease SET holder = null WHERE name = ? IF holder = ?").await?,
+            give_back: ready(session, "UPDATE schema_lease SET holder = null WHERE name = ? IF holder = ?").await?,
         })
     }
 
@@ -191,6 +186,13 @@ impl Ledger {
             Err(LwtError::Lost(error) | LwtError::NotSent(error)) => Err(error.into()),
         }
     }
+}
+
+async fn ready(session: &Session, cql: &str) -> Result<PreparedStatement, Trouble> {
+    let mut statement = session.prepare(cql).await?;
+    statement.set_consistency(Consistency::LocalQuorum);
+    statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
+    Ok(statement)
 }
 
 /// The statements of a file: each ends with a semicolon at the end of a line; lines that begin with `--` are comments.

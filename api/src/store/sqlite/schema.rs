@@ -114,9 +114,10 @@ pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
 
 /// An empty file or one of ours; somebody else's database is left alone.
 fn check_is_ours(connection: &Connection) -> rusqlite::Result<Result<(), &'static str>> {
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    // In this order: another process may be making the tables. Once they are seen, so is the id beside them.
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if id == APPLICATION_ID || (id == 0 && tables == 0) {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if tables == 0 || id == APPLICATION_ID {
         return Ok(Ok(()));
     }
     Ok(Err("it is another program's database"))

@@ -124,13 +124,18 @@ pub(super) enum ListDocuments {
     Page(DocumentListBody),
 }
 
-#[OpenApi(prefix_path = "/v1/collections/:collection/documents", tag = "Tag::Documents")]
+#[OpenApi(prefix_path = "/v1/collections", tag = "Tag::Documents")]
 impl Documents {
     /// List documents
     ///
     /// Pages through the documents of a collection in an unspecified but stable order: a document that exists
     /// throughout is seen exactly once. A page may end early; only an absent `next_page_token` means the end.
-    #[oai(path = "/", method = "get", method = "head", operation_id = "list_documents")]
+    #[oai(
+        path = "/:collection/documents",
+        method = "get",
+        method = "head",
+        operation_id = "list_documents"
+    )]
     pub(super) async fn list(
         &self,
         state: State<'_>,
@@ -169,7 +174,11 @@ impl Documents {
     ///
     /// Creates a document under the id in the body, or, without one, under a new UUID (version 7). An id that is taken
     /// is a 409; use PUT to create or replace.
-    #[oai(path = "/", method = "post", operation_id = "create_document")]
+    #[oai(
+        path = "/:collection/documents",
+        method = "post",
+        operation_id = "create_document"
+    )]
     pub(super) async fn create(
         &self,
         state: State<'_>,
@@ -203,7 +212,7 @@ impl Documents {
     ///
     /// With `If-None-Match` and the version that the client has, an unchanged document is a 304 without a body.
     #[oai(
-        path = "/:id",
+        path = "/:collection/documents/:id",
         method = "get",
         method = "head",
         operation_id = "get_document",
@@ -243,7 +252,7 @@ impl Documents {
     /// Members of the envelope that the server writes are ignored, so what GET gave can be put back. `If-None-Match: *`
     /// only creates; `If-Match` only replaces that version.
     #[oai(
-        path = "/:id",
+        path = "/:collection/documents/:id",
         method = "put",
         operation_id = "put_document",
         request_header(
@@ -291,7 +300,7 @@ impl Documents {
     /// `note`. Parts that the patch does not name stay exactly as they are. Members that the server writes can't be
     /// patched.
     #[oai(
-        path = "/:id",
+        path = "/:collection/documents/:id",
         method = "patch",
         operation_id = "patch_document",
         request_header(
@@ -334,7 +343,7 @@ impl Documents {
 
     /// Delete a document
     #[oai(
-        path = "/:id",
+        path = "/:collection/documents/:id",
         method = "delete",
         operation_id = "delete_document",
         request_header(

@@ -48,6 +48,10 @@ fn complete(document: &mut Value) {
             }},
         }),
     );
+    // No list of servers means: where the document came from.
+    if let Some(document) = document.as_object_mut() {
+        document.remove("servers");
+    }
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else {
         return;
     };

@@ -276,6 +276,7 @@ fn options(args: RunArgs, services: Option<PathBuf>) -> Result<Options, String> 
             min: 2,
             max: 6,
             target_per_sec,
+            in_window_secs,
         },
         dashboard: args.dashboard,
         work_dir: args.work_dir,

@@ -79,6 +79,9 @@ pub struct DropletState {
     /// Its tags.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Where its operations listener is.
+    #[serde(default)]
+    pub ops: String,
 }
 
 /// One load balancer.

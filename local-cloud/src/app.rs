@@ -212,19 +212,11 @@ impl App {
             tracing::error!(%error, "the state could not be written: a restart would forget the last change");
         }
         for balancer in cloud.balancers.values() {
-            let mut ports: Vec<u16> = balancer
-                .forwarding_rules
-                .iter()
-                .map(|rule| rule.target_port)
-                .collect();
-            ports.push(balancer.health_check.port);
             let targets = cloud.behind(balancer).map(|droplet| Target {
                 droplet: droplet.id,
                 ip: self.addresses.droplet_ip(droplet.slot),
-                endpoints: ports
-                    .iter()
-                    .map(|port| (*port, self.addresses.droplet_endpoint(droplet.slot, *port)))
-                    .collect(),
+                endpoints: [PUBLIC_PORT, OPS_PORT]
+                    .map(|port| (port, self.addresses.droplet_endpoint(droplet.slot, port))),
             });
             self.balancers.set_members(&balancer.id, targets.collect());
         }

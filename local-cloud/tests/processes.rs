@@ -179,8 +179,11 @@ async fn a_power_cut_kills_everything_at_once_and_the_droplet_stays_listed() {
     let cloud = Cloud::start(&[]);
     let id = cloud.droplet("cut", "stubborn", &[]).await;
     cloud.pids(id, 2).await;
-    let all = marked(&cloud.state_dir());
-    assert!(all.len() >= 3, "the shell's own children count: {all:?}");
+    cloud
+        .until("the shell's own children run", async || {
+            marked(&cloud.state_dir()).len() == 4
+        })
+        .await;
     let told = cloud
         .post("/_local/faults/power-cut", json!({"droplet_id": id}))
         .await;
@@ -246,8 +249,12 @@ async fn after_kill_9_the_guard_leaves_nothing() {
     let mut cloud = Cloud::start(&[]);
     let id = cloud.droplet("orphan", "stubborn", &[]).await;
     cloud.pids(id, 2).await;
+    cloud
+        .until("the shell's own children run", async || {
+            marked(&cloud.state_dir()).len() == 4
+        })
+        .await;
     let pids = marked(&cloud.state_dir());
-    assert!(pids.len() >= 3);
     cloud.stop(Signal::SIGKILL);
     all_gone(&pids);
 }

@@ -13,8 +13,8 @@ use super::counts::StatusCounts;
 pub(crate) struct Target {
     pub(crate) droplet: u64,
     pub(crate) ip: Ipv4Addr,
-    /// Real endpoints of the ports that rules and the check name; elsewhere than (`ip`, port) only without own addresses.
-    pub(crate) endpoints: Vec<(u16, SocketAddr)>,
+    /// Real endpoints of the two known ports; elsewhere than (`ip`, port) only without addresses of one's own.
+    pub(crate) endpoints: [(u16, SocketAddr); 2],
 }
 
 impl Target {
@@ -179,10 +179,11 @@ mod tests {
     use super::*;
 
     fn member() -> Member {
+        let endpoint = |port| (port, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Member::new(Target {
             droplet: 1,
             ip: Ipv4Addr::LOCALHOST,
-            endpoints: Vec::new(),
+            endpoints: [8080, 9090].map(endpoint),
         })
     }
 

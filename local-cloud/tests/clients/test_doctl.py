@@ -1,0 +1,264 @@
+"""doctl, unchanged, against a local cloud: what it prints, and the process behind each droplet."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import unittest
+
+from local_cloud import PATIENCE_SECS, PUBLIC_KEY, TOKEN, LocalCloudTest, command_line, free_port, get, is_alive
+
+DOCTL = os.environ.get("DOCTL", "")
+
+
+@unittest.skipUnless(DOCTL, "doctl could not be built")
+class DoctlTest(LocalCloudTest):
+    def setUp(self) -> None:
+        # Nothing of one test is left for the next one.
+        self.addCleanup(self.remove_everything)
+
+    def remove_everything(self) -> None:
+        for one in self.json("compute", "load-balancer", "list"):
+            self.doctl("compute", "load-balancer", "delete", one["id"], "--force")
+        for one in self.json("compute", "droplet", "list"):
+            self.doctl("compute", "droplet", "delete", str(one["id"]), "--force")
+        for one in self.json("compute", "image", "list-user"):
+            self.doctl("compute", "image", "delete", str(one["id"]), "--force")
+        for one in self.json("compute", "tag", "list"):
+            self.doctl("compute", "tag", "delete", one["name"], "--force")
+
+    def run_doctl(self, *arguments: str) -> subprocess.CompletedProcess:
+        home = self.directory / "home"
+        home.mkdir(exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "NO_COLOR": "1"}
+        return subprocess.run(
+            [DOCTL, "-u", self.url, "-t", TOKEN, *arguments],
+            env=environment, capture_output=True, text=True, timeout=PATIENCE_SECS * 3, check=False,
+        )
+
+    def doctl(self, *arguments: str) -> str:
+        done = self.run_doctl(*arguments)
+        self.assertEqual(done.returncode, 0, f"doctl {arguments}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def json(self, *arguments: str):
+        return json.loads(self.doctl(*arguments, "-o", "json") or "[]") or []
+
+    def fields(self, names: str, *arguments: str) -> list[list[str]]:
+        """The table of these columns, row by row."""
+        table = self.doctl(*arguments, "--format", names, "--no-header")
+        return [line.split() for line in table.splitlines()]
+
+    def create(self, *names: str, image: str = "tiny", more: tuple = ()) -> list[dict]:
+        place = ("--image", image, "--size", "s-1vcpu-1gb", "--region", "nyc3")
+        return self.json("compute", "droplet", "create", *names, *place, *more)
+
+    def test_account_and_rate_limit(self) -> None:
+        self.assertEqual(self.fields("Email,DropletLimit,Status", "account", "get"), [["you@localhost", "1000", "active"]])
+        [[limit, remaining]] = self.fields("Limit,Remaining", "account", "ratelimit")
+        self.assertEqual(limit, "100000")
+        self.assertLess(int(remaining), 100_000)
+
+    def test_catalogue(self) -> None:
+        self.assertIn(["nyc3", "true"], self.fields("Slug,Available", "compute", "region", "list"))
+        sizes = self.fields("Slug,Memory,VCPUs,Disk,PriceMonthly", "compute", "size", "list")
+        self.assertIn(["s-1vcpu-1gb", "1024", "1", "25", "6.00"], sizes)
+        images = self.fields("Type,Distribution,Slug,Public,MinDisk", "compute", "image", "list", "--public")
+        self.assertEqual(images, [["base", "Tidepool", "tiny", "true", "1"], ["base", "Tidepool", "web", "true", "1"]])
+        [[found]] = self.fields("Slug", "compute", "image", "get", "web")
+        self.assertEqual(found, "web")
+
+    def test_create_shows_every_field_and_runs_the_process(self) -> None:
+        user_data = self.directory / "user-data"
+        user_data.write_text("#cloud-config\nwrite_files:\n- path: /etc/greeting\n  content: hello\n")
+        [made] = self.create("web-1", image="web", more=(
+            "--wait", "--tag-names", "pool:web,env:test", "--user-data-file", str(user_data)))
+        self.assertEqual((made["name"], made["status"]), ("web-1", "active"))
+        columns = "ID,Name,PublicIPv4,PrivateIPv4,Memory,VCPUs,Disk,Region,Image,Status,Tags,Features"
+        [row] = self.fields(columns, "compute", "droplet", "list")
+        state = self.droplet_state(made["id"])
+        self.assertEqual(row[:2], [str(made["id"]), "web-1"])
+        self.assertEqual(row[2:4], [state["ip"], state["ip"]])
+        self.assertEqual(row[4:8], ["1024", "1", "25", "nyc3"])
+        self.assertEqual(" ".join(row[8:]), "Tidepool Web server active env:test,pool:web private_networking")
+        # The same by `get`, by id and by name.
+        [[by_id]] = self.fields("Name", "compute", "droplet", "get", str(made["id"]))
+        [[by_name]] = self.fields("ID", "compute", "droplet", "get", "web-1")
+        self.assertEqual((by_id, by_name), ("web-1", str(made["id"])))
+        # And behind it: the image's program, on that address, in the droplet's own directory.
+        pid = self.process_of(made["id"])
+        self.assertEqual(command_line(pid)[1:4], ["test-host", "--listen", f"{state['ip']}:8080"])
+        self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), state["root"])
+        self.assertEqual((pathlib.Path(state["root"]) / "etc/greeting").read_text(), "hello")
+        self.until("it is ready", lambda: self.is_serving(state["ip"]))
+        self.assertEqual(get(f"http://{state['ip']}:8080/")["pid"], pid)
+
+    def is_serving(self, ip: str) -> bool:
+        try:
+            return bool(get(f"http://{ip}:8080/"))
+        except OSError:
+            return False
+
+    def test_delete_ends_the_process(self) -> None:
+        made = self.create("a", "b", "c")
+        pids = {one["name"]: self.process_of(one["id"]) for one in made}
+        self.doctl("compute", "droplet", "delete", "a", "--force")
+        self.doctl("compute", "droplet", "delete", str(next(one["id"] for one in made if one["name"] == "b")), "--force")
+        self.assertEqual(self.fields("Name", "compute", "droplet", "list"), [["c"]])
+        self.assertEqual([is_alive(pids[name]) for name in "abc"], [False, False, True])
+        gone = self.run_doctl("compute", "droplet", "delete", "a", "--force")
+        self.assertNotEqual(gone.returncode, 0)
+
+    def test_two_droplets_may_have_one_name(self) -> None:
+        first, second = self.create("twin")[0]["id"], self.create("twin")[0]["id"]
+        self.assertNotEqual(first, second)
+        self.assertNotEqual(self.process_of(first), self.process_of(second))
+        ambiguous = self.run_doctl("compute", "droplet", "delete", "twin", "--force")
+        self.assertNotEqual(ambiguous.returncode, 0)
+        self.assertEqual(len(self.fields("ID", "compute", "droplet", "list")), 2)
+
+    def test_over_200_droplets(self) -> None:
+        names = [f"many-{number}" for number in range(205)]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            batches = pool.map(lambda start: self.create(*names[start:start + 41], more=("--tag-name", "pool:many")), range(0, 205, 41))
+            made = [one for batch in batches for one in batch]
+        self.assertEqual(len(made), 205)
+        listed = self.fields("ID,Name", "compute", "droplet", "list")
+        self.assertEqual({name for _, name in listed}, set(names))
+        self.assertEqual({int(number) for number, _ in listed}, {one["id"] for one in made})
+        self.assertEqual(len(self.fields("ID", "compute", "droplet", "list", "--tag-name", "pool:many")), 205)
+        running = self.until("every droplet is a process", lambda: self.all_running(205))
+        self.assertEqual(len(set(running)), 205)
+        self.assertTrue(all(is_alive(pid) for pid in running))
+        self.doctl("compute", "droplet", "delete", "--tag-name", "pool:many", "--force")
+        self.assertEqual(self.fields("ID", "compute", "droplet", "list"), [])
+        self.assertFalse(any(is_alive(pid) for pid in running))
+
+    def all_running(self, count: int) -> list[int]:
+        pids = [pid for one in self.state()["droplets"] for pid in one["pids"]]
+        return pids if len(pids) == count else []
+
+    def test_tags(self) -> None:
+        [one] = self.create("one")
+        self.doctl("compute", "tag", "create", "serving:web")
+        self.assertEqual(self.fields("Name,DropletCount", "compute", "tag", "list"), [["serving:web", "0"]])
+        self.doctl("compute", "droplet", "tag", "one", "--tag-name", "serving:web")
+        self.assertEqual(self.fields("Name,DropletCount", "compute", "tag", "get", "serving:web"), [["serving:web", "1"]])
+        [[name]] = self.fields("Name", "compute", "droplet", "list", "--tag-name", "serving:web")
+        self.assertEqual(name, "one")
+        self.doctl("compute", "droplet", "untag", "one", "--tag-name", "serving:web")
+        self.assertEqual(self.fields("Name", "compute", "droplet", "list", "--tag-name", "serving:web"), [])
+        unknown = self.run_doctl("compute", "droplet", "tag", str(one["id"]), "--tag-name", "nobody")
+        self.assertNotEqual(unknown.returncode, 0)
+        self.assertIn("404", unknown.stdout + unknown.stderr)
+
+    def test_actions_change_the_process(self) -> None:
+        [made] = self.create("acted", image="web", more=("--wait",))
+        number, action = str(made["id"]), "compute droplet-action".split()
+        first = self.process_of(made["id"])
+        columns = "ID,Status,Type,ResourceID,ResourceType,Region"
+        # --wait polls every 5 s: once is enough to see that it ends.
+        [row] = self.fields(columns, *action, "power-off", number, "--wait")
+        self.assertEqual(row[1:], ["completed", "power_off", number, "droplet", "nyc3"])
+        self.assertFalse(is_alive(first))
+        self.assertEqual(self.fields("Status", "compute", "droplet", "get", number), [["off"]])
+        self.fields(columns, *action, "power-on", number)
+        second = self.process_of(made["id"])
+        self.settled(made["id"], "active")
+        self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
+        [[listed, *_]] = self.fields(columns, "compute", "action", "get", row[0])
+        self.assertEqual(listed, row[0])
+        self.fields(columns, *action, "reboot", number)
+        self.until("another process runs", lambda: self.process_of(made["id"]) != second)
+        # doctl leaves `locked` out when it is false.
+        self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
+        self.fields(columns, *action, "shutdown", number)
+        self.settled(made["id"], "off")
+        self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
+        self.fields(columns, *action, "rename", number, "--droplet-name", "renamed")
+        self.until("it is renamed", lambda: self.fields("Name", "compute", "droplet", "get", number) == [["renamed"]])
+        self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
+        self.fields(columns, *action, "snapshot", number, "--snapshot-name", "picture")
+        self.until("the snapshot is there", lambda: self.fields("Name", "compute", "droplet", "snapshots", number))
+        self.assertEqual(self.fields("Name,Type", "compute", "image", "list-user"), [["picture", "snapshot"]])
+        kinds = {kind for [kind] in self.fields("Type", "compute", "droplet", "actions", number)}
+        self.assertEqual(kinds, {"create", "power_off", "power_on", "reboot", "shutdown", "rename", "snapshot"})
+
+    def test_a_power_cut_is_seen(self) -> None:
+        [made] = self.create("cut")
+        pid = self.process_of(made["id"])
+        self.fault("power-cut", droplet_id=made["id"])
+        self.assertFalse(is_alive(pid))
+        self.assertEqual(self.fields("Name,Status", "compute", "droplet", "list"), [["cut", "off"]])
+
+    def test_a_lost_create_is_sent_again_and_makes_a_second_one(self) -> None:
+        self.fault("fail-creates", count=1, status=503, after_effect=True)
+        self.create("lost")
+        self.assertEqual(self.fields("Name", "compute", "droplet", "list"), [["lost"], ["lost"]])
+
+    def test_refusals_are_told(self) -> None:
+        for name, image, size, region in [
+            ("under_score", "tiny", "s-1vcpu-1gb", "nyc3"), ("ok", "nothing", "s-1vcpu-1gb", "nyc3"),
+            ("ok", "tiny", "huge", "nyc3"), ("ok", "tiny", "s-1vcpu-1gb", "mars1"),
+        ]:
+            done = self.run_doctl(
+                "compute", "droplet", "create", name, "--image", image, "--size", size, "--region", region)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("422", done.stdout + done.stderr)
+
+    def test_ssh_keys(self) -> None:
+        file = self.directory / "key.pub"
+        file.write_text(PUBLIC_KEY + "\n")
+        [key] = self.json("compute", "ssh-key", "import", "me", "--public-key-file", str(file))
+        self.assertRegex(key["fingerprint"], "^([0-9a-f]{2}:){15}[0-9a-f]{2}$")
+        self.assertEqual(self.fields("ID,Name", "compute", "ssh-key", "get", key["fingerprint"]), [[str(key["id"]), "me"]])
+        self.create("keyed", more=("--ssh-keys", f"{key['id']},{key['fingerprint']}"))
+        self.doctl("compute", "ssh-key", "delete", key["fingerprint"], "--force")
+        self.assertEqual(self.fields("ID", "compute", "ssh-key", "list"), [])
+
+    def test_vpcs(self) -> None:
+        [made] = self.json("vpcs", "create", "--name", "net", "--region", "fra1")
+        [[name, region, default]] = self.fields("Name,Region,Default", "vpcs", "get", made["id"])
+        self.assertEqual((name, region, default), ("net", "fra1", "false"))
+        self.doctl("vpcs", "delete", made["id"], "--force")
+        self.assertNotIn(["net"], self.fields("Name", "vpcs", "list"))
+
+    def test_a_load_balancer_balances(self) -> None:
+        port = free_port()
+        [made] = self.json(
+            "compute", "load-balancer", "create", "--name", "front", "--region", "nyc3", "--tag-name", "serving:web",
+            "--forwarding-rules", f"entry_protocol:http,entry_port:{port},target_protocol:http,target_port:8080",
+            "--health-check", "protocol:http,port:9090,path:/readyz,check_interval_seconds:3,"
+            "response_timeout_seconds:3,healthy_threshold:2,unhealthy_threshold:2")
+        [row] = self.fields("ID,IP,Name,Status,Region,Tag", "compute", "load-balancer", "get", made["id"])
+        self.assertEqual(row[0], made["id"])
+        self.assertEqual(row[2:], ["front", "active", "nyc3", "serving:web"])
+        table = self.doctl("compute", "load-balancer", "list")
+        self.assertNotIn("Recovered", table)
+        members = self.create("web-a", "web-b", image="web", more=("--tag-name", "serving:web"))
+        self.until("both are healthy", lambda: self.healthy(made["id"]) == 2)
+        [[ids]] = self.fields("DropletIDs", "compute", "load-balancer", "get", made["id"])
+        self.assertEqual({int(one) for one in ids.split(",")}, {one["id"] for one in members})
+        names = [get(f"http://{row[1]}:{port}/")["name"] for _ in range(10)]
+        self.assertEqual((names.count("web-a"), names.count("web-b")), (5, 5))
+        # The power of one is cut: no request fails.
+        self.fault("power-cut", droplet_id=members[0]["id"])
+        left = {get(f"http://{row[1]}:{port}/")["name"] for _ in range(10)}
+        self.assertEqual(left, {members[1]["name"]})
+        [balancer] = [one for one in self.state()["load_balancers"] if one["id"] == made["id"]]
+        self.assertEqual(balancer["counters"]["requests"], 20)
+        self.assertEqual(balancer["counters"]["answers"]["2xx"], 20)
+        # Without a tag: droplets by id; then gone.
+        rules = f"entry_protocol:http,entry_port:{port},target_protocol:http,target_port:8080"
+        self.doctl("compute", "load-balancer", "update", made["id"], "--name", "front", "--region", "nyc3", "--forwarding-rules", rules)
+        self.assertNotIn("tag", self.json("compute", "load-balancer", "get", made["id"])[0])
+        self.doctl("compute", "load-balancer", "add-droplets", made["id"], "--droplet-ids", str(members[1]["id"]))
+        self.assertEqual(self.fields("DropletIDs", "compute", "load-balancer", "get", made["id"]), [[str(members[1]["id"])]])
+        self.doctl("compute", "load-balancer", "remove-droplets", made["id"], "--droplet-ids", str(members[1]["id"]))
+        self.doctl("compute", "load-balancer", "delete", made["id"], "--force")
+        self.assertEqual(self.fields("ID", "compute", "load-balancer", "list"), [])
+
+    def healthy(self, balancer_id: str) -> int:
+        [balancer] = [one for one in self.state()["load_balancers"] if one["id"] == balancer_id]
+        return sum(member["state"] == "healthy" for member in balancer["members"])

@@ -86,7 +86,7 @@ impl KeyFreshness {
     /// True when the store has not told the keys for [`STALE_MAX`]: nobody may be let in.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.stale.load(Ordering::Relaxed)
+        self.stale.load(Ordering::Acquire)
     }
 }
 
@@ -126,41 +126,64 @@ impl LoadedKeys {
 
 /// Keeps the keys up to date until the process ends.
 pub async fn refresh_forever(store: Arc<dyn Store>, keys: LoadedKeys, freshness: Arc<KeyFreshness>) {
-    let LoadedKeys { access, mut records } = keys;
-    let mut fresh_at = Instant::now();
-    let mut failing = false;
+    let mut refresher = Refresher {
+        access: keys.access,
+        records: keys.records,
+        freshness,
+        fresh_at: Instant::now(),
+        failing: false,
+    };
     loop {
         tokio::time::sleep(REFRESH_INTERVAL).await;
         let asked_at = Instant::now();
         match tokio::time::timeout(REFRESH_TIMEOUT, store.key_list()).await {
-            Ok(Ok(found)) => {
-                if failing {
-                    tracing::info!("keys are up to date again");
-                }
-                failing = false;
-                fresh_at = asked_at;
-                if found != records {
-                    apply(&access, &found);
-                    records = found;
-                }
-                freshness.stale.store(false, Ordering::Relaxed);
-            }
-            failed => {
-                if !failing {
-                    let error = match failed {
-                        Ok(Err(error)) => chain(&error),
-                        _ => format!("no answer within {} s", REFRESH_TIMEOUT.as_secs()),
-                    };
-                    tracing::warn!(%error, stale_max_secs = STALE_MAX.as_secs(), "keys can't be refreshed: the last known ones count on");
-                }
-                failing = true;
+            Ok(Ok(found)) => refresher.succeeded(asked_at, found),
+            Ok(Err(error)) => refresher.failed(Instant::now(), &chain(&error)),
+            Err(_) => {
+                let error = format!("no answer within {} s", REFRESH_TIMEOUT.as_secs());
+                refresher.failed(Instant::now(), &error);
             }
         }
-        if fresh_at.elapsed() >= STALE_MAX && !freshness.stale.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                stale_max_secs = STALE_MAX.as_secs(),
-                "keys could not be refreshed for too long: requests are refused until they are"
+    }
+}
+
+/// What the refreshing task knows between two questions.
+struct Refresher {
+    access: Arc<Access>,
+    records: Vec<KeyRecord>,
+    freshness: Arc<KeyFreshness>,
+    fresh_at: Instant,
+    failing: bool,
+}
+
+impl Refresher {
+    fn succeeded(&mut self, asked_at: Instant, found: Vec<KeyRecord>) {
+        if self.failing {
+            tracing::info!("keys are up to date again");
+        }
+        self.failing = false;
+        self.fresh_at = asked_at;
+        if found != self.records {
+            apply(&self.access, &found);
+            self.records = found;
+        }
+        // After the keys are in place: whoever sees that they are fresh sees the fresh ones.
+        self.freshness.stale.store(false, Ordering::Release);
+    }
+
+    fn failed(&mut self, now: Instant, error: &str) {
+        if !self.failing {
+            let stale_max_secs = STALE_MAX.as_secs();
+            tracing::warn!(
+                error,
+                stale_max_secs,
+                "keys can't be refreshed: the last known ones count on"
             );
+        }
+        self.failing = true;
+        let too_old = now.saturating_duration_since(self.fresh_at) >= STALE_MAX;
+        if too_old && !self.freshness.stale.swap(true, Ordering::Relaxed) {
+            tracing::error!("keys could not be refreshed for too long: requests are refused until they are");
         }
     }
 }
@@ -245,5 +268,54 @@ mod tests {
         let ring = ring_of(&[record("one", "tp_one", &["fly:*", "read:notes"])]);
         let key = ring.get(&key_hash("tp_one")).unwrap();
         assert_eq!(key.scopes, [Scope::parse("read:notes").unwrap()]);
+    }
+
+    fn refresher(access: &Arc<Access>, records: Vec<KeyRecord>) -> Refresher {
+        Refresher {
+            access: Arc::clone(access),
+            records,
+            freshness: Arc::default(),
+            fresh_at: Instant::now(),
+            failing: false,
+        }
+    }
+
+    #[test]
+    fn keys_that_can_not_be_refreshed_count_for_a_while_and_then_nobody_is_let_in() {
+        let known = vec![record("one", "tp_one", &["read:*"])];
+        let ring = KeyRing::Keys(ring_of(&known));
+        let access = Arc::new(Access::new(ring, || Timestamp(0)));
+        let mut refresher = refresher(&access, known.clone());
+        let fresh_at = refresher.fresh_at;
+        for waited in [2, 30, 59] {
+            refresher.failed(fresh_at + Duration::from_secs(waited), "the database is away");
+            assert!(!refresher.freshness.is_stale(), "{waited}");
+            assert!(access.authorise(Some(&header("tp_one"))).is_ok());
+            assert!(access.authorise(None).is_err());
+        }
+        refresher.failed(fresh_at + STALE_MAX, "the database is away");
+        assert!(refresher.freshness.is_stale());
+        refresher.succeeded(fresh_at + Duration::from_secs(70), known);
+        assert!(!refresher.freshness.is_stale());
+        assert!(access.authorise(Some(&header("tp_one"))).is_ok());
+        refresher.failed(fresh_at + Duration::from_secs(129), "again");
+        assert!(
+            !refresher.freshness.is_stale(),
+            "the minute counts from the last success"
+        );
+    }
+
+    #[test]
+    fn an_open_server_is_not_open_for_ever_when_the_store_is_away() {
+        let access = Arc::new(Access::new(KeyRing::Open, || Timestamp(0)));
+        let mut refresher = refresher(&access, Vec::new());
+        let fresh_at = refresher.fresh_at;
+        refresher.failed(fresh_at + STALE_MAX, "the database is away");
+        assert!(refresher.freshness.is_stale());
+    }
+
+    #[test]
+    fn a_change_counts_within_ten_seconds_even_when_one_question_was_in_vain() {
+        assert!(REFRESH_INTERVAL + REFRESH_TIMEOUT + REFRESH_INTERVAL < Duration::from_secs(10));
     }
 }

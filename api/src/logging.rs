@@ -1,6 +1,8 @@
 //! Where log lines go: to standard error, for eyes or as JSON. What must never be in them: keys, passwords, bodies,
 //! query strings.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
@@ -20,6 +22,7 @@ pub fn check_level(text: &str) -> Result<(), String> {
 pub fn install(config: &LogConfig) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter(&config.level)?);
     let installed = match config.format {
         LogFormat::Human => builder.with_target(false).try_init(),
@@ -27,7 +30,18 @@ pub fn install(config: &LogConfig) -> Result<(), String> {
     };
     // Only tests in one process install it twice; the first one stays.
     drop(installed);
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// A panic is a defect; it is caught where it happens, and its line must have the form of all others.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let backtrace = std::backtrace::Backtrace::capture();
+    tracing::error!(location, %backtrace, "panic: {}", text.unwrap_or("without words"));
 }
 
 /// A bare word must be a level: `EnvFilter` would take it for a module's name and log nothing of ours.

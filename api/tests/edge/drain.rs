@@ -166,3 +166,38 @@ fn a_large_answer_is_delivered_whole_to_a_slow_reader_while_stopping() {
     assert_eq!(answer.json()["items"].as_array().unwrap().len(), 7);
     assert_eq!(server.wait(EXIT_MAX).0.code(), Some(0), "{}", server.log());
 }
+
+#[test]
+fn no_request_on_a_busy_connection_is_lost() {
+    let folder = Folder::new();
+    let mut server = server_with_notes(&folder, &[]);
+    let answered = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(server.public);
+                    loop {
+                        // Whatever is asked is answered; the last answer says that there will be no more.
+                        let answer = connection.request("GET", "/v1/collections/notes", None, None);
+                        assert_eq!(answer.status, 200);
+                        answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if answer.header("connection") == Some("close") {
+                            break;
+                        }
+                    }
+                })
+            })
+            .collect();
+        wait_until("the clients are busy", SOON, || {
+            answered.load(std::sync::atomic::Ordering::Relaxed) > 500
+        });
+        server.signal(Signal::SIGTERM);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+    let (status, took) = server.wait(EXIT_MAX);
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}

@@ -161,3 +161,62 @@ fn more_writes_than_allowed_are_503_at_once_and_reads_go_on() {
     assert_eq!(held.read_answer(false).status, 201);
     assert_eq!(server.send("PUT", path, None, Some("{\"data\":{}}")).status, 200);
 }
+
+#[test]
+fn running_out_of_file_descriptors_passes() {
+    let folder = Folder::new();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_tidepool-api"));
+    command.args(["serve", "--store", &folder.store, "--log-format", "json"]);
+    command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let mut server = Server::spawn_command(&mut command);
+    server.ops = server.wait_for_address("operations listening");
+    server.public = server.wait_for_address("listening");
+    let hoard: Vec<_> = (0..60).map(|_| Connection::open(server.public)).collect();
+    wait_until("it says so", SOON, || {
+        server.log().contains("can't accept connections")
+    });
+    drop(hoard);
+    wait_until("it serves again", SOON, || {
+        server.send("GET", "/v1/collections", None, None).status == 200
+    });
+    // With a pause between attempts, not a line for each of millions.
+    let lines = server.log().lines().count();
+    assert!(lines < 200, "{lines} lines");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    let mut connection = Connection::open(server.public);
+    connection.write(
+        "GET /v1/collections HTTP/1.1\r\nHost: tide\r\n\r\nGET /nothing HTTP/1.1\r\nHost: tide\r\n\r\nHEAD /v1/collections HTTP/1.1\r\nHost: tide\r\n\r\n",
+    );
+    assert_eq!(connection.read_answer(false).status, 200);
+    assert_eq!(connection.read_answer(false).status, 404);
+    assert_eq!(connection.read_answer(true).status, 200);
+}
+
+#[test]
+fn a_client_that_is_still_sending_gets_its_413() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    server.send("PUT", "/v1/collections/notes", None, Some("{}"));
+    let body = "x".repeat(6 * 1024 * 1024);
+    for _ in 0..5 {
+        let mut connection = Connection::open(server.public);
+        let head = format!(
+            "PUT /v1/collections/notes/documents/a HTTP/1.1\r\nHost: tide\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.write(&head);
+        connection.write_if_open(&body);
+        let answer = connection.read_answer(false);
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (413, "body-too-large")
+        );
+    }
+}

@@ -14,5 +14,6 @@ mod harness;
 mod keys;
 mod limits;
 mod operations;
+mod service;
 mod store_faults;
 mod tls;

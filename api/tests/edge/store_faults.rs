@@ -80,7 +80,7 @@ fn a_cluster_that_is_down_at_the_start_is_waited_for_and_given_up() {
         "--ops-listen",
         "127.0.0.1:0",
         "--startup-wait-secs",
-        "3",
+        "4",
     ]);
     let mut server = Server::spawn_command(&mut command);
     server.ops = server.wait_for_address("operations listening");
@@ -88,7 +88,8 @@ fn a_cluster_that_is_down_at_the_start_is_waited_for_and_given_up() {
     assert_eq!(server.ops_get("/readyz").status, 503);
     let (status, _) = server.wait(SOON);
     assert_eq!(status.code(), Some(1), "{}", server.log());
-    assert!(began.elapsed() >= Duration::from_secs(3), "it did not wait");
+    // It stops waiting when the next attempt would come too late.
+    assert!(began.elapsed() >= Duration::from_secs(2), "it did not wait");
     let log = server.log();
     assert!(log.contains("127.0.99.1"), "{log}");
     assert!(log.lines().count() >= 3, "it waits without a word: {log}");

@@ -1,0 +1,72 @@
+"""The autoscaler's dashboard while the demo runs: the member count changes by itself, and the page fits a phone.
+
+The argument is its address; the pool is the demo's.
+"""
+
+import sys
+import urllib.request
+
+import servers
+import tests
+from page import DESKTOP, PHONE, assert_fits, open_page, screenshot
+
+ADDRESS = sys.argv[1]
+POOL = '[data-pool="api"]'
+SERVING = f'{POOL} [data-field="serving"]'
+# The demo starts its programs and first members, and its tide of 150 s rises slowly.
+APPEARS_SECS_MAX = 90
+CHANGES_SECS_MAX = 120
+FILLS_SECS_MAX = 120
+
+
+def open_dashboard(page):
+    servers.wait_until("the dashboard answers", lambda: servers.answers(ADDRESS + "/livez"), APPEARS_SECS_MAX)
+    page.goto(ADDRESS + "/")
+    page.wait_for_function(
+        "selector => Number(document.querySelector(selector)?.textContent) > 0",
+        arg=SERVING,
+        timeout=APPEARS_SECS_MAX * 1000,
+    )
+
+
+def test_member_count_changes_by_itself():
+    with open_page(DESKTOP) as page:
+        open_dashboard(page)
+        before = page.locator(SERVING).inner_text()
+        # A mark that a reload would wipe out: the page must change, not be fetched anew.
+        page.evaluate("window.sameDocument = true")
+        page.wait_for_function(
+            "([selector, before]) => document.querySelector(selector).textContent !== before",
+            arg=[SERVING, before],
+            timeout=CHANGES_SECS_MAX * 1000,
+        )
+        assert page.evaluate("window.sameDocument === true"), "the page was loaded again"
+        assert page.locator(f"{POOL} .decision").count() > 0, "a count changed and no decision is shown"
+        # The picture shows a pool that has grown.
+        page.wait_for_function(
+            "selector => Number(document.querySelector(selector).textContent) >= 4",
+            arg=SERVING,
+            timeout=FILLS_SECS_MAX * 1000,
+        )
+        screenshot(page, "dashboard")
+
+
+def test_dashboard_fits_a_phone():
+    with open_page(PHONE) as page:
+        open_dashboard(page)
+        assert_fits(page)
+        # With every decision opened it must still fit.
+        page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+        assert_fits(page)
+        screenshot(page, "dashboard-phone")
+
+
+def test_status_page_is_whole_without_a_network():
+    for path in ("/", "/app.js", "/style.css"):
+        with urllib.request.urlopen(ADDRESS + path, timeout=10) as answer:
+            text = answer.read().decode()
+        for outside in ("src=\"http", "href=\"http", "@import", "url(http"):
+            assert outside not in text, f"{path} refers to something outside: {outside}"
+
+
+sys.exit(tests.run(globals()))

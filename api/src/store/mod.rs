@@ -17,7 +17,7 @@ use async_trait::async_trait;
 
 pub use catalog::CollectionCatalog;
 pub use observe::observed;
-pub use open::{InvalidStoreUrl, OpenError, OpenOptions, SqliteSynchronous, StoreUrl, open};
+pub use open::{Credentials, InvalidStoreUrl, OpenError, OpenOptions, SqliteSynchronous, StoreUrl, open};
 pub use patch::{DocumentPatched, PATCH_ATTEMPTS_MAX, PatchOrder, document_patch};
 
 use crate::domain::{

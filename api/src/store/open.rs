@@ -131,6 +131,24 @@ pub enum SqliteSynchronous {
     Normal,
 }
 
+/// A database's user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password; never shown.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &"[redacted]")
+            .finish()
+    }
+}
+
 /// What the operator may choose about a store; the defaults are fit for production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -140,6 +158,8 @@ pub struct OpenOptions {
     pub replication_factor: Option<u32>,
     /// Cassandra: the datacentre to talk to; `None` is that of the first contact point.
     pub datacenter: Option<String>,
+    /// Cassandra: who to log in as, where the cluster asks for it.
+    pub credentials: Option<Credentials>,
     /// How long to wait for a database that is down at the start.
     pub startup_wait: Duration,
 }
@@ -150,6 +170,7 @@ impl Default for OpenOptions {
             sqlite_synchronous: SqliteSynchronous::Full,
             replication_factor: None,
             datacenter: None,
+            credentials: None,
             startup_wait: Duration::from_secs(60),
         }
     }
@@ -249,6 +270,19 @@ mod tests {
             }
         );
         assert_eq!(url.to_string().parse::<StoreUrl>().unwrap(), url);
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let options = OpenOptions {
+            credentials: Some(Credentials {
+                username: "tide".to_owned(),
+                password: "sesame".to_owned(),
+            }),
+            ..OpenOptions::default()
+        };
+        let shown = format!("{options:?}");
+        assert!(shown.contains("tide") && shown.contains("[redacted]") && !shown.contains("sesame"));
     }
 
     #[test]

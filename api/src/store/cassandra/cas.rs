@@ -6,9 +6,12 @@
 //! - the row has our version: applied;
 //! - the row has our base still: not applied yet. It may be later, by a coordinator that is still at work, so this is
 //!   no proof that it never will be: the same statement is sent again, which settles it either way;
-//! - the row has another version whose predecessor is ours: applied, and overwritten since;
-//! - the row has another version whose predecessor is our base: not applied, and never will be;
-//! - anything else: two or more writes came after, nobody can tell: the outcome is unknown.
+//! - the row has another version, and ours is among its predecessors: applied, and overwritten since;
+//! - the row has another version, and our base is among its predecessors, but ours is not: not applied, and never
+//!   will be;
+//! - anything else: too many writes came after, nobody can tell: the outcome is unknown.
+//!
+//! For that a row keeps its last [`HISTORY_MAX`] predecessors.
 //!
 //! The driver must never repeat such a statement by itself: it would take "not applied" of its second attempt for the
 //! answer, when the first one was applied. So these statements run without a retry policy and without speculation.
@@ -26,12 +29,16 @@ use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 
-use crate::domain::Version;
+use crate::domain::{Version, WriteStamp};
 use crate::store::StoreErrorKind;
 
 /// How often one write is sent, and asked for, before its outcome counts as unknown. At 3 s each the operation's own
 /// bound of 10 s comes first; the count is for errors that come at once.
 const ATTEMPTS_MAX: u32 = 5;
+
+/// Predecessors that a row keeps: 128 bytes. An answer takes up to 3 s to count as lost; writes of one row by one
+/// instance go one after the other, so only those of other instances can come in between.
+const HISTORY_MAX: usize = 8;
 
 /// Pause before asking what became of a write: a coordinator that just lost a replica needs a moment.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -119,11 +126,66 @@ impl Progress {
     }
 }
 
+/// The versions that a row had before the present one, newest first; where there was none, [`NO_VERSION`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct History(Vec<[u8; 16]>);
+
+/// Stands for "there was no row". No write has this version: its clock would have to stand at 1970.
+const NO_VERSION: [u8; 16] = [0; 16];
+
+impl History {
+    /// The history of a row whose present version is `version`; that of a missing row is empty.
+    pub(super) fn read(previous: Option<&[u8]>) -> Self {
+        let (versions, _) = previous.unwrap_or_default().as_chunks::<16>();
+        Self(versions.to_vec())
+    }
+
+    /// What a write on top of `base` stores as its history, as bytes.
+    fn after(&self, base: Option<Version>) -> Vec<u8> {
+        let base = base.map_or(NO_VERSION, Version::to_bytes);
+        let kept = std::iter::once(&base).chain(&self.0).take(HISTORY_MAX);
+        kept.flatten().copied().collect()
+    }
+
+    fn holds(&self, version: Option<Version>) -> bool {
+        self.0.contains(&version.map_or(NO_VERSION, Version::to_bytes))
+    }
+}
+
+/// What a write goes on top of; the default is no row.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Base {
+    /// `None`: there is no row.
+    pub(super) version: Option<Version>,
+    pub(super) history: History,
+}
+
+impl Base {
+    /// A row of which only the version is known.
+    pub(super) fn without_history(version: Version) -> Self {
+        Self {
+            version: Some(version),
+            history: History::default(),
+        }
+    }
+
+    /// The version of a write on top.
+    pub(super) fn next(&self, stamp: WriteStamp) -> Version {
+        self.version
+            .map_or_else(|| Version::first(stamp), |version| version.next(stamp))
+    }
+
+    /// What a write on top stores as its history, as bytes.
+    pub(super) fn history_of_next(&self) -> Vec<u8> {
+        self.history.after(self.version)
+    }
+}
+
 /// A row that changes by compare and set, as far as this module cares.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Chain {
     pub(super) version: Version,
-    pub(super) previous: Option<Version>,
+    pub(super) history: History,
 }
 
 /// What became of a compare and set.
@@ -214,16 +276,17 @@ enum Settled {
 
 /// What a serial read tells about our write; the cases stand at the module's top.
 fn settle(row: Option<Chain>, base: Option<Version>, ours: Version, answer_lost: bool) -> Settled {
-    let current = row.map(|row| row.version);
-    let previous = row.and_then(|row| row.previous);
-    if current == Some(ours) || previous == Some(ours) {
+    let (current, history) = match row {
+        Some(row) => (Some(row.version), row.history),
+        None => (None, History::default()),
+    };
+    if current == Some(ours) || history.holds(Some(ours)) {
         return Settled::Applied;
     }
     if current == base {
         return Settled::SendAgain;
     }
-    // The row of a first write has no predecessor, so `previous == base` covers a base that was absent as well.
-    if !answer_lost || (row.is_some() && previous == base) {
+    if !answer_lost || history.holds(base) {
         return Settled::Changed;
     }
     Settled::Unknown
@@ -243,7 +306,7 @@ async fn read_chain(
     };
     Ok(Some(Chain {
         version: version_of(&version)?,
-        previous: previous.as_deref().map(version_of).transpose()?,
+        history: History::read(previous.as_deref()),
     }))
 }
 
@@ -313,7 +376,7 @@ impl<'frame, 'metadata> DeserializeRow<'frame, 'metadata> for Applied {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Timestamp, WriteStamp};
+    use crate::domain::Timestamp;
 
     fn version(nonce: u64) -> Version {
         Version::first(WriteStamp {
@@ -322,40 +385,55 @@ mod tests {
         })
     }
 
-    fn row(version_nonce: u64, previous: Option<u64>) -> Option<Chain> {
+    fn row(version_nonce: u64, previous: &[Option<u64>]) -> Option<Chain> {
+        let mut history = History::default();
+        for nonce in previous.iter().rev() {
+            history = History::read(Some(&history.after(nonce.map(version))));
+        }
         Some(Chain {
             version: version(version_nonce),
-            previous: previous.map(version),
+            history,
         })
     }
 
-    /// Versions: 1 the base, 2 ours, 3 and 4 others'.
+    /// Versions: 1 the base, 2 ours, 3 and above others'.
     #[test]
     fn settles_a_lost_update() {
         let settle = |row| settle(row, Some(version(1)), version(2), true);
-        assert_eq!(settle(row(2, Some(1))), Settled::Applied);
-        assert_eq!(settle(row(3, Some(2))), Settled::Applied);
-        assert_eq!(settle(row(1, None)), Settled::SendAgain);
-        assert_eq!(settle(row(3, Some(1))), Settled::Changed);
-        assert_eq!(settle(row(4, Some(3))), Settled::Unknown);
+        assert_eq!(settle(row(2, &[Some(1), None])), Settled::Applied);
+        assert_eq!(settle(row(4, &[Some(3), Some(2), Some(1)])), Settled::Applied);
+        assert_eq!(settle(row(1, &[None])), Settled::SendAgain);
+        assert_eq!(settle(row(4, &[Some(3), Some(1)])), Settled::Changed);
+        assert_eq!(settle(row(5, &[Some(4), Some(3)])), Settled::Unknown);
         assert_eq!(settle(None), Settled::Unknown);
     }
 
     #[test]
     fn settles_a_lost_create() {
         let settle = |row| settle(row, None, version(2), true);
-        assert_eq!(settle(row(2, None)), Settled::Applied);
-        assert_eq!(settle(row(3, Some(2))), Settled::Applied);
+        assert_eq!(settle(row(2, &[None])), Settled::Applied);
+        assert_eq!(settle(row(3, &[Some(2), None])), Settled::Applied);
         assert_eq!(settle(None), Settled::SendAgain);
-        assert_eq!(settle(row(3, None)), Settled::Changed);
-        assert_eq!(settle(row(4, Some(3))), Settled::Unknown);
+        assert_eq!(settle(row(4, &[Some(3), None])), Settled::Changed);
+        assert_eq!(settle(row(4, &[Some(3)])), Settled::Unknown);
+    }
+
+    #[test]
+    fn a_history_is_bounded() {
+        let mut history = History::default();
+        for nonce in 0..20 {
+            history = History::read(Some(&history.after(Some(version(nonce)))));
+        }
+        assert_eq!(history.0.len(), HISTORY_MAX);
+        assert!(history.holds(Some(version(19))) && history.holds(Some(version(12))));
+        assert!(!history.holds(Some(version(11))));
     }
 
     #[test]
     fn believes_a_refusal_except_of_its_own_version() {
         let settle = |row| settle(row, Some(version(1)), version(2), false);
-        assert_eq!(settle(row(2, Some(1))), Settled::Applied);
-        assert_eq!(settle(row(4, Some(3))), Settled::Changed);
+        assert_eq!(settle(row(2, &[Some(1)])), Settled::Applied);
+        assert_eq!(settle(row(4, &[Some(3)])), Settled::Changed);
         assert_eq!(settle(None), Settled::Changed);
     }
 }

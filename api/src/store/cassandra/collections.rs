@@ -1,8 +1,12 @@
 //! Collections: rows of one partition, changed by compare and set.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use uuid::Uuid;
 
-use super::cas::{Cas, CasEnd, ChainKey, Failure, Progress, compare_and_set, first_row, version_of};
+use super::cas::{
+    Base, Cas, CasEnd, ChainKey, Failure, History, Progress, compare_and_set, first_row, version_of,
+};
 use super::statements::MARKER_SECS;
 use super::{CassandraStore, SPACE};
 use crate::domain::{CollectionId, CollectionName, Precondition, Timestamp, Version, WriteStamp};
@@ -18,13 +22,19 @@ const LIST_ROWS_MIN: usize = 100;
 
 /// What stands in a collection's row.
 struct Current {
-    version: Version,
+    base: Base,
     state: State,
 }
 
 enum State {
     Live(Collection),
     Dropped { id: Uuid, recently: bool },
+}
+
+fn turn_of(name: &CollectionName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl CassandraStore {
@@ -35,26 +45,27 @@ impl CassandraStore {
         precondition: &Precondition,
         stamp: WriteStamp,
     ) -> Result<CollectionPut, Failure> {
+        let _turn = self.turns.take(turn_of(name)).await;
         let mut waited_for = None;
         for _ in 0..RACES_MAX {
             let current = self.current_collection(name).await?;
             let live = match &current {
                 Some(Current {
+                    base,
                     state: State::Live(collection),
-                    ..
-                }) => Some(collection),
+                }) => Some((base, collection)),
                 _ => None,
             };
-            if !precondition.holds(live.map(|collection| collection.version)) {
+            if !precondition.holds(live.map(|(_, collection)| collection.version)) {
                 return Ok(CollectionPut::PreconditionFailed);
             }
-            if let Some(live) = live {
+            if let Some((base, live)) = live {
                 let put = Collection {
                     updated_at: stamp.now,
                     version: live.version.next(stamp),
                     ..live.clone()
                 };
-                if self.change_collection(progress, &put, live.version).await? == CasEnd::Applied {
+                if self.change_collection(progress, &put, base).await? == CasEnd::Applied {
                     return Ok(CollectionPut::Replaced(put));
                 }
                 continue;
@@ -69,15 +80,15 @@ impl CassandraStore {
                 waited_for = Some(id);
                 continue;
             }
-            let base = current.map(|marker| marker.version);
+            let base = current.map_or_else(Base::default, |marker| marker.base);
             let made = Collection {
                 id: new_collection_id(stamp),
                 name: name.clone(),
                 created_at: stamp.now,
                 updated_at: stamp.now,
-                version: base.map_or_else(|| Version::first(stamp), |base| base.next(stamp)),
+                version: base.next(stamp),
             };
-            if self.make_collection(progress, &made, base).await? == CasEnd::Applied {
+            if self.make_collection(progress, &made, &base).await? == CasEnd::Applied {
                 return Ok(CollectionPut::Created(made));
             }
         }
@@ -146,8 +157,13 @@ impl CassandraStore {
         name: &CollectionName,
         precondition: &Precondition,
     ) -> Result<Delete, Failure> {
+        let _turn = self.turns.take(turn_of(name)).await;
         for _ in 0..RACES_MAX {
-            let Some(live) = self.fetch_collection(name).await? else {
+            let Some(Current {
+                base,
+                state: State::Live(live),
+            }) = self.current_collection(name).await?
+            else {
                 return Ok(Delete::Missing);
             };
             if !precondition.holds(Some(live.version)) {
@@ -168,13 +184,13 @@ impl CassandraStore {
             let values = (
                 live.id.0,
                 marker.to_bytes(),
-                live.version.to_bytes(),
+                base.history_of_next(),
                 SPACE,
                 name.as_str(),
                 live.version.to_bytes(),
             );
             let statement = &self.statements.collection_drop;
-            let cas = self.collection_cas(name, statement, values, Some(live.version), marker);
+            let cas = self.collection_cas(name, statement, values, &base, marker);
             if compare_and_set(&self.session, progress, cas).await? == CasEnd::Applied {
                 return Ok(Delete::Deleted);
             }
@@ -190,6 +206,7 @@ impl CassandraStore {
             Option<i64>,
             Option<i64>,
             Option<Vec<u8>>,
+            Option<Vec<u8>>,
         );
         let key = (SPACE, name.as_str());
         let answer = self
@@ -197,7 +214,7 @@ impl CassandraStore {
             .execute_unpaged(&self.statements.collection_fetch, key)
             .await;
         let row = first_row::<Row>(answer.map_err(Failure::of_query)?)?;
-        let Some((id, dropped, secs_left, created_at, updated_at, Some(version))) = row else {
+        let Some((id, dropped, secs_left, created_at, updated_at, Some(version), previous)) = row else {
             return Ok(None);
         };
         let version = version_of(&version)?;
@@ -216,24 +233,28 @@ impl CassandraStore {
             },
             _ => return Err(Failure::internal("a collection's row is incomplete")),
         };
-        Ok(Some(Current { version, state }))
+        let base = Base {
+            version: Some(version),
+            history: History::read(previous.as_deref()),
+        };
+        Ok(Some(Current { base, state }))
     }
 
     async fn make_collection(
         &self,
         progress: &Progress,
         made: &Collection,
-        base: Option<Version>,
+        base: &Base,
     ) -> Result<CasEnd, Failure> {
         let values = (
             made.id.0,
             made.created_at.micros(),
             made.updated_at.micros(),
             made.version.to_bytes(),
-            base.map(Version::to_bytes),
+            base.history_of_next(),
             SPACE,
             made.name.as_str(),
-            base.map(Version::to_bytes),
+            base.version.map(Version::to_bytes),
         );
         let statement = &self.statements.collection_make;
         let cas = self.collection_cas(&made.name, statement, values, base, made.version);
@@ -244,18 +265,18 @@ impl CassandraStore {
         &self,
         progress: &Progress,
         put: &Collection,
-        base: Version,
+        base: &Base,
     ) -> Result<CasEnd, Failure> {
         let values = (
             put.updated_at.micros(),
             put.version.to_bytes(),
-            base.to_bytes(),
+            base.history_of_next(),
             SPACE,
             put.name.as_str(),
-            base.to_bytes(),
+            base.version.map(Version::to_bytes),
         );
         let statement = &self.statements.collection_change;
-        let cas = self.collection_cas(&put.name, statement, values, Some(base), put.version);
+        let cas = self.collection_cas(&put.name, statement, values, base, put.version);
         compare_and_set(&self.session, progress, cas).await
     }
 
@@ -264,14 +285,14 @@ impl CassandraStore {
         name: &'a CollectionName,
         statement: &'a scylla::statement::prepared::PreparedStatement,
         values: V,
-        base: Option<Version>,
+        base: &Base,
         ours: Version,
     ) -> Cas<'a, V> {
         let key = ChainKey::Collection(SPACE, name.as_str());
         Cas {
             statement,
             values,
-            base,
+            base: base.version,
             ours,
             chain: (&self.statements.collection_chain, key),
         }

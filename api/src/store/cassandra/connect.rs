@@ -77,13 +77,14 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Opens a session.
-pub(super) async fn connect(contact_points: &[String]) -> Result<Session, Trouble> {
-    let session = SessionBuilder::new()
+pub(super) async fn connect(contact_points: &[String], options: &OpenOptions) -> Result<Session, Trouble> {
+    let mut builder = SessionBuilder::new()
         .known_nodes(contact_points)
-        .connection_timeout(CONNECT_TIMEOUT)
-        .build()
-        .await?;
-    Ok(session)
+        .connection_timeout(CONNECT_TIMEOUT);
+    if let Some(credentials) = &options.credentials {
+        builder = builder.user(&credentials.username, &credentials.password);
+    }
+    Ok(builder.build().await?)
 }
 
 /// The datacentre that this instance talks to: the operator's choice, or that of the first contact point.

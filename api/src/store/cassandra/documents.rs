@@ -6,7 +6,9 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::CassandraStore;
-use super::cas::{Cas, CasEnd, ChainKey, Failure, Progress, compare_and_set, first_row, version_of};
+use super::cas::{
+    Base, Cas, CasEnd, ChainKey, Failure, History, Progress, compare_and_set, first_row, version_of,
+};
 use super::list::{Place, SAMPLE_EVERY};
 use crate::domain::{
     CollectionId, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp, Version,
@@ -23,7 +25,7 @@ const RACE_PAUSE_MS_MAX: u64 = 64;
 
 /// What a write needs to know about what is there.
 struct Current {
-    version: Version,
+    base: Base,
     /// Both are of a live document; a deleted one's marker has neither.
     live: Option<Live>,
 }
@@ -48,6 +50,10 @@ impl<'a> Target<'a> {
             place: Place::of(id),
         }
     }
+
+    fn turn(&self) -> u64 {
+        self.place.hash() ^ self.collection.0.as_u64_pair().1
+    }
 }
 
 impl CassandraStore {
@@ -60,16 +66,17 @@ impl CassandraStore {
         stamp: WriteStamp,
     ) -> Result<DocumentCreate, Failure> {
         let target = Target::new(collection, id);
+        let _turn = self.turns.take(target.turn()).await;
         // The usual case: the id was never used, so nothing needs to be read first.
-        let mut base = None;
+        let mut base = Base::default();
         for race in 0..RACES_MAX {
-            if let Some(meta) = self.make(progress, &target, data, base, stamp).await? {
+            if let Some(meta) = self.make(progress, &target, data, &base, stamp).await? {
                 return Ok(DocumentCreate::Created(meta));
             }
             base = match self.current(&target).await? {
                 Some(Current { live: Some(_), .. }) => return Ok(DocumentCreate::AlreadyExists),
-                Some(marker) => Some(marker.version),
-                None => None,
+                Some(marker) => marker.base,
+                None => Base::default(),
             };
             pause_after_race(race, stamp).await;
         }
@@ -85,27 +92,28 @@ impl CassandraStore {
         (precondition, stamp): (&Precondition, WriteStamp),
     ) -> Result<DocumentPut, Failure> {
         let target = Target::new(collection, id);
+        let _turn = self.turns.take(target.turn()).await;
         for race in 0..RACES_MAX {
             let current = self.current(&target).await?;
             let live_version = current
                 .as_ref()
-                .and_then(|current| current.live.as_ref().map(|_| current.version));
+                .and_then(|current| current.live.as_ref().and(current.base.version));
             if !precondition.holds(live_version) {
                 return Ok(DocumentPut::PreconditionFailed);
             }
             match current {
                 Some(Current {
-                    version,
+                    base,
                     live: Some(live),
                 }) => {
-                    let base = (version, live.created_at);
-                    if let Some(meta) = self.change(progress, &target, data, base, stamp).await? {
+                    let known = (&base, live.created_at);
+                    if let Some(meta) = self.change(progress, &target, data, known, stamp).await? {
                         return Ok(DocumentPut::Replaced(meta));
                     }
                 }
                 absent => {
-                    let base = absent.map(|marker| marker.version);
-                    if let Some(meta) = self.make(progress, &target, data, base, stamp).await? {
+                    let base = absent.map_or_else(Base::default, |marker| marker.base);
+                    if let Some(meta) = self.make(progress, &target, data, &base, stamp).await? {
                         return Ok(DocumentPut::Created(meta));
                     }
                 }
@@ -124,7 +132,8 @@ impl CassandraStore {
         stamp: WriteStamp,
     ) -> Result<DocumentReplace, Failure> {
         let target = Target::new(collection, &base.id);
-        let known = (base.meta.version, base.meta.created_at);
+        let _turn = self.turns.take(target.turn()).await;
+        let known = (&Base::without_history(base.meta.version), base.meta.created_at);
         let changed = self.change(progress, &target, data, known, stamp).await?;
         Ok(changed.map_or(DocumentReplace::Changed, DocumentReplace::Replaced))
     }
@@ -138,19 +147,20 @@ impl CassandraStore {
         stamp: WriteStamp,
     ) -> Result<Delete, Failure> {
         let target = Target::new(collection, id);
+        let _turn = self.turns.take(target.turn()).await;
         for race in 0..RACES_MAX {
             let Some(Current {
-                version,
+                base,
                 live: Some(live),
             }) = self.current(&target).await?
             else {
                 return Ok(Delete::Missing);
             };
-            if !precondition.holds(Some(version)) {
+            if !precondition.holds(base.version) {
                 return Ok(Delete::PreconditionFailed);
             }
-            let marker = version.next(stamp);
-            if self.mark(progress, &target, Some(version), marker).await? == CasEnd::Applied {
+            let marker = base.next(stamp);
+            if self.mark(progress, &target, &base, marker).await? == CasEnd::Applied {
                 self.list_remove(&target, live.level, marker).await;
                 return Ok(Delete::Deleted);
             }
@@ -188,12 +198,12 @@ impl CassandraStore {
     async fn document_sweep(&self, target: &Target<'_>, level: u8, stamp: WriteStamp) -> Result<(), Failure> {
         let base = match self.current(target).await? {
             Some(Current { live: Some(_), .. }) => return Ok(()),
-            Some(marker) => Some(marker.version),
-            None => None,
+            Some(marker) => marker.base,
+            None => Base::default(),
         };
         // Above the row's timestamp and above every version of the document.
-        let marker = base.unwrap_or_else(|| Version::first(stamp)).next(stamp);
-        if self.mark(&Progress::default(), target, base, marker).await? == CasEnd::Applied {
+        let marker = base.next(stamp).next(stamp);
+        if self.mark(&Progress::default(), target, &base, marker).await? == CasEnd::Applied {
             self.list_remove(target, level, marker).await;
         }
         Ok(())
@@ -201,18 +211,21 @@ impl CassandraStore {
 
     /// What is there now, by a plain read: it sees every write that was acknowledged.
     async fn current(&self, target: &Target<'_>) -> Result<Option<Current>, Failure> {
-        type Row = (Option<Vec<u8>>, Option<i8>, Option<i64>);
+        type Row = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i8>, Option<i64>);
         let key = (target.collection.0, target.id.as_str());
         let answer = self
             .session
             .execute_unpaged(&self.statements.document_meta, key)
             .await;
         let row = first_row::<Row>(answer.map_err(Failure::of_query)?)?;
-        let Some((Some(version), level, created_at)) = row else {
+        let Some((Some(version), previous, level, created_at)) = row else {
             return Ok(None);
         };
         Ok(Some(Current {
-            version: version_of(&version)?,
+            base: Base {
+                version: Some(version_of(&version)?),
+                history: History::read(previous.as_deref()),
+            },
             live: created_at.map(|created_at| Live {
                 created_at: Timestamp(created_at),
                 level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(0),
@@ -226,10 +239,10 @@ impl CassandraStore {
         progress: &Progress,
         target: &Target<'_>,
         data: &JsonObject,
-        base: Option<Version>,
+        base: &Base,
         stamp: WriteStamp,
     ) -> Result<Option<DocumentMeta>, Failure> {
-        let version = base.map_or_else(|| Version::first(stamp), |base| base.next(stamp));
+        let version = base.next(stamp);
         let level = match self.levels.get(target.collection) {
             Some(level) => level,
             None => self.read_level(target.collection).await?,
@@ -238,14 +251,14 @@ impl CassandraStore {
         self.list_add(target, level, version).await?;
         let values = (
             version.to_bytes(),
-            base.map(Version::to_bytes),
+            base.history_of_next(),
             level.cast_signed(),
             stamp.now.micros(),
             stamp.now.micros(),
             data.as_bytes(),
             target.collection.0,
             target.id.as_str(),
-            base.map(Version::to_bytes),
+            base.version.map(Version::to_bytes),
         );
         let statement = &self.statements.document_make;
         if self
@@ -271,22 +284,22 @@ impl CassandraStore {
         progress: &Progress,
         target: &Target<'_>,
         data: &JsonObject,
-        (base, created_at): (Version, Timestamp),
+        (base, created_at): (&Base, Timestamp),
         stamp: WriteStamp,
     ) -> Result<Option<DocumentMeta>, Failure> {
         let version = base.next(stamp);
         let values = (
             version.to_bytes(),
-            base.to_bytes(),
+            base.history_of_next(),
             stamp.now.micros(),
             data.as_bytes(),
             target.collection.0,
             target.id.as_str(),
-            base.to_bytes(),
+            base.version.map(Version::to_bytes),
         );
         let statement = &self.statements.document_change;
         let end = self
-            .cas(progress, target, statement, values, Some(base), version)
+            .cas(progress, target, statement, values, base, version)
             .await?;
         Ok((end == CasEnd::Applied).then_some(DocumentMeta {
             version,
@@ -300,15 +313,15 @@ impl CassandraStore {
         &self,
         progress: &Progress,
         target: &Target<'_>,
-        base: Option<Version>,
+        base: &Base,
         marker: Version,
     ) -> Result<CasEnd, Failure> {
         let values = (
             marker.to_bytes(),
-            base.map(Version::to_bytes),
+            base.history_of_next(),
             target.collection.0,
             target.id.as_str(),
-            base.map(Version::to_bytes),
+            base.version.map(Version::to_bytes),
         );
         let statement = &self.statements.document_drop;
         self.cas(progress, target, statement, values, base, marker).await
@@ -320,14 +333,14 @@ impl CassandraStore {
         target: &Target<'_>,
         statement: &PreparedStatement,
         values: V,
-        base: Option<Version>,
+        base: &Base,
         ours: Version,
     ) -> Result<CasEnd, Failure> {
         let key = ChainKey::Document(target.collection.0, target.id.as_str());
         let cas = Cas {
             statement,
             values,
-            base,
+            base: base.version,
             ours,
             chain: (&self.statements.document_chain, key),
         };

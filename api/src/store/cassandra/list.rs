@@ -80,6 +80,10 @@ impl Place {
         column_of(self.hash)
     }
 
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
     pub(super) fn bucket(&self, level: u8) -> i32 {
         bucket_of(self.hash, level)
     }

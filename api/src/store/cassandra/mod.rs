@@ -12,6 +12,7 @@ mod keys;
 mod list;
 mod schema;
 mod statements;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use self::cas::{Failure, Progress};
 use self::statements::{Profiles, Statements};
+use self::turns::Turns;
 use super::{
     Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut, DocumentReplace, KeyCreate,
     KeyRecord, OpenError, OpenOptions, Page, PageLimits, Store, StoreError, StoreErrorKind,
@@ -57,6 +59,7 @@ pub(super) struct CassandraStore {
     levels: Arc<Levels>,
     in_flight: Arc<Semaphore>,
     sweeps: Arc<Semaphore>,
+    turns: Arc<Turns>,
     secret: [u8; 32],
 }
 
@@ -93,7 +96,7 @@ impl CassandraStore {
     ) -> Result<Self, OpenError> {
         let began = Instant::now();
         let session = connect::patiently(store, options, began, "connecting", || {
-            connect::connect(contact_points).boxed()
+            connect::connect(contact_points, options).boxed()
         })
         .await?;
         let datacenter = connect::choose_datacenter(&session, contact_points, options).map_err(|source| {
@@ -121,6 +124,7 @@ impl CassandraStore {
             levels: Arc::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             sweeps: Arc::new(Semaphore::new(SWEEPS_MAX)),
+            turns: Arc::default(),
             secret: [0; 32],
         };
         opened.secret = connect::patiently(store, options, began, "reading its secret", || {

@@ -24,8 +24,13 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../../schema/0001_initial.cql")]
 /// and at most 30 s.
 const LEASE_SECS: u32 = 60;
 
-/// How often an instance that waits for the lease looks again.
+/// How often an instance that waits for the lease looks again. By a plain read: transactions of many who wait would
+/// push back the one who works.
 const LEASE_POLL: Duration = Duration::from_millis(250);
+
+/// How often a transaction of the lease is repeated whose answer was lost. It does no harm: it only counts for the
+/// holder that it names.
+const LEASE_ATTEMPTS_MAX: u32 = 3;
 
 /// Brings the keyspace's tables up to date.
 pub(super) async fn migrate(
@@ -85,10 +90,14 @@ async fn attempt(session: &Session, keyspace: &str) -> Result<u32, Trouble> {
     }
 
     let holder = Uuid::new_v4();
-    while !ledger.take_lease(session, holder).await? {
+    loop {
+        if ledger.lease_is_free(session).await? && ledger.take_lease(session, holder).await? {
+            break;
+        }
         tokio::time::sleep(LEASE_POLL).await;
-        if ledger.newest(session).await? >= wanted {
-            return Ok(ledger.newest(session).await?);
+        let found = ledger.newest(session).await?;
+        if found >= wanted {
+            return Ok(found);
         }
     }
     let done = apply_missing(session, &ledger, holder).await;
@@ -123,6 +132,7 @@ const LEASE: &str = "migrations";
 
 /// The tables that the lease and the applied versions stand in.
 struct Ledger {
+    holder: PreparedStatement,
     newest: PreparedStatement,
     record: PreparedStatement,
     take: PreparedStatement,
@@ -133,6 +143,7 @@ struct Ledger {
 impl Ledger {
     async fn prepare(session: &Session) -> Result<Self, Trouble> {
         Ok(Self {
+            holder: ready(session, "SELECT holder FROM schema_lease WHERE name = ?").await?,
             newest: ready(session, "SELECT max(version) FROM schema_migrations WHERE space = ?").await?,
             record: ready(session,
                 "INSERT INTO schema_migrations (space, version, applied_at) VALUES (?, ?, toTimestamp(now()))",
@@ -157,6 +168,12 @@ impl Ledger {
         Ok(u32::try_from(version)?)
     }
 
+    async fn lease_is_free(&self, session: &Session) -> Result<bool, Trouble> {
+        let answer = session.execute_unpaged(&self.holder, (LEASE,)).await?;
+        let row = first_row::<(Option<Uuid>,)>(answer).map_err(|failure| failure.source)?;
+        Ok(row.is_none_or(|(holder,)| holder.is_none()))
+    }
+
     async fn take_lease(&self, session: &Session, holder: Uuid) -> Result<bool, Trouble> {
         match execute_lwt(session, &self.take, (holder, LEASE)).await {
             Ok(taken) => Ok(taken),
@@ -167,6 +184,11 @@ impl Ledger {
     }
 
     async fn hold_lease(&self, session: &Session, holder: Uuid) -> Result<bool, Trouble> {
+        for _ in 1..LEASE_ATTEMPTS_MAX {
+            if let Ok(held) = execute_lwt(session, &self.renew, (holder, LEASE, holder)).await {
+                return Ok(held);
+            }
+        }
         match execute_lwt(session, &self.renew, (holder, LEASE, holder)).await {
             Ok(held) => Ok(held),
             Err(LwtError::Lost(error) | LwtError::NotSent(error)) => Err(error.into()),

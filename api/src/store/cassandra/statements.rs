@@ -128,7 +128,7 @@ statements! {
     secret_make: Lwt, "INSERT INTO cluster (name, value) VALUES ('secret', ?) IF NOT EXISTS";
 
     collection_fetch: Read,
-        "SELECT id, dropped, TTL(dropped), created_at, updated_at, version FROM collections WHERE space = ? AND name = ?";
+        "SELECT id, dropped, TTL(dropped), created_at, updated_at, version, previous FROM collections WHERE space = ? AND name = ?";
     collection_chain: SerialRead, "SELECT version, previous FROM collections WHERE space = ? AND name = ?";
     collection_list: Read,
         "SELECT name, id, created_at, updated_at, version FROM collections WHERE space = ? AND name > ? LIMIT ?";
@@ -146,7 +146,7 @@ statements! {
     document_fetch: Read,
         "SELECT version, created_at, updated_at, data FROM documents WHERE collection = ? AND id = ?";
     document_meta: Read,
-        "SELECT version, level, created_at FROM documents WHERE collection = ? AND id = ?";
+        "SELECT version, previous, level, created_at FROM documents WHERE collection = ? AND id = ?";
     document_chain: SerialRead, "SELECT version, previous FROM documents WHERE collection = ? AND id = ?";
     document_make: Lwt,
         "UPDATE documents SET version = ?, previous = ?, level = ?, created_at = ?, updated_at = ?, data = ?

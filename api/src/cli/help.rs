@@ -48,7 +48,7 @@ File, with the names of its fields (all optional):
                idle_timeout_secs, header_bytes_max
   [log]        format, level
   [sqlite]     synchronous
-  [cassandra]  replication_factor, datacenter
+  [cassandra]  replication_factor, datacenter, username, password_file
 
 Exit status:
   0   stopped by a signal

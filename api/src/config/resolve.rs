@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::file;
 use super::settings::{CONFIG_ENV, SETTINGS, Use};
 use super::{Config, Limits, LogConfig, LogFormat, Problem, Sources, StoreConfig, TlsFiles};
 use crate::logging;
-use crate::store::{OpenOptions, SqliteSynchronous};
+use crate::store::{Credentials, OpenOptions, SqliteSynchronous};
 
 /// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
 const SECS_MAX: u64 = 3_600;
 
 pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
     let mut values = gather(sources);
-    let config = build(&mut values);
+    let config = build(&mut values, sources);
     match config {
         Some(config) if values.problems.is_empty() => Ok(config),
         _ => Err(values.problems),
@@ -160,9 +160,9 @@ impl Values {
     }
 }
 
-fn build(values: &mut Values) -> Option<Config> {
+fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
     // Each is read before any `?`, so that all problems are found.
-    let store = store(values);
+    let store = store(values, sources);
     let listen = values.address("listen");
     let ops_listen = values.address("ops_listen");
     let tls = tls(values);
@@ -196,7 +196,7 @@ fn place_of(values: &Values, path: &str) -> String {
         .map_or_else(|| path.to_owned(), |given| given.place.clone())
 }
 
-fn store(values: &mut Values) -> Option<StoreConfig> {
+fn store(values: &mut Values, sources: &Sources<'_>) -> Option<StoreConfig> {
     let url = values.parsed("store");
     let startup_wait = values.secs("startup_wait_secs", 0);
     let synchronous = values.choice(
@@ -208,15 +208,63 @@ fn store(values: &mut Values) -> Option<StoreConfig> {
     );
     let replication_factor = values.number("cassandra.replication_factor", 1, 9);
     let datacenter = values.text("cassandra.datacenter");
+    let credentials = credentials(values, sources);
     Some(StoreConfig {
         url: url?,
         options: OpenOptions {
             sqlite_synchronous: synchronous?,
             replication_factor: replication_factor.and_then(|factor| u32::try_from(factor).ok()),
             datacenter,
+            credentials,
             startup_wait: startup_wait?,
         },
     })
+}
+
+/// User and password, where both are given; one alone, or two passwords, are noted as problems.
+fn credentials(values: &mut Values, sources: &Sources<'_>) -> Option<Credentials> {
+    let username = values.text("cassandra.username");
+    let from_file = values.take("cassandra.password_file", |path| {
+        let text =
+            (sources.read)(Path::new(path)).map_err(|error| format!("{path} can't be read: {error}"))?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(format!("{path} is empty")),
+            password => Ok(password.to_owned()),
+        }
+    });
+    let direct = values.text("cassandra.password");
+    let file_is_bad = from_file.is_none() && values.is_given("cassandra.password_file");
+    let mut problem = |path: &str, detail: &str| {
+        let place = place_of(values, path);
+        let detail = detail.to_owned();
+        values.problems.push(Problem { place, detail });
+    };
+    match (username, from_file, direct) {
+        (_, Some(_), Some(_)) => {
+            problem(
+                "cassandra.password_file",
+                "is one password too many beside TIDEPOOL_CASSANDRA_PASSWORD",
+            );
+            None
+        }
+        (Some(username), Some(password), None) | (Some(username), None, Some(password)) => {
+            Some(Credentials { username, password })
+        }
+        (Some(_), None, None) if !file_is_bad => {
+            let detail = "needs a password beside it: cassandra.password_file or TIDEPOOL_CASSANDRA_PASSWORD";
+            problem("cassandra.username", detail);
+            None
+        }
+        (None, Some(_), None) => {
+            problem("cassandra.password_file", "needs cassandra.username beside it");
+            None
+        }
+        (None, None, Some(_)) => {
+            problem("cassandra.password", "needs cassandra.username beside it");
+            None
+        }
+        _ => None,
+    }
 }
 
 /// The outer `None`: something is wrong. The inner: no TLS.

@@ -173,3 +173,55 @@ fn every_setting_has_a_path_a_flag_and_a_variable_that_agree() {
         assert_eq!(setting.env, format!("TIDEPOOL_{env}"));
     }
 }
+
+#[test]
+fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
+    let load = |env: &[(&str, &str)], toml: &str| {
+        let sources = Sources {
+            flags: &[],
+            config_flag: Some(Path::new(FILE)),
+            env: &|name| {
+                let found = env.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            },
+            read: &|path| match path.to_str() {
+                Some(FILE) => Ok(toml.to_owned()),
+                Some("/run/password") => Ok("sesame\n".to_owned()),
+                _ => Err(std::io::ErrorKind::NotFound.into()),
+            },
+        };
+        Config::load(&sources)
+    };
+    let user = "[cassandra]\nusername = \"tide\"\n";
+    let with_file = format!("{user}password_file = \"/run/password\"\n");
+    let secret = [("TIDEPOOL_CASSANDRA_PASSWORD", "sesame")];
+    for (env, toml) in [(&[][..], with_file.as_str()), (&secret[..], user)] {
+        let config = load(env, toml).unwrap();
+        let credentials = config.store.options.credentials.clone().unwrap();
+        assert_eq!(
+            (credentials.username.as_str(), credentials.password.as_str()),
+            ("tide", "sesame")
+        );
+        assert!(!format!("{config:?}").contains("sesame"));
+    }
+    for (env, toml, word) in [
+        (&secret[..], with_file.as_str(), "one password too many"),
+        (&[][..], user, "needs a password"),
+        (&secret[..], "", "needs cassandra.username"),
+        (
+            &[][..],
+            "[cassandra]\npassword = \"sesame\"\n",
+            "TIDEPOOL_CASSANDRA_PASSWORD",
+        ),
+        (
+            &[][..],
+            "[cassandra]\nusername = \"t\"\npassword_file = \"/none\"\n",
+            "/none can't be read",
+        ),
+    ] {
+        let problems = load(env, toml).unwrap_err();
+        let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert!(text.iter().any(|line| line.contains(word)), "{word} in {text:?}");
+        assert!(!text.concat().contains("sesame"));
+    }
+}

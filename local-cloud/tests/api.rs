@@ -1,12 +1,6 @@
 //! The API as clients see it: fields, pages, errors, limits.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

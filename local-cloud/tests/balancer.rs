@@ -1,12 +1,6 @@
 //! Load balancers: who gets a request, what happens when a member dies, and whether the counts are true.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -68,12 +62,17 @@ impl Pool {
     /// Cuts the power behind everybody's back: the API doesn't know either.
     async fn kill(&self, id: u64) {
         let pid = self.cloud.pids(id, 1).await[0];
-        let public = self.cloud.droplet_state(id).await["public"].as_str().unwrap().to_owned();
+        let public = self.cloud.droplet_state(id).await["public"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         common::all_gone(&[pid]);
         // The first thread may be gone before the last one, and the sockets are.
         self.cloud
-            .until("its port is closed", async || tokio::net::TcpStream::connect(&public).await.is_err())
+            .until("its port is closed", async || {
+                tokio::net::TcpStream::connect(&public).await.is_err()
+            })
             .await;
     }
 

@@ -1,12 +1,6 @@
 //! Faults on demand, by HTTP and by command; and the command line itself.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

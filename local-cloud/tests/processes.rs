@@ -1,9 +1,9 @@
 //! Droplets are processes: started, stopped, cut off, and never left behind.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::indexing_slicing,
     reason = "tests"
 )]
 

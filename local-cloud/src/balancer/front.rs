@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
@@ -42,6 +42,8 @@ pub(crate) struct Exchange {
     died_reused: bool,
     /// May be sent a second time after it may have had its effect.
     replayable: bool,
+    /// An answer began: a member's, or its own.
+    answered: bool,
     own_answer: Option<u16>,
 }
 
@@ -200,6 +202,20 @@ impl ProxyHttp for Front {
         Ok(())
     }
 
+    /// Counted before it is sent: who has an answer finds it in the counts.
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if !response.status.is_informational() {
+            exchange.answered = true;
+            self.balancer.counts.answers.add(response.status.as_u16());
+        }
+        Ok(())
+    }
+
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
@@ -214,6 +230,15 @@ impl ProxyHttp for Front {
             };
         }
         exchange.own_answer = Some(status);
+        exchange.answered = true;
+        let counts = &self.balancer.counts;
+        counts.answers.add(status);
+        match status {
+            502 => count(&counts.own_502),
+            503 => count(&counts.own_503),
+            504 => count(&counts.own_504),
+            _ => {}
+        }
         let text = match status {
             503 => "no member of the load balancer is ready\n",
             504 => "the member took too long\n",
@@ -232,32 +257,29 @@ impl ProxyHttp for Front {
         }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         if !exchange.counted {
             return;
         }
         let counts = &self.balancer.counts;
-        let written = session
-            .response_written()
-            .map(|response| response.status.as_u16());
-        match written {
-            Some(status) => {
-                counts.answers.add(status);
-                if exchange.own_answer.is_none()
-                    && error.is_some_and(|error| *error.esource() == ErrorSource::Upstream)
-                {
-                    count(&counts.cut_answers);
-                }
-            }
-            None => count(&counts.clients_gone),
-        }
-        match exchange.own_answer {
-            Some(502) => count(&counts.own_502),
-            Some(503) => count(&counts.own_503),
-            Some(504) => count(&counts.own_504),
-            _ => {}
+        if !exchange.answered {
+            count(&counts.clients_gone);
+        } else if exchange.own_answer.is_none()
+            && error.is_some_and(|error| *error.esource() == ErrorSource::Upstream)
+        {
+            count(&counts.cut_answers);
         }
         exchange.at = None;
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _at: ProxyWarnLogContext,
+    ) -> bool {
+        true
     }
 
     fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {

@@ -1,7 +1,7 @@
 //! A local cloud of one's own for a test: its own state, images and free port; gone at the end.
 
 #![expect(dead_code, reason = "each test binary uses a part")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -242,7 +242,7 @@ fn options(args: RunArgs, services: Option<PathBuf>) -> Result<Options, String> 
     let stack = services.is_some();
     // Chosen so that two cores carry the generator, the balancer and six members; on the stack also three databases.
     let (low, high, target_per_sec) = if stack {
-        (30.0, 160.0, 30.0)
+        (12.0, 64.0, 11.0)
     } else {
         (60.0, 330.0, 60.0)
     };

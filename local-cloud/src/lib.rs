@@ -1,8 +1,8 @@
 //! DigitalOcean's v2 API on one machine, with real hosts behind it: droplets are processes with addresses of their own,
 //! load balancers really balance, and faults come on demand.
 //!
-//! The way of a call: [`api`] decodes it and chooses the route; a route changes the [`cloud`]'s records through
-//! [`app::App`], which writes them and tells the balancers; processes are started and ended by [`hosts`].
+//! The way of a call: `api` decodes it and chooses the route; a route changes the `cloud`'s records through
+//! `app::App`, which writes them and tells the balancers; processes are started and ended by `hosts`.
 
 mod address;
 mod api;

@@ -19,4 +19,4 @@ pub use name::{CollectionId, CollectionName, DocumentId, InvalidName, NAME_CHARS
 pub use precondition::{EntityTag, EntityTags, Precondition};
 pub use scope::{InvalidScope, Level, PATTERN_CHARS_MAX, Scope};
 pub use time::Timestamp;
-pub use version::{Version, WriteStamp};
+pub use version::{Version, WriteStamp, hex_digits};

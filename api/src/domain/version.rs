@@ -83,8 +83,29 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.clock_micros, self.nonce)
+        let digits = hex_digits(self.to_bytes());
+        // Hexadecimal digits are ASCII.
+        f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
+}
+
+/// 16 bytes as 32 lower-case hexadecimal digits. Every answer holds several of these, so it is written without `core::fmt`.
+#[must_use]
+pub fn hex_digits(bytes: [u8; 16]) -> [u8; 32] {
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'a' + nibble - 10
+        }
+    }
+    let mut digits = [b'0'; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        if let [high, low] = pair {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 0xf));
+        }
+    }
+    digits
 }
 
 #[cfg(test)]
@@ -104,6 +125,22 @@ mod tests {
         let second = first.next(stamp(10, 8));
         assert_eq!(second.clock_micros(), 1_001);
         assert_eq!(second.next(stamp(5_000, 9)).clock_micros(), 5_000);
+    }
+
+    #[test]
+    fn text_is_what_the_standard_library_would_write() {
+        for (clock, nonce) in [
+            (0, 0),
+            (1, 0x0123_4567_89ab_cdef),
+            (u64::MAX, u64::MAX),
+            (0xa0, 0x9f),
+        ] {
+            let version = Version {
+                clock_micros: clock,
+                nonce,
+            };
+            assert_eq!(version.to_string(), format!("{clock:016x}{nonce:016x}"));
+        }
     }
 
     #[test]

@@ -221,9 +221,14 @@ impl PendingBody {
         }
     }
 
+    /// Whether nothing is left to be read.
+    pub(super) fn is_finished(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
     /// Reads away what is left, within bounds. A client that waits for `100 Continue` has sent nothing yet.
     pub(super) async fn drain(mut self, waits_for_continue: bool) {
-        if self.body.is_end_stream() || waits_for_continue {
+        if waits_for_continue {
             return;
         }
         let drained = async {

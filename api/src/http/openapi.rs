@@ -117,11 +117,6 @@ fn complete_parameter(parameter: &mut Value) {
     {
         // No example: Swagger UI fills examples in, and a condition that nobody wrote would be a 412.
         set(parameter, "name", json!(name));
-        set(
-            parameter,
-            "example",
-            json!("\"0006453f1c0a8b400123456789abcdef\""),
-        );
         if let Some(schema) = parameter.get_mut("schema") {
             set(schema, "pattern", json!(ENTITY_TAGS_PATTERN));
         }

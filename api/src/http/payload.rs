@@ -2,7 +2,7 @@
 //! text; request bodies are raw bytes, so that nothing is parsed twice or altered on the way.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -343,24 +343,23 @@ impl CollectionListBody {
 
 /// The id's alphabet needs no escaping, and the data is checked JSON.
 fn write_document(body: &mut Vec<u8>, id: &DocumentId, meta: &DocumentMeta, data: &[u8]) {
-    let mut head = String::with_capacity(ENVELOPE_BYTES);
-    // Writing to a String cannot fail.
+    // Writing to a Vec cannot fail.
     let _ = write!(
-        head,
+        body,
         r#"{{"id":"{id}","version":"{}","created_at":"{}","updated_at":"{}","data":"#,
         meta.version, meta.created_at, meta.updated_at
     );
-    body.extend_from_slice(head.as_bytes());
     body.extend_from_slice(data);
     body.push(b'}');
 }
 
 fn write_collection(body: &mut Vec<u8>, collection: &Collection) {
-    let text = format!(
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        body,
         r#"{{"name":"{}","created_at":"{}","updated_at":"{}"}}"#,
         collection.name, collection.created_at, collection.updated_at
     );
-    body.extend_from_slice(text.as_bytes());
 }
 
 fn write_list<T>(

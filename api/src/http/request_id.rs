@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::HeaderValue;
 
+use crate::domain::hex_digits;
+
 /// 32 lower-case hexadecimal digits, the same in `X-Request-Id`, in a problem's `request_id` and in the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; 32]);
@@ -12,15 +14,8 @@ impl RequestId {
     /// A new one, from two draws of 64 random bits.
     #[must_use]
     pub fn new(nonce: fn() -> u64) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let bits = (u128::from(nonce()) << 64) | u128::from(nonce());
-        let mut text = [b'0'; 32];
-        for (index, digit) in text.iter_mut().enumerate() {
-            let nibble = (bits >> (124 - 4 * index)) & 0xf;
-            let found = usize::try_from(nibble).ok().and_then(|nibble| DIGITS.get(nibble));
-            *digit = found.copied().unwrap_or(b'0');
-        }
-        Self(text)
+        Self(hex_digits(bits.to_be_bytes()))
     }
 
     /// The id as text.

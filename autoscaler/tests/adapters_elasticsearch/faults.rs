@@ -1,0 +1,365 @@
+//! Answers that are errors, late, torn or garbage: none of them is ever taken for values.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidepool_autoscaler::metrics::elasticsearch::{Auth, ElasticsearchConfig, ElasticsearchSource};
+use tidepool_autoscaler::metrics::{MetricError, MetricSource};
+use tidepool_autoscaler_core::observe::{Sample, UnixMillis};
+use wiremock::matchers::{header, method, path, path_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::preset;
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+fn source_at(uri: &str, auth: Auth) -> ElasticsearchSource {
+    let timeout = Duration::from_millis(1_500);
+    ElasticsearchSource::new(ElasticsearchConfig {
+        timeout,
+        ..ElasticsearchConfig::new(uri.to_owned(), auth)
+    })
+    .unwrap()
+}
+
+fn fields() -> Value {
+    let keyword = json!({ "keyword": { "type": "keyword", "searchable": true, "aggregatable": true } });
+    json!({ "indices": ["metricbeat"], "fields": { "host.name": keyword } })
+}
+
+/// A whole answer to one search: web-1 at 50 %.
+fn whole() -> Value {
+    json!({
+        "took": 3, "timed_out": false, "_shards": { "total": 1, "successful": 1, "skipped": 0, "failed": 0 }, "status": 200,
+        "hits": { "max_score": null, "hits": [] },
+        "aggregations": { "series": { "after_key": { "host": "web-1" }, "buckets": [{
+            "key": { "host": "web-1" }, "doc_count": 1,
+            "newest": { "hits": { "hits": [
+                { "_source": { "system": { "cpu": { "total": { "norm": { "pct": 0.5 } } } } }, "sort": [NOW.0 - 1_000] }
+            ] } }
+        }] } }
+    })
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut answer = whole();
+    match answer.pointer_mut(pointer) {
+        Some(place) => *place = value,
+        None => answer[pointer.trim_start_matches('/')] = value,
+    }
+    answer
+}
+
+async fn server(search: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    let ok = ResponseTemplate::new(200).set_body_json(fields());
+    Mock::given(method("POST"))
+        .and(path_regex("/metricbeat-.*/_field_caps$"))
+        .respond_with(ok)
+        .mount(&server)
+        .await;
+    Mock::given(method("POST"))
+        .and(path("/_msearch"))
+        .respond_with(search)
+        .mount(&server)
+        .await;
+    server
+}
+
+async fn read(server: &MockServer) -> Result<Vec<Sample>, MetricError> {
+    source_at(&server.uri(), Auth::Anonymous)
+        .read(&[preset("cpu", &["web-1"], 60)], NOW)
+        .await
+        .remove(0)
+}
+
+fn responses(all: &[Value]) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({ "took": 5, "responses": all }))
+}
+
+fn failed(outcome: Result<Vec<Sample>, MetricError>) -> String {
+    match outcome {
+        Err(MetricError::Failed { reason, .. }) => reason,
+        other => panic!("not failed: {other:?}"),
+    }
+}
+
+fn incomplete(outcome: Result<Vec<Sample>, MetricError>) -> String {
+    match outcome {
+        Err(MetricError::Incomplete { reason, .. }) => reason,
+        other => panic!("not incomplete: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_read() {
+    let samples = read(&server(responses(&[whole()])).await).await.unwrap();
+    assert_eq!(samples.len(), 1);
+    assert_eq!(
+        (samples[0].value, samples[0].at),
+        (0.5, UnixMillis(NOW.0 - 1_000))
+    );
+}
+
+#[tokio::test]
+async fn an_http_error_fails_with_its_reason() {
+    let blocked = json!({ "error": { "type": "cluster_block_exception", "reason": "blocked by: state not recovered",
+        "root_cause": [] }, "status": 503 });
+    let down = ResponseTemplate::new(503).set_body_json(blocked);
+    assert_eq!(
+        failed(read(&server(down).await).await),
+        "HTTP 503: cluster_block_exception: blocked by: state not recovered"
+    );
+    for status in [401, 403, 404, 429, 500, 502] {
+        let reason = failed(read(&server(ResponseTemplate::new(status)).await).await);
+        assert_eq!(reason, format!("HTTP {status}"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_whole_is_incomplete() {
+    let shards = json!({ "total": 5, "successful": 4, "failed": 1, "failures": [
+        { "shard": 0, "reason": { "type": "node_disconnected_exception", "reason": "node left" } }] });
+    let table = [
+        (with("/timed_out", json!(true)), "the search timed out"),
+        (
+            with("/terminated_early", json!(true)),
+            "the search was ended early",
+        ),
+        (
+            with("/_shards", shards),
+            "1 of 5 shards failed: node_disconnected_exception: node left",
+        ),
+        (
+            with("/_clusters", json!({ "total": 3, "successful": 1, "skipped": 2 })),
+            "2 remote clusters did not answer in full",
+        ),
+        (
+            with("/_clusters", json!({ "total": 1, "successful": 0, "partial": 1 })),
+            "1 remote clusters did not answer in full",
+        ),
+    ];
+    for (answer, expected) in table {
+        assert_eq!(
+            incomplete(read(&server(responses(&[answer])).await).await),
+            expected
+        );
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_no_answer() {
+    let mut no_aggregations = whole();
+    no_aggregations.as_object_mut().unwrap().remove("aggregations");
+    let bodies = [
+        String::new(),
+        "<html>".to_owned(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+        json!({ "responses": [] }).to_string(),
+        json!({ "responses": [whole(), whole()] }).to_string(),
+        json!({ "responses": [{}] }).to_string(),
+        json!({ "responses": [null] }).to_string(),
+        json!({ "responses": [no_aggregations] }).to_string(),
+        json!({ "responses": [with("/aggregations/series/buckets/0/key", json!({}))] }).to_string(),
+        json!({ "responses": [with("/aggregations/series/buckets/0/newest/hits/hits/0/sort", json!(["soon"]))] }).to_string(),
+        json!({ "responses": [with("/timed_out", json!("no"))] }).to_string(),
+    ];
+    for body in bodies {
+        let answer = ResponseTemplate::new(200).set_body_raw(body.clone(), "application/json");
+        let reason = failed(read(&server(answer).await).await);
+        assert!(!reason.is_empty(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn values_that_are_none_are_no_samples() {
+    for value in [json!(null), json!("0.5"), json!([0.5]), json!({ "pct": 0.5 })] {
+        let answer = with(
+            "/aggregations/series/buckets/0/newest/hits/hits/0/_source/system/cpu/total/norm/pct",
+            value.clone(),
+        );
+        assert_eq!(
+            read(&server(responses(&[answer])).await).await.unwrap(),
+            [],
+            "{value}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn hosts_that_nobody_asked_for_are_left_out() {
+    let stranger = with("/aggregations/series/buckets/0/key/host", json!("db-1"));
+    assert_eq!(read(&server(responses(&[stranger])).await).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn one_bad_search_does_not_spoil_the_others() {
+    let error = json!({ "status": 400, "error": { "type": "x_content_parse_exception", "reason": "[1:9] unknown field",
+        "root_cause": [{ "type": "x_content_parse_exception", "reason": "[1:9] unknown field" }] } });
+    let server = server(responses(&[whole(), error, with("/timed_out", json!(true))])).await;
+    let queries = [
+        preset("cpu", &["web-1"], 60),
+        preset("cpu", &["web-1"], 60),
+        preset("cpu", &["web-1"], 60),
+    ];
+    let mut answers = source_at(&server.uri(), Auth::Anonymous)
+        .read(&queries, NOW)
+        .await
+        .into_iter();
+    assert_eq!(answers.next().unwrap().unwrap().len(), 1);
+    assert_eq!(
+        failed(answers.next().unwrap()),
+        "x_content_parse_exception: [1:9] unknown field"
+    );
+    assert_eq!(incomplete(answers.next().unwrap()), "the search timed out");
+    assert!(answers.next().is_none());
+}
+
+#[tokio::test]
+async fn all_queries_go_in_one_search_and_fields_are_asked_about_once() {
+    let server = server(responses(&[whole(), whole()])).await;
+    let source = source_at(&server.uri(), Auth::Anonymous);
+    let queries = [
+        preset("cpu", &["web-1"], 60),
+        preset("cpu", &["web-1", "web-2"], 90),
+    ];
+    for _ in 0..3 {
+        source
+            .read(&queries, NOW)
+            .await
+            .into_iter()
+            .for_each(|answer| drop(answer.unwrap()));
+    }
+    let received = server.received_requests().await.unwrap();
+    let count = |end: &str| {
+        received
+            .iter()
+            .filter(|request| request.url.path().ends_with(end))
+            .count()
+    };
+    assert_eq!(
+        (count("_msearch"), count("_field_caps"), received.len()),
+        (3, 1, 4)
+    );
+    let lines = String::from_utf8(received.last().unwrap().body.clone()).unwrap();
+    assert_eq!(lines.lines().count(), 4, "{lines}");
+}
+
+#[tokio::test]
+async fn after_a_failure_fields_are_asked_about_again() {
+    let server = server(responses(&[with("/timed_out", json!(true))])).await;
+    let source = source_at(&server.uri(), Auth::Anonymous);
+    for _ in 0..2 {
+        incomplete(source.read(&[preset("cpu", &["web-1"], 60)], NOW).await.remove(0));
+    }
+    let received = server.received_requests().await.unwrap();
+    assert_eq!(
+        received
+            .iter()
+            .filter(|request| request.url.path().ends_with("_field_caps"))
+            .count(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_left_in_time() {
+    let started = std::time::Instant::now();
+    let slow = server(responses(&[whole()]).set_delay(Duration::from_secs(60))).await;
+    let reason = failed(read(&slow).await);
+    assert!(
+        reason.contains("within 1500 ms") || reason.contains("timed out"),
+        "{reason}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_fails_every_signal() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let source = source_at(&format!("http://user:secret@127.0.0.1:{port}"), Auth::Anonymous);
+    let queries = [preset("cpu", &["web-1"], 60), preset("load", &["web-1"], 60)];
+    let answers = source.read(&queries, NOW).await;
+    assert_eq!(answers.len(), 2);
+    for answer in answers {
+        let reason = failed(answer);
+        assert!(
+            reason.contains("refused") && !reason.contains("secret"),
+            "{reason}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_never_printed() {
+    let basic = Auth::Basic {
+        username: "tide".to_owned(),
+        password: "pool".to_owned(),
+    };
+    let key = Auth::ApiKey("VnVhQ2ZHY0JDZGJrUW0=".to_owned());
+    for (auth, expected) in [
+        (basic, "Basic dGlkZTpwb29s"),
+        (key, "ApiKey VnVhQ2ZHY0JDZGJrUW0="),
+    ] {
+        let printed = format!(
+            "{:?}",
+            ElasticsearchConfig::new("http://es".to_owned(), auth.clone())
+        );
+        assert!(
+            printed.contains("[redacted]") && !printed.contains("pool") && !printed.contains("VnVh"),
+            "{printed}"
+        );
+        let server = MockServer::start().await;
+        let caps = ResponseTemplate::new(200).set_body_json(fields());
+        for (at, answer) in [
+            ("/metricbeat-*/_field_caps", caps),
+            ("/_msearch", responses(&[whole()])),
+        ] {
+            let at = path(at);
+            Mock::given(header("authorization", expected))
+                .and(at)
+                .respond_with(answer)
+                .mount(&server)
+                .await;
+        }
+        let mut answers = source_at(&server.uri(), auth)
+            .read(&[preset("cpu", &["web-1"], 60)], NOW)
+            .await;
+        let answer = answers.remove(0);
+        if let Err(error) = answer {
+            let paths: Vec<String> = server
+                .received_requests()
+                .await
+                .unwrap()
+                .iter()
+                .map(|r| r.url.path().to_owned())
+                .collect();
+            panic!("{error}; asked: {paths:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_when_nothing_is_wanted() {
+    let server = MockServer::start().await;
+    assert!(
+        source_at(&server.uri(), Auth::Anonymous)
+            .read(&[], NOW)
+            .await
+            .is_empty()
+    );
+    assert_eq!(server.received_requests().await.unwrap().len(), 0);
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    for bad in ["", "localhost:9200", "ftp://es:9200", "http://"] {
+        let config = ElasticsearchConfig::new(bad.to_owned(), Auth::Anonymous);
+        assert!(ElasticsearchSource::new(config).is_err(), "{bad:?}");
+    }
+}

@@ -54,6 +54,8 @@ flock 9
 DOCTL=$(build_doctl) || { say "SKIPPED: doctl could not be built"; DOCTL=''; }
 PYTHON=$(python_with_pydo) || { say "SKIPPED: pydo could not be installed"; PYTHON=''; }
 flock -u 9
+# `run.sh set-up` only fetches, so that this can be done beside something else.
+[ "${1:-}" != set-up ] || exit 0
 
 if [ -z "$PYTHON" ] && ! command -v python3 >/dev/null; then
   say "SKIPPED: python3 is missing (3.11 or newer), and with it every test of this folder"

@@ -278,6 +278,8 @@ fn options(args: RunArgs, services: Option<PathBuf>) -> Result<Options, String> 
             target_per_sec,
             in_window_secs,
         },
+        // Written at the rate of low water, in about 4 s.
+        documents_before: if stack { 50 } else { 200 },
         dashboard: args.dashboard,
         work_dir: args.work_dir,
         keep: args.keep,

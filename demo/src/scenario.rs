@@ -29,8 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LOOKS_LOST_MAX: u32 = 25;
 /// How long after a tide the pool may still be busy coming back to its minimum.
 const EBB_MAX: Duration = Duration::from_secs(20);
-/// Documents that exist before the load begins, so that reads and updates spread.
-const DOCUMENTS_BEFORE: usize = 200;
 /// How long an answer is waited for: longer than the API itself ever takes to give up (25 s), so that its problem answer
 /// is seen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,6 +46,8 @@ pub struct Options {
     pub shape: Shape,
     /// The pool.
     pub pool: Pool,
+    /// Documents that exist before the load begins, so that reads and updates spread.
+    pub documents_before: usize,
     /// Where the dashboard listens.
     pub dashboard: Option<SocketAddr>,
     /// Where files go; `None`: a temporary directory.
@@ -141,7 +141,7 @@ async fn play(options: &Options, site: &mut Site, stop: &Stop, view: &mut View) 
         shape: options.shape,
         period: options.period,
         duration: options.duration,
-        documents_before: DOCUMENTS_BEFORE,
+        documents_before: options.documents_before,
         patience: PATIENCE,
         seed: 1,
     })?;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Semaphore;
@@ -23,8 +22,6 @@ use super::wire::{Answer, NoAnswer, Wire, exchange};
 const IN_FLIGHT_MAX: usize = 2_048;
 /// Documents a list asks for.
 const LIST_LIMIT: usize = 20;
-/// First documents written at once.
-const PREPARE_AT_ONCE: usize = 4;
 /// How long one request of the preparation may take.
 const PREPARE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -105,11 +102,13 @@ impl Generator {
         let shared = &self.shared;
         let answer = exchange(shared.wire.put_collection(), PREPARE_PATIENCE).await;
         succeeded("making the collection", answer)?;
-        let mut writes = stream::iter(0..shared.config.documents_before)
-            .map(|_| self.prepare_document())
-            .buffer_unordered(PREPARE_AT_ONCE);
-        while let Some(written) = writes.next().await {
-            written?;
+        // As fast as the load begins, so that nobody takes the preparation for a load of its own.
+        let pause = Duration::from_secs_f64(1.0 / shared.config.shape.rate_at(0.0));
+        let mut due = Instant::now();
+        for _ in 0..shared.config.documents_before {
+            sleep_until(due).await;
+            due += pause;
+            self.prepare_document().await?;
         }
         Ok(())
     }

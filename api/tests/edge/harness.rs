@@ -131,8 +131,12 @@ impl Server {
 
     /// The address in the log line with that message.
     pub(crate) fn wait_for_address(&mut self, message: &str) -> SocketAddr {
+        self.wait_for_address_within(message, SOON)
+    }
+
+    pub(crate) fn wait_for_address_within(&mut self, message: &str, within: Duration) -> SocketAddr {
         let wanted = format!("\"message\":\"{message}\"");
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + within;
         loop {
             let log = self.log();
             if let Some(line) = log.lines().find(|line| line.contains(&wanted)) {

@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rusqlite::Connection as Database;
 
 use super::harness::{Folder, SOON, Server, program, wait_until};
 
 /// How soon a write must be answered while the store is stuck.
 const STUCK_ANSWER_MAX: Duration = Duration::from_secs(25);
+
+/// Making a keyspace and its tables, or gossip finding a node again, on a machine that is busy.
+const CLUSTER_START_MAX: Duration = Duration::from_secs(90);
 
 #[test]
 fn writes_into_a_stuck_sqlite_file_are_503_in_time_and_reads_go_on() {
@@ -130,4 +134,120 @@ fn a_folder_that_is_missing_is_told_with_its_name() {
     .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("missing/tide.db"));
+}
+
+/// A real cluster, where the environment names one.
+struct Cluster {
+    store: String,
+    nodes: Vec<Pid>,
+}
+
+impl Cluster {
+    fn find(test: &str) -> Option<Self> {
+        let missing = |variable: &str| {
+            println!("SKIPPED: edge store_faults::{test} needs a Cassandra cluster");
+            println!("tidepool-skip: edge store_faults::{test}: {variable} is not set");
+        };
+        let Ok(hosts) = std::env::var("TIDEPOOL_TEST_CASSANDRA") else {
+            missing("TIDEPOOL_TEST_CASSANDRA");
+            return None;
+        };
+        let Some(folder) = std::env::var_os("TIDEPOOL_TEST_CASSANDRA_DIR") else {
+            missing("TIDEPOOL_TEST_CASSANDRA_DIR");
+            return None;
+        };
+        let nodes = (1..=hosts.split(',').count()).map(|node| {
+            let file = std::path::Path::new(&folder).join(format!("cassandra/node{node}/pid"));
+            Pid::from_raw(std::fs::read_to_string(file).unwrap().trim().parse().unwrap())
+        });
+        Some(Self {
+            store: format!("cassandra://{hosts}/tidepool_edge"),
+            nodes: nodes.collect(),
+        })
+    }
+}
+
+/// Nodes that stand still, and go on whatever becomes of the test.
+struct Stopped<'a>(&'a [Pid]);
+
+impl<'a> Stopped<'a> {
+    fn stop(nodes: &'a [Pid]) -> Self {
+        for node in nodes {
+            kill(*node, Signal::SIGSTOP).unwrap();
+        }
+        Self(nodes)
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        for node in self.0 {
+            kill(*node, Signal::SIGCONT).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_stands_still_is_503_in_time_and_taken_up_again() {
+    let Some(cluster) = Cluster::find("a_cluster_that_stands_still_is_503_in_time_and_taken_up_again") else {
+        return;
+    };
+    let mut command = program(&["serve", "--store", &cluster.store, "--log-format", "json"]);
+    command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let mut server = Server::spawn_command(&mut command);
+    server.ops = server.wait_for_address("operations listening");
+    server.public = server.wait_for_address_within("listening", CLUSTER_START_MAX);
+    let path = "/v1/collections/edge/documents/a";
+    assert!(
+        [200, 201].contains(
+            &server
+                .send("PUT", "/v1/collections/edge", None, Some("{}"))
+                .status
+        )
+    );
+    assert!(
+        [200, 201].contains(
+            &server
+                .send("PUT", path, None, Some("{\"data\":{\"n\":1}}"))
+                .status
+        )
+    );
+    wait_until("ready", SOON, || server.ops_get("/readyz").status == 200);
+
+    let stopped = Stopped::stop(&cluster.nodes);
+    std::thread::scope(|scope| {
+        let requests = [("GET", None), ("PUT", Some("{\"data\":{\"n\":2}}"))].map(|(method, body)| {
+            let server = &server;
+            scope.spawn(move || {
+                let began = Instant::now();
+                (server.send(method, path, None, body), began.elapsed())
+            })
+        });
+        while requests.iter().any(|request| !request.is_finished()) {
+            assert_eq!(server.ops_get("/livez").status, 200);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        for request in requests {
+            let (answer, took) = request.join().unwrap();
+            assert_eq!(answer.status, 503, "{answer:?}");
+            let problem = answer.problem();
+            assert!(
+                ["store-unavailable", "outcome-unknown"].contains(&problem.as_str()),
+                "{problem}"
+            );
+            assert!(took < STUCK_ANSWER_MAX, "{took:?}");
+        }
+    });
+    assert_eq!(server.ops_get("/readyz").status, 503);
+    drop(stopped);
+    wait_until("it serves again", CLUSTER_START_MAX, || {
+        server.ops_get("/readyz").status == 200
+            && server
+                .send("PUT", path, None, Some("{\"data\":{\"n\":3}}"))
+                .status
+                == 200
+    });
+    assert_eq!(server.send("GET", path, None, None).json()["data"]["n"], 3);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(SOON).0.code(), Some(0), "{}", server.log());
 }

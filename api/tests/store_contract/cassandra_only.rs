@@ -6,7 +6,9 @@ use scylla::client::session::Session;
 use tidepool_api::domain::CollectionId;
 use tidepool_api::store::DocumentCreate;
 
-use crate::database::{Database, NO_CONDITION, id, new_collection, some_json, stamp, stamp_at};
+use crate::database::{
+    Database, NO_CONDITION, id, made, new_collection, some_json, some_name, stamp, stamp_at,
+};
 use crate::listing::{fill, items, list_all, names, once};
 
 fn database(name: &str) -> Option<Database> {
@@ -149,4 +151,38 @@ async fn a_row_without_document_is_skipped_and_swept() {
     );
     let all = ["there", "orphan"].map(str::to_owned);
     assert_eq!(list_all(&*store, collection, items(1)).await, once(all));
+}
+
+/// Documents of a collection that was dropped long ago are deleted; those of a live one are not, whatever is noted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_collection_is_swept() {
+    let Some(database) = database("a_dropped_collection_is_swept") else {
+        return;
+    };
+    let (store, session) = (database.open().await, database.session().await);
+    let (gone, live) = (some_name(), some_name());
+    let live_id = made(&*store, &live).await.id;
+    // The identity of a collection that was dropped two hours ago.
+    let old_id = CollectionId(uuid::Uuid::new_v4());
+    for collection in [old_id, live_id] {
+        fill(&*store, collection, &names("d", 12)).await;
+    }
+    let (keyspace, hours_ago) = (database.keyspace(), stamp().now.micros() - 2 * 3_600_000_000);
+    for (id, name) in [(old_id, &gone), (live_id, &live)] {
+        let note = format!(
+            "INSERT INTO {keyspace}.dropped_collections (space, id, name) VALUES ('default', ?, ?)
+             USING TIMESTAMP {hours_ago}"
+        );
+        session.query_unpaged(note, (id.0, name.as_str())).await.unwrap();
+    }
+
+    // Instances look soon after they start.
+    let _sweeper = database.open().await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !rows(&session, &database, old_id, 0, 1).await.is_empty() {
+        assert!(Instant::now() < deadline, "the dropped collection was not swept");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(store.document_fetch(old_id, &id("d0")).await.unwrap(), None);
+    assert_eq!(list_all(&*store, live_id, items(5)).await, once(names("d", 12)));
 }

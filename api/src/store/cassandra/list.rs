@@ -125,6 +125,11 @@ fn bucket_of(hash: u64, level: u8) -> i32 {
         .unwrap_or(0)
 }
 
+/// How many partitions a level has.
+pub(super) fn buckets(level: u8) -> i32 {
+    1 << (BITS_PER_LEVEL * u32::from(level.min(LEVEL_MAX)))
+}
+
 /// The last hash in the same partition of that level.
 fn range_end(hash: u64, level: u8) -> u64 {
     hash | u64::MAX

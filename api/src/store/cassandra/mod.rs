@@ -12,6 +12,7 @@ mod keys;
 mod list;
 mod schema;
 mod statements;
+mod sweep;
 mod turns;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 
 use self::cas::{Failure, Progress};
 use self::statements::{Profiles, Statements};
+use self::sweep::Sweeper;
 use self::turns::Turns;
 use super::{
     Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut, DocumentReplace, KeyCreate,
@@ -61,6 +63,8 @@ pub(super) struct CassandraStore {
     sweeps: Arc<Semaphore>,
     turns: Arc<Turns>,
     secret: [u8; 32],
+    /// Ends with the last clone. Its own clone has none.
+    sweeper: Option<Arc<Sweeper>>,
 }
 
 /// The highest list level of collections, as far as this instance knows. It may be too low: then a new document's row
@@ -126,11 +130,13 @@ impl CassandraStore {
             sweeps: Arc::new(Semaphore::new(SWEEPS_MAX)),
             turns: Arc::default(),
             secret: [0; 32],
+            sweeper: None,
         };
         opened.secret = connect::patiently(store, options, began, "reading its secret", || {
             opened.secret().map_err(|failure| failure.source).boxed()
         })
         .await?;
+        opened.sweeper = Some(Arc::new(Sweeper::start(opened.clone())));
         tracing::info!(store, datacenter, "the store is open");
         Ok(opened)
     }

@@ -143,6 +143,12 @@ statements! {
 
     dropped_add: Hint, "INSERT INTO dropped_collections (space, id, name) VALUES (?, ?, ?)";
 
+    dropped_list: Read, "SELECT id, name, WRITETIME(name) FROM dropped_collections WHERE space = ?";
+    dropped_remove: Hint, "DELETE FROM dropped_collections WHERE space = ? AND id = ?";
+    document_erase: Hint, "DELETE FROM documents WHERE collection = ? AND id = ?";
+    list_erase: Hint, "DELETE FROM document_list WHERE collection = ? AND level = ? AND bucket = ?";
+    levels_erase: Hint, "DELETE FROM document_list_levels WHERE collection = ?";
+
     document_fetch: Read,
         "SELECT version, created_at, updated_at, data FROM documents WHERE collection = ? AND id = ?";
     document_meta: Read,

@@ -17,6 +17,10 @@ const APPLICATION_ID: i32 = 0x5469_6465;
 /// the first version takes some ms; ten processes one after the other stay far below.
 const OPEN_WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// How long the writer waits for another process's lock before it looks whether anybody still waits for the write: as
+/// long as it does not look, writes that were taken back fill the queue.
+const WRITER_BUSY_WAIT: Duration = Duration::from_millis(200);
+
 /// Prepared statements kept per connection; there are about 25 texts in all.
 const STATEMENTS_CACHED: usize = 64;
 
@@ -34,8 +38,7 @@ pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<Connecti
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|error| refuse("the file can't be opened or made", error))?;
-    prepare_connection(&connection, Duration::from_secs(1))
-        .map_err(|error| refuse("SQLite refused", error))?;
+    prepare_connection(&connection, WRITER_BUSY_WAIT).map_err(|error| refuse("SQLite refused", error))?;
 
     let deadline = Instant::now() + OPEN_WAIT_MAX;
     until_unlocked(deadline, || check_is_ours(&connection))

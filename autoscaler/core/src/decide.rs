@@ -9,7 +9,7 @@ use crate::observe::{Observation, UnixMillis};
 use crate::policy::{Proposal, Verdict, propose};
 use crate::roster::{RepairsRefused, Roster};
 use crate::signal::{Hosts, assess};
-use crate::spec::PoolSpec;
+use crate::spec::{PoolSpec, RepairLimit};
 
 /// Who decides about the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,9 +81,9 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
             );
         }
         Some(RepairsRefused::TooManyRepairs) => {
-            let RepairCount { max, window_secs } = RepairCount::of(spec);
+            let RepairLimit { max, window_secs } = spec.repair;
             why.push(format!(
-                "no more repairs: {max} members were replaced within {window_secs} s"
+                "no more repairs: at most {max} members are replaced within {window_secs} s"
             ));
         }
     }
@@ -97,20 +97,6 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         planned,
         reason,
         proposals,
-    }
-}
-
-struct RepairCount {
-    max: u32,
-    window_secs: u32,
-}
-
-impl RepairCount {
-    fn of(spec: &PoolSpec) -> RepairCount {
-        RepairCount {
-            max: spec.repair.max,
-            window_secs: spec.repair.window_secs,
-        }
     }
 }
 
@@ -248,8 +234,9 @@ fn stepped(
         let left = limits.out_max.saturating_sub(used);
         if desired - actual > left {
             why.push(format!(
-                "at most {} more within {} s",
-                limits.out_max, limits.out_period_secs
+                "at most {} more {}",
+                limits.out_max,
+                period(limits.out_period_secs)
             ));
         }
         return desired.min(actual.saturating_add(left));
@@ -260,11 +247,20 @@ fn stepped(
     let left = limits.in_max.saturating_sub(used);
     if actual - desired > left {
         why.push(format!(
-            "at most {} fewer within {} s",
-            limits.in_max, limits.in_period_secs
+            "at most {} fewer {}",
+            limits.in_max,
+            period(limits.in_period_secs)
         ));
     }
     desired.max(actual.saturating_sub(left))
+}
+
+fn period(secs: u32) -> String {
+    if secs == 0 {
+        "in a tick".to_owned()
+    } else {
+        format!("within {secs} s")
+    }
 }
 
 fn headline(actual: u32, desired: u32, planned: u32) -> String {

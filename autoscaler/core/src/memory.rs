@@ -73,6 +73,8 @@ pub struct MemberMemory {
     pub unready_since: Option<UnixMillis>,
     /// Since when it is both marked for removal and out of the load balancer.
     pub withdrawn_since: Option<UnixMillis>,
+    /// When it was first asked to drain. Its word that it is drained counts only after that.
+    pub drain_since: Option<UnixMillis>,
     /// When it was first asked to shut down.
     pub shutdown_since: Option<UnixMillis>,
 }
@@ -160,6 +162,7 @@ impl Memory {
                 .then(|| before.serving_since.unwrap_or(first_serving).min(now)),
             unready_since: not_ready.then(|| before.unready_since.unwrap_or(now).min(now)),
             withdrawn_since: withdrawn.then(|| before.withdrawn_since.unwrap_or(now).min(now)),
+            drain_since: before.drain_since.map(|at| at.min(now)),
             shutdown_since: before.shutdown_since.map(|at| at.min(now)),
         }
     }
@@ -189,10 +192,16 @@ impl Memory {
                         .shutdown_since
                         .get_or_insert(at);
                 }
+                Step::Drain { id, .. } => {
+                    self.members
+                        .entry(id.clone())
+                        .or_default()
+                        .drain_since
+                        .get_or_insert(at);
+                }
                 Step::Admit { .. }
                 | Step::MarkDraining { .. }
                 | Step::Withdraw { .. }
-                | Step::Drain { .. }
                 | Step::PowerOff { .. }
                 | Step::Destroy { .. } => {}
             }

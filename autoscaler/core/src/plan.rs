@@ -361,9 +361,11 @@ fn removal_goes_on(
     if !now.is_past(withdrawn, life.withdraw_settle_secs) {
         return None;
     }
+    let drained = drained && known.drain_since.is_some();
     match (drained, member.address) {
         (true, _) => Some(Step::Shutdown { id, name }),
         (false, Some(address)) => Some(Step::Drain { id, name, address }),
+        // Nobody can be asked: it has until the bound.
         (false, None) => None,
     }
 }

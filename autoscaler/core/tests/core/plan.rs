@@ -1,0 +1,414 @@
+//! The steps of a plan.
+
+use tidepool_autoscaler_core::memory::{MemberMemory, Memory};
+use tidepool_autoscaler_core::observe::{Member, MemberId, Observation, Power, Readiness, SignalReading};
+use tidepool_autoscaler_core::plan::{Step, StepKind};
+use tidepool_autoscaler_core::spec::PoolSpec;
+
+use crate::support::{
+    NOW, at, booting, cpu, draining, member, members, name, of_member, planned, reading, seen, spec, told,
+    watched,
+};
+
+fn steps(seen: &Observation, memory: &Memory) -> Vec<String> {
+    told(&planned(&spec(), seen, memory))
+}
+
+#[test]
+fn growth_takes_the_next_numbers() {
+    assert_eq!(steps(&cpu(4, 0.7), &watched()), ["create api-5", "create api-6"]);
+    let memory = Memory {
+        ordinal_max: 40,
+        ..watched()
+    };
+    assert_eq!(steps(&cpu(4, 0.7), &memory), ["create api-41", "create api-42"]);
+    assert_eq!(
+        steps(&seen(vec![], &[]), &Memory::default()),
+        ["create api-1", "create api-2"]
+    );
+}
+
+#[test]
+fn a_name_that_was_lost_is_tried_again_first() {
+    let mut memory = Memory {
+        ordinal_max: 40,
+        ..watched()
+    };
+    memory.retry_names.insert(name("api-17"));
+    assert_eq!(steps(&cpu(4, 0.7), &memory), ["create api-17", "create api-41"]);
+}
+
+#[test]
+fn a_member_that_is_ready_is_admitted() {
+    let ready = Member {
+        readiness: Readiness::Ready,
+        ..booting(3)
+    };
+    let plan = planned(
+        &spec(),
+        &seen(vec![member(1), member(2), ready, booting(4)], &[]),
+        &watched(),
+    );
+    assert_eq!(
+        plan.steps,
+        [Step::Admit {
+            id: MemberId("3".to_owned()),
+            name: name("api-3")
+        }]
+    );
+}
+
+#[test]
+fn shrinking_marks_and_withdraws_and_no_more() {
+    let plan = planned(&spec(), &cpu(4, 0.3), &watched());
+    assert_eq!(told(&plan), ["mark_draining api-4", "withdraw api-4"]);
+    assert_eq!(plan.removed, 1);
+}
+
+/// Which member of these goes first, when one has to go.
+fn victim(all: Vec<Member>, values: &[(u32, f64)]) -> String {
+    let count = u32::try_from(all.len()).unwrap();
+    let spec = PoolSpec {
+        min: 1,
+        max: count - 1,
+        ..spec()
+    };
+    let signal = if values.is_empty() {
+        SignalReading::Failed {
+            reason: String::new(),
+        }
+    } else {
+        reading(values)
+    };
+    let plan = planned(&spec, &seen(all, &[("cpu", signal)]), &watched());
+    let leaving = |step: &&Step| matches!(step.kind(), StepKind::MarkDraining | StepKind::Destroy);
+    plan.steps
+        .iter()
+        .filter(leaving)
+        .map(|step| step.name().0.clone())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn the_victim_is_not_ready_of_another_image_least_busy_or_newest() {
+    let old_image = Member {
+        image: "old".to_owned(),
+        ..member(2)
+    };
+    let unready = Member {
+        readiness: Readiness::NotReady,
+        ..member(2)
+    };
+    let ready = Member {
+        readiness: Readiness::Ready,
+        ..booting(4)
+    };
+    // The newest, when nothing else tells them apart.
+    assert_eq!(victim(members(3), &[]), "api-3");
+    assert_eq!(victim(members(3), &[(1, 0.3), (2, 0.2), (3, 0.9)]), "api-2");
+    assert_eq!(
+        victim(
+            vec![member(1), old_image.clone(), member(3)],
+            &[(1, 0.1), (2, 0.9), (3, 0.3)]
+        ),
+        "api-2"
+    );
+    assert_eq!(
+        victim(vec![member(1), unready.clone(), old_image.clone()], &[]),
+        "api-2"
+    );
+    assert_eq!(victim(vec![member(1), unready.clone(), booting(3)], &[]), "api-3");
+    assert_eq!(victim(vec![member(1), unready, ready.clone()], &[]), "api-4");
+    assert_eq!(victim(vec![member(1), ready, booting(3)], &[]), "api-3");
+    // A host without a value may be the busiest.
+    assert_eq!(victim(members(3), &[(1, 0.3), (2, 0.4)]), "api-1");
+    // Nothing at all to tell them apart: the smaller id.
+    let same = |id: &str, n| Member {
+        id: MemberId(id.to_owned()),
+        created_at: at(3),
+        ..member(n)
+    };
+    assert_eq!(
+        victim(vec![same("b", 1), same("a", 2), same("c", 3)], &[]),
+        "api-2"
+    );
+}
+
+#[test]
+fn a_dead_member_that_may_not_be_repaired_is_the_first_to_go() {
+    let off = |n| Member {
+        power: Power::Off,
+        ..member(n)
+    };
+    let mut memory = watched();
+    for n in 20..23 {
+        memory.repairs.insert(member(n).id, at(NOW - 5));
+    }
+    let spec = PoolSpec { max: 3, ..spec() };
+    let plan = planned(
+        &spec,
+        &seen(vec![off(1), member(2), member(3), booting(4)], &[]),
+        &memory,
+    );
+    assert_eq!(told(&plan), ["mark_draining api-1", "withdraw api-1"]);
+}
+
+#[test]
+fn victims_that_never_served_are_destroyed_at_once() {
+    let spec = PoolSpec { max: 2, ..spec() };
+    let ready = Member {
+        readiness: Readiness::Ready,
+        ..booting(3)
+    };
+    let plan = planned(
+        &spec,
+        &seen(vec![member(1), member(2), ready, booting(4)], &[]),
+        &watched(),
+    );
+    assert_eq!(told(&plan), ["destroy api-4", "destroy api-3"]);
+    assert_eq!(plan.removed, 2);
+}
+
+#[test]
+fn at_least_the_minimum_stays_in_the_balancer() {
+    // Five are one too many; three of them serve, and all three must.
+    let unready = |n| Member {
+        readiness: Readiness::NotReady,
+        ..member(n)
+    };
+    let spec = PoolSpec {
+        min: 3,
+        max: 3,
+        policies: Vec::new(),
+        ..spec()
+    };
+    let all = vec![member(1), member(2), member(3), unready(4), unready(5)];
+    let plan = planned(&spec, &seen(all, &[]), &watched());
+    assert_eq!(
+        told(&plan),
+        [
+            "mark_draining api-5",
+            "withdraw api-5",
+            "mark_draining api-4",
+            "withdraw api-4"
+        ]
+    );
+    let mut begun = watched();
+    begun.pending_creates.insert(name("api-9"), at(NOW - 1));
+    // A create that is not seen yet can't be taken back, and a serving member must not go for it.
+    let plan = planned(&spec, &seen(members(3), &[]), &begun);
+    assert_eq!((told(&plan), plan.removed), (vec![], 0));
+}
+
+#[test]
+fn the_life_of_a_member_that_leaves() {
+    let of = |known| of_member(1, known);
+    let withdrawn = |secs| MemberMemory {
+        withdrawn_since: Some(at(NOW - secs)),
+        ..MemberMemory::default()
+    };
+    let asked = |secs| MemberMemory {
+        drain_since: Some(at(NOW - 3)),
+        ..withdrawn(secs)
+    };
+    let shut = |secs| MemberMemory {
+        shutdown_since: Some(at(NOW - secs)),
+        ..withdrawn(60)
+    };
+    let serving = Member {
+        serving: true,
+        ..draining(1)
+    };
+    let off = Member {
+        power: Power::Off,
+        ..draining(1)
+    };
+    let creating = Member {
+        power: Power::Creating,
+        ..draining(1)
+    };
+    let nowhere = Member {
+        address: None,
+        ..draining(1)
+    };
+    // (member, memory, says it is drained) -> step
+    let table: Vec<(Member, MemberMemory, bool, &str)> = vec![
+        (serving, withdrawn(60), true, "withdraw"),
+        (off, withdrawn(0), false, "destroy"),
+        (creating, withdrawn(0), false, "destroy"),
+        // The balancer needs a moment to notice.
+        (draining(1), withdrawn(0), true, ""),
+        (draining(1), withdrawn(9), true, ""),
+        (draining(1), withdrawn(10), true, "drain"),
+        (draining(1), withdrawn(10), false, "drain"),
+        (draining(1), asked(10), true, "shutdown"),
+        (draining(1), asked(129), false, "drain"),
+        (draining(1), asked(130), false, "shutdown"),
+        (draining(1), withdrawn(130), false, "shutdown"),
+        (nowhere.clone(), withdrawn(60), false, ""),
+        (nowhere.clone(), asked(60), true, "shutdown"),
+        (nowhere, withdrawn(130), false, "shutdown"),
+        (draining(1), shut(29), true, ""),
+        (draining(1), shut(30), true, "power_off"),
+        (draining(1), shut(59), true, "power_off"),
+        (draining(1), shut(60), true, "destroy"),
+    ];
+    for (n, (leaving, known, drained, step)) in table.into_iter().enumerate() {
+        let mut seen = seen(vec![leaving, member(2), member(3)], &[]);
+        if drained {
+            seen.drained.insert(MemberId("1".to_owned()));
+        }
+        let expected: Vec<String> = if step.is_empty() {
+            vec![]
+        } else {
+            vec![format!("{step} api-1")]
+        };
+        assert_eq!(steps(&seen, &of(known)), expected, "row {n}");
+    }
+}
+
+#[test]
+fn drain_says_where() {
+    let known = MemberMemory {
+        withdrawn_since: Some(at(NOW - 20)),
+        ..MemberMemory::default()
+    };
+    let plan = planned(
+        &spec(),
+        &seen(vec![draining(1), member(2), member(3)], &[]),
+        &of_member(1, known),
+    );
+    let address = draining(1).address.unwrap();
+    assert_eq!(
+        plan.steps,
+        [Step::Drain {
+            id: MemberId("1".to_owned()),
+            name: name("api-1"),
+            address
+        }]
+    );
+}
+
+#[test]
+fn the_dead_are_withdrawn_destroyed_and_replaced() {
+    let off = Member {
+        power: Power::Off,
+        ..member(2)
+    };
+    let late = Member {
+        created_at: at(NOW - 500),
+        ..booting(3)
+    };
+    let memory = Memory {
+        size: Some(4),
+        ..watched()
+    };
+    let plan = planned(
+        &spec(),
+        &seen(vec![member(1), off, late, member(4)], &[]),
+        &memory,
+    );
+    let expected = [
+        "create api-5",
+        "create api-6",
+        "withdraw api-2",
+        "destroy api-2",
+        "destroy api-3",
+    ];
+    assert_eq!(told(&plan), expected);
+    assert_eq!(
+        plan.repaired.iter().map(|id| id.0.as_str()).collect::<Vec<_>>(),
+        ["2", "3"]
+    );
+    assert_eq!(plan.removed, 0);
+}
+
+#[test]
+fn spare_copies_of_a_name_go() {
+    let twin = |serving| Member {
+        id: MemberId("77".to_owned()),
+        serving,
+        created_at: at(NOW - 3),
+        ..member(2)
+    };
+    let all = |serving| seen(vec![member(1), member(2), member(3), twin(serving)], &[]);
+    let spare = planned(&spec(), &all(false), &watched());
+    assert_eq!(
+        spare.steps,
+        [Step::Destroy {
+            id: MemberId("77".to_owned()),
+            name: name("api-2")
+        }]
+    );
+    assert_eq!(
+        told(&planned(&spec(), &all(true), &watched())),
+        ["mark_draining api-2", "withdraw api-2"]
+    );
+}
+
+#[test]
+fn every_kind_of_step_has_a_name_of_its_own() {
+    let names: Vec<&str> = StepKind::all().map(StepKind::name).collect();
+    let expected = [
+        "admit",
+        "create",
+        "mark_draining",
+        "withdraw",
+        "drain",
+        "shutdown",
+        "power_off",
+        "destroy",
+    ];
+    assert_eq!(names, expected);
+    for kind in StepKind::all() {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+}
+
+#[test]
+fn steps_tell_their_kind_name_and_member() {
+    let (id, name) = (MemberId("7".to_owned()), name("api-7"));
+    let address = member(7).address.unwrap();
+    let all = [
+        Step::Admit {
+            id: id.clone(),
+            name: name.clone(),
+        },
+        Step::Create { name: name.clone() },
+        Step::MarkDraining {
+            id: id.clone(),
+            name: name.clone(),
+        },
+        Step::Withdraw {
+            id: id.clone(),
+            name: name.clone(),
+        },
+        Step::Drain {
+            id: id.clone(),
+            name: name.clone(),
+            address,
+        },
+        Step::Shutdown {
+            id: id.clone(),
+            name: name.clone(),
+        },
+        Step::PowerOff {
+            id: id.clone(),
+            name: name.clone(),
+        },
+        Step::Destroy {
+            id: id.clone(),
+            name: name.clone(),
+        },
+    ];
+    assert_eq!(
+        all.iter().map(Step::kind).collect::<Vec<_>>(),
+        StepKind::all().collect::<Vec<_>>()
+    );
+    for step in &all {
+        assert_eq!(step.name(), &name);
+        assert_eq!(step.id(), (step.kind() != StepKind::Create).then_some(&id));
+        assert_eq!(serde_json::to_value(step).unwrap()["step"], step.kind().name());
+    }
+}

@@ -1,0 +1,166 @@
+//! What a policy wants of a signal.
+
+use std::collections::BTreeMap;
+
+use tidepool_autoscaler_core::observe::MemberName;
+use tidepool_autoscaler_core::policy::{Verdict, propose};
+use tidepool_autoscaler_core::signal::{Signal, Values};
+use tidepool_autoscaler_core::spec::{Across, TargetPolicy};
+
+use crate::support::{name, policy};
+
+fn hosts(prefix: &str, values: &[f64]) -> BTreeMap<MemberName, f64> {
+    values
+        .iter()
+        .enumerate()
+        .map(|(n, value)| (name(&format!("{prefix}-{n}")), *value))
+        .collect()
+}
+
+fn values(warm: &[f64], warming: &[f64]) -> Values {
+    Values {
+        warm: hosts("warm", warm),
+        warming: hosts("warming", warming),
+        age_secs: 3.0,
+    }
+}
+
+fn fresh(warm: &[f64], warming: &[f64]) -> Signal {
+    Signal::Fresh {
+        values: values(warm, warming),
+    }
+}
+
+fn across(across: Across) -> TargetPolicy {
+    TargetPolicy {
+        across,
+        ..policy("cpu", 0.5)
+    }
+}
+
+#[test]
+fn a_table_of_loads() {
+    use Across::{Avg, Max, Sum};
+    use Verdict::{Grow, Keep, Shrink};
+    // (across, warm, warming, size, serving) -> verdict
+    let table: &[(Across, &[f64], &[f64], u32, u32, Verdict)] = &[
+        (Avg, &[0.8, 0.8], &[], 2, 2, Grow { to: 4 }),
+        (Avg, &[1.0, 0.6], &[], 2, 2, Grow { to: 4 }),
+        (Avg, &[0.5, 0.5], &[], 2, 2, Keep),
+        // Within ten per cent nothing is changed, beyond it is.
+        (Avg, &[0.55, 0.55], &[], 2, 2, Keep),
+        (Avg, &[0.56, 0.56], &[], 2, 2, Grow { to: 3 }),
+        // Rounding of floating point makes no member: 3 × 0.6 / 0.6 is more than 3 in binary.
+        (Avg, &[0.1; 4], &[], 4, 4, Shrink { to: 1 }),
+        (Avg, &[0.2; 4], &[], 4, 4, Shrink { to: 2 }),
+        // What is rounded up to the size is no reason to shrink, nor is what is within the tolerance.
+        (Avg, &[0.45; 10], &[], 10, 10, Keep),
+        (Avg, &[0.44; 10], &[], 10, 10, Shrink { to: 9 }),
+        // Members that boot are in the size: the same growth is not asked for twice.
+        (Avg, &[0.8, 0.8], &[], 4, 2, Keep),
+        // Hosts that warm up count as idle on the way out, and as loaded on the way in.
+        (Avg, &[0.9, 0.9], &[], 4, 4, Keep),
+        (Avg, &[0.2, 0.2], &[], 4, 4, Shrink { to: 2 }),
+        (Avg, &[0.45, 0.45], &[], 4, 4, Keep),
+        (Avg, &[0.2, 0.2], &[1.0, 1.0], 4, 4, Shrink { to: 2 }),
+        (Max, &[0.2, 0.8], &[], 2, 2, Grow { to: 4 }),
+        (Max, &[0.1, 0.2], &[], 4, 4, Shrink { to: 2 }),
+        (Max, &[0.1, 0.2], &[], 1, 2, Keep),
+        (Sum, &[0.8, 0.8], &[], 2, 2, Grow { to: 4 }),
+        // What warming hosts answer is load like any other.
+        (Sum, &[0.8, 0.8], &[0.9], 3, 3, Grow { to: 5 }),
+        (Sum, &[0.2, 0.2], &[0.1], 4, 3, Shrink { to: 1 }),
+        // A warming host that says nothing is taken to be like the others when it comes to shrinking.
+        (Sum, &[0.25, 0.25], &[], 3, 3, Shrink { to: 2 }),
+        (Sum, &[0.25, 0.25], &[0.25], 3, 4, Shrink { to: 2 }),
+        (Sum, &[0.4, 0.4], &[0.4], 4, 4, Keep),
+        // Fewer hosts than values is no load below nothing.
+        (Sum, &[0.2, 0.2], &[], 4, 1, Shrink { to: 1 }),
+        (Avg, &[0.0, 0.0], &[], 2, 2, Shrink { to: 0 }),
+        (Avg, &[-1.0, -1.0], &[], 2, 2, Shrink { to: 0 }),
+    ];
+    for (n, (kind, warm, warming, size, serving, verdict)) in table.iter().enumerate() {
+        let proposal = propose(&across(*kind), fresh(warm, warming), *size, *serving);
+        assert_eq!(proposal.verdict, *verdict, "row {n}: {}", proposal.formula);
+    }
+}
+
+#[test]
+fn rounding_of_floating_point_makes_no_member() {
+    let policy = TargetPolicy {
+        tolerance: 0.0,
+        ..policy("cpu", 0.1)
+    };
+    // 0.1 + 0.1 + 0.1 is 0.30000000000000004.
+    let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 2, 3);
+    assert_eq!(proposal.verdict, Verdict::Grow { to: 3 });
+}
+
+#[test]
+fn a_partial_signal_may_grow_a_pool_but_not_shrink_or_keep_it_small() {
+    let partial = |warm: &[f64]| Signal::Partial {
+        values: values(warm, &[]),
+        expected: 4,
+    };
+    let proposal = propose(&policy("cpu", 0.5), partial(&[1.5, 1.5]), 4, 4);
+    assert_eq!(proposal.verdict, Verdict::Grow { to: 6 });
+    assert_eq!(
+        proposal.formula,
+        "cpu: ceil(4 hosts × mean 1.5000 / target 0.5) = 6 to 12; only 2 of 4 hosts have a fresh value"
+    );
+    // Silent hosts count as idle on the way out.
+    assert_eq!(
+        propose(&policy("cpu", 0.5), partial(&[0.9, 0.9]), 4, 4).verdict,
+        Verdict::Blind
+    );
+    assert_eq!(
+        propose(&policy("cpu", 0.5), partial(&[0.0, 0.0]), 4, 4).verdict,
+        Verdict::Blind
+    );
+}
+
+#[test]
+fn a_stale_or_missing_signal_is_blind_and_says_why() {
+    let stale = propose(
+        &policy("cpu", 0.5),
+        Signal::Stale {
+            age_secs: 400.4,
+            expected: 2,
+        },
+        4,
+        4,
+    );
+    assert_eq!((stale.verdict, stale.value), (Verdict::Blind, None));
+    assert_eq!(
+        stale.formula,
+        "cpu is stale: its newest value is 400 s old, 120 s are allowed"
+    );
+    let gone = Signal::Missing {
+        reason: "503".to_owned(),
+        expected: 2,
+    };
+    let missing = propose(&policy("cpu", 0.5), gone.clone(), 4, 4);
+    assert_eq!(
+        (missing.verdict, missing.value, missing.target),
+        (Verdict::Blind, None, 0.5)
+    );
+    assert_eq!(missing.formula, "cpu is missing: 503");
+    assert_eq!(missing.signal, gone);
+}
+
+#[test]
+fn formulas_tell_the_numbers() {
+    let told = |kind, warm: &[f64], warming: &[f64], serving| {
+        let proposal = propose(&across(kind), fresh(warm, warming), 2, serving);
+        (proposal.value.unwrap(), proposal.formula)
+    };
+    let formula = "cpu: ceil(2 hosts × mean 0.7500 / target 0.5) = 3";
+    assert_eq!(told(Across::Avg, &[0.5, 1.0], &[], 2), (0.75, formula.to_owned()));
+    let formula = "cpu: ceil(3 hosts × largest 1.0000 / target 0.5) = 4 to 6";
+    assert_eq!(told(Across::Max, &[0.5, 1.0], &[], 3), (1.0, formula.to_owned()));
+    let formula = "cpu: ceil(total 3.0000 / target 0.5 a host) = 6";
+    assert_eq!(
+        told(Across::Sum, &[0.5, 1.0], &[1.5], 3),
+        (1.0, formula.to_owned())
+    );
+}

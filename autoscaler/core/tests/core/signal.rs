@@ -1,0 +1,162 @@
+//! How far signals are trusted.
+
+use std::collections::BTreeSet;
+
+use tidepool_autoscaler_core::observe::{MemberName, Sample, SignalReading};
+use tidepool_autoscaler_core::signal::{CLOCK_SKEW_SECS_MAX, Hosts, Signal, assess};
+
+use crate::support::{NOW, at, name, reading};
+
+const FRESH_SECS: u32 = 120;
+
+fn hosts(names: &[MemberName]) -> Hosts<'_> {
+    Hosts {
+        expected: names.iter().take(2).collect(),
+        serving: names.iter().collect(),
+    }
+}
+
+fn three() -> Vec<MemberName> {
+    ["api-1", "api-2", "api-3"].map(name).to_vec()
+}
+
+fn judged(samples: Vec<(&str, f64, i64)>) -> Signal {
+    let sample = |(host, value, secs)| Sample {
+        host: name(host),
+        value,
+        at: at(secs),
+    };
+    let reading = SignalReading::Samples(samples.into_iter().map(sample).collect());
+    assess(Some(&reading), &hosts(&three()), FRESH_SECS, at(NOW))
+}
+
+fn missing(signal: &Signal) -> &str {
+    let Signal::Missing { reason, .. } = signal else {
+        panic!("{signal:?} is not missing")
+    };
+    reason
+}
+
+#[test]
+fn all_expected_hosts_with_a_fresh_value_make_it_fresh() {
+    let signal = judged(vec![
+        ("api-1", 0.2, NOW),
+        ("api-2", 0.6, NOW - 120),
+        ("api-3", 0.9, NOW - 1),
+    ]);
+    let Signal::Fresh { values } = signal else {
+        panic!("{signal:?}")
+    };
+    assert_eq!(values.warm.values().copied().collect::<Vec<_>>(), [0.2, 0.6]);
+    assert_eq!(values.warming.values().copied().collect::<Vec<_>>(), [0.9]);
+    assert_eq!((values.total(), values.mean(), values.max()), (0.8, 0.4, 0.6));
+    assert_eq!(values.age_secs, 120.0);
+}
+
+#[test]
+fn a_host_that_only_warms_up_is_not_expected() {
+    assert!(matches!(
+        judged(vec![("api-1", 0.2, NOW), ("api-2", 0.6, NOW)]),
+        Signal::Fresh { .. }
+    ));
+}
+
+#[test]
+fn one_expected_host_without_a_fresh_value_makes_it_partial() {
+    for other in [
+        vec![],
+        vec![("api-2", 0.6, NOW - 121)],
+        vec![("api-2", f64::NAN, NOW)],
+        vec![("api-9", 0.6, NOW)],
+    ] {
+        let mut samples = vec![("api-1", 0.2, NOW)];
+        samples.extend(other);
+        let signal = judged(samples);
+        let Signal::Partial { values, expected } = &signal else {
+            panic!("{signal:?}")
+        };
+        assert_eq!((values.warm.len(), *expected), (1, 2));
+    }
+}
+
+#[test]
+fn only_old_values_make_it_stale_and_the_newest_tells_the_age() {
+    let signal = judged(vec![("api-1", 0.2, NOW - 500), ("api-2", 0.2, NOW - 400)]);
+    assert_eq!(
+        signal,
+        Signal::Stale {
+            age_secs: 400.0,
+            expected: 2
+        }
+    );
+}
+
+#[test]
+fn a_value_from_the_future_does_not_count_beyond_the_clocks_skew() {
+    let skew = i64::from(CLOCK_SKEW_SECS_MAX);
+    let within = judged(vec![("api-1", 0.2, NOW + skew), ("api-2", 0.2, NOW + 1)]);
+    let Signal::Fresh { values } = &within else {
+        panic!("{within:?}")
+    };
+    assert_eq!(values.age_secs, 0.0);
+    let beyond = judged(vec![("api-1", 0.2, NOW + skew + 1), ("api-2", 0.2, NOW + 3600)]);
+    assert_eq!(missing(&beyond), "2 samples claim to be from the future");
+}
+
+#[test]
+fn a_value_from_the_future_does_not_hide_a_good_one() {
+    let signal = judged(vec![
+        ("api-1", 9.0, NOW + 3600),
+        ("api-1", 0.2, NOW),
+        ("api-2", 0.4, NOW),
+    ]);
+    let Signal::Fresh { values } = &signal else {
+        panic!("{signal:?}")
+    };
+    assert_eq!(values.warm[&name("api-1")], 0.2);
+}
+
+#[test]
+fn the_newest_of_a_hosts_values_counts() {
+    for (first, second) in [((0.2, NOW - 9), (0.7, NOW - 3)), ((0.7, NOW - 3), (0.2, NOW - 9))] {
+        let signal = judged(vec![
+            ("api-1", first.0, first.1),
+            ("api-1", second.0, second.1),
+            ("api-2", 0.1, NOW),
+        ]);
+        let Signal::Fresh { values } = &signal else {
+            panic!("{signal:?}")
+        };
+        assert_eq!(values.warm[&name("api-1")], 0.7);
+    }
+}
+
+#[test]
+fn what_is_not_a_number_is_told() {
+    let signal = judged(vec![("api-1", f64::INFINITY, NOW), ("api-2", f64::NAN, NOW)]);
+    assert_eq!(missing(&signal), "2 samples are not numbers");
+}
+
+#[test]
+fn nothing_to_go_by_says_why() {
+    let names = three();
+    let told = |reading: Option<&SignalReading>, hosts: &Hosts<'_>| {
+        let signal = assess(reading, hosts, FRESH_SECS, at(NOW));
+        missing(&signal).to_owned()
+    };
+    assert_eq!(told(None, &hosts(&names)), "it was not read");
+    let failed = SignalReading::Failed {
+        reason: "503".to_owned(),
+    };
+    assert_eq!(told(Some(&failed), &hosts(&names)), "503");
+    assert_eq!(
+        told(Some(&reading(&[])), &hosts(&names)),
+        "no expected host has a value"
+    );
+    let nobody = Hosts {
+        expected: BTreeSet::new(),
+        serving: BTreeSet::new(),
+    };
+    let text = told(Some(&reading(&[(1, 0.2)])), &nobody);
+    assert_eq!(text, "no member has served for long enough to be measured");
+}

@@ -193,11 +193,14 @@ impl ScrapeSource {
     fn keep(&self, scraped: Vec<(MemberName, IpAddr, Scrape)>) {
         let oldest = self.ticks_ms() - KEEP_MS;
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, address, scrape) in scraped {
+        for (name, address, mut scrape) in scraped {
             if let Some(history) = members
                 .get_mut(&name)
                 .filter(|history| history.address == address)
             {
+                // Two scrapes within a millisecond are two all the same.
+                let last_ms = history.scrapes.back().map_or(i64::MIN, |last| last.ticks_ms);
+                scrape.ticks_ms = scrape.ticks_ms.max(last_ms.saturating_add(1));
                 history.scrapes.push_back(scrape);
                 while history.scrapes.len() > SCRAPES_MAX {
                     history.scrapes.pop_front();

@@ -69,8 +69,15 @@ pub(super) fn body(queries: &[SignalQuery], now: UnixMillis) -> Value {
 #[derive(Debug, Clone)]
 pub(super) struct Fields {
     asked: BTreeSet<String>,
-    /// Field to whether every index can group by it.
-    groups: BTreeMap<String, bool>,
+    groups: BTreeMap<String, Groups>,
+}
+
+/// Whether documents can be grouped by a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    InEveryIndex,
+    InSome,
+    InNone,
 }
 
 impl Fields {
@@ -89,10 +96,13 @@ impl Fields {
             if types.keys().any(|kind| kind == "object" || kind == "nested") {
                 continue;
             }
-            let all = types
-                .values()
-                .all(|kind| kind.get("aggregatable").and_then(Value::as_bool) == Some(true));
-            groups.insert(name.clone(), all);
+            let can = |kind: &Value| kind.get("aggregatable").and_then(Value::as_bool) == Some(true);
+            let place = match types.values().filter(|kind| can(kind)).count() {
+                0 => Groups::InNone,
+                all if all == types.len() => Groups::InEveryIndex,
+                _ => Groups::InSome,
+            };
+            groups.insert(name.clone(), place);
         }
         Ok(Self { asked, groups })
     }
@@ -110,18 +120,14 @@ impl Fields {
     /// The field to group and compare by: itself, or its keyword. A field that no index has stands for itself: it matches
     /// nothing. `Err` when it is there but can't be grouped by.
     pub(super) fn exact(&self, name: &str) -> Result<String, String> {
+        let keyword = format!("{name}.keyword");
         match self.groups.get(name) {
-            None | Some(true) => Ok(name.to_owned()),
-            Some(false) => {
-                let keyword = format!("{name}.keyword");
-                if self.groups.get(&keyword) == Some(&true) {
-                    Ok(keyword)
-                } else {
-                    Err(format!(
-                        "field {name:?} is not a keyword in every index: load Metricbeat's template, or narrow `index`"
-                    ))
-                }
-            }
+            None | Some(Groups::InEveryIndex) => Ok(name.to_owned()),
+            Some(Groups::InNone) if self.groups.get(&keyword) == Some(&Groups::InEveryIndex) => Ok(keyword),
+            // Were the keyword taken, documents of those indices that have none would be missed in silence.
+            Some(_) => Err(format!(
+                "field {name:?} is not a keyword in every index: load Metricbeat's template, or narrow `index`"
+            )),
         }
     }
 
@@ -179,6 +185,7 @@ mod tests {
     fn indices_that_disagree_are_told() {
         let mixed = read(serde_json::json!({
             "host.name": { "text": { "aggregatable": false }, "keyword": { "aggregatable": true } },
+            "host.name.keyword": { "keyword": { "aggregatable": true } },
         }));
         assert!(
             mixed

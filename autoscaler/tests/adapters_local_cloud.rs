@@ -2,7 +2,7 @@
 //!
 //! The local cloud's program is looked for beside the one under test; without it each test prints a line
 //! `tidepool-skip: <name>: <reason>`, which the runner counts.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

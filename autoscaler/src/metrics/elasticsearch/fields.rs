@@ -75,9 +75,9 @@ pub(super) struct Fields {
 /// Whether documents can be grouped by a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Groups {
-    InEveryIndex,
-    InSome,
-    InNone,
+    Everywhere,
+    Somewhere,
+    Nowhere,
 }
 
 impl Fields {
@@ -98,9 +98,9 @@ impl Fields {
             }
             let can = |kind: &Value| kind.get("aggregatable").and_then(Value::as_bool) == Some(true);
             let place = match types.values().filter(|kind| can(kind)).count() {
-                0 => Groups::InNone,
-                all if all == types.len() => Groups::InEveryIndex,
-                _ => Groups::InSome,
+                0 => Groups::Nowhere,
+                all if all == types.len() => Groups::Everywhere,
+                _ => Groups::Somewhere,
             };
             groups.insert(name.clone(), place);
         }
@@ -122,8 +122,8 @@ impl Fields {
     pub(super) fn exact(&self, name: &str) -> Result<String, String> {
         let keyword = format!("{name}.keyword");
         match self.groups.get(name) {
-            None | Some(Groups::InEveryIndex) => Ok(name.to_owned()),
-            Some(Groups::InNone) if self.groups.get(&keyword) == Some(&Groups::InEveryIndex) => Ok(keyword),
+            None | Some(Groups::Everywhere) => Ok(name.to_owned()),
+            Some(Groups::Nowhere) if self.groups.get(&keyword) == Some(&Groups::Everywhere) => Ok(keyword),
             // Were the keyword taken, documents of those indices that have none would be missed in silence.
             Some(_) => Err(format!(
                 "field {name:?} is not a keyword in every index: load Metricbeat's template, or narrow `index`"

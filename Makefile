@@ -46,4 +46,4 @@ $(CACHE)/cargo/bin/cargo-mutants:
 	cargo install --locked --version 27.1.0 --root $(CACHE)/cargo cargo-mutants
 
 screenshots: ## take the pictures of the README again
-	SCREENSHOTS=docs/images e2e/run build browser
+	SCREENSHOTS=docs/images e2e/run build browser demo

@@ -61,8 +61,12 @@ def assert_fits(page):
     assert width <= seen, f"the page is {width} px wide, the window shows {seen}"
 
 
+def wanted():
+    """Whether SCREENSHOTS names a folder for pictures."""
+    return bool(os.environ.get("SCREENSHOTS"))
+
+
 def screenshot(page, name):
-    """Keeps a picture when SCREENSHOTS names a folder."""
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(pathlib.Path(folder) / f"{name}.png"))
+    """Keeps a picture, if they are wanted."""
+    if wanted():
+        page.screenshot(path=str(pathlib.Path(os.environ["SCREENSHOTS"]) / f"{name}.png"))

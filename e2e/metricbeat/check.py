@@ -34,7 +34,8 @@ def newest(elasticsearch, index, metricset, field):
         with urllib.request.urlopen(request, timeout=10) as answer:
             hits = json.load(answer)["hits"]["hits"]
     except urllib.error.HTTPError as error:
-        if error.code in (400, 404):  # no such index yet, or no such field in it yet
+        # No such index yet, no such field in it yet, or its shard is still being made; the wait for it has an end.
+        if error.code in (400, 404, 503):
             return None
         raise
     return hits[0]["_source"] if hits else None

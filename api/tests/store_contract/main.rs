@@ -2,12 +2,7 @@
 //!
 //! SQLite runs always. Cassandra runs where `TIDEPOOL_TEST_CASSANDRA=host,host,host` names a cluster; else each of its
 //! tests prints a line `tidepool-skip: <name>: <reason>`, which the runner counts.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod cassandra_only;
 mod catalog;

@@ -5,12 +5,7 @@
 //!
 //! The Cassandra faults need `TIDEPOOL_TEST_CASSANDRA` (hosts) and `TIDEPOOL_TEST_CASSANDRA_DIR` (the folder that
 //! `services/cassandra/up` was given); else each prints a line `tidepool-skip: <name>: <reason>`.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod cassandra;
 mod child;

@@ -43,7 +43,8 @@ fn a_table_of_loads() {
     use Across::{Avg, Max, Sum};
     use Verdict::{Grow, Keep, Shrink};
     // (across, warm, warming, size, serving) -> verdict
-    let table: &[(Across, &[f64], &[f64], u32, u32, Verdict)] = &[
+    type Row<'a> = (Across, &'a [f64], &'a [f64], u32, u32, Verdict);
+    let table: &[Row<'_>] = &[
         (Avg, &[0.8, 0.8], &[], 2, 2, Grow { to: 4 }),
         (Avg, &[1.0, 0.6], &[], 2, 2, Grow { to: 4 }),
         (Avg, &[0.5, 0.5], &[], 2, 2, Keep),

@@ -1,0 +1,405 @@
+//! The configuration: what is taken, and how everything that is wrong is told at once.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::io;
+use std::path::Path;
+
+use tidepool_autoscaler::config::{Config, MetricsConfig, Problem, Purpose, Surroundings, parse};
+use tidepool_autoscaler::metrics::PerHost;
+use tidepool_autoscaler_core::spec::Across;
+
+const EXAMPLE: &str = include_str!("../example.toml");
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "DIGITALOCEAN_TOKEN" => Some("dop_v1_secret".to_owned()),
+        "STATUS_TOKEN" => Some(" status-secret\n".to_owned()),
+        "ES_PASSWORD" => Some("es-secret".to_owned()),
+        "EMPTY" => Some("  ".to_owned()),
+        _ => None,
+    }
+}
+
+fn file(path: &Path) -> io::Result<String> {
+    match path.to_str() {
+        Some("/etc/tidepool/token") => Ok("dop_v1_from_file\n".to_owned()),
+        Some("/etc/tidepool/cloud-init.yaml") => Ok("#cloud-config\n".to_owned()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    }
+}
+
+fn read_for(text: &str, purpose: Purpose) -> Result<Config, Vec<Problem>> {
+    parse(
+        text,
+        &Surroundings {
+            env: &env,
+            read_file: &file,
+            base: Path::new("/etc/tidepool"),
+        },
+        purpose,
+    )
+}
+
+fn read(text: &str) -> Result<Config, Vec<Problem>> {
+    read_for(text, Purpose::Act)
+}
+
+fn told(text: &str) -> Vec<String> {
+    let problems = read(text).map(|_| Vec::new()).unwrap_or_else(|problems| problems);
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// The least that is in order, with `change` put in the place of `line`.
+fn least(line: &str, change: &str) -> String {
+    let text = r#"
+state_dir = "state"
+metrics = "scrape"
+status = {}
+digitalocean = { token_env = "DIGITALOCEAN_TOKEN" }
+scrape = {}
+audit = {}
+[[pool]]
+name = "api"
+min = 2
+max = 4
+digitalocean = { region = "fra1", size = "s-1vcpu-1gb", image = "api" }
+windows = {}
+policy = [{ preset = "cpu", target = 0.6 }]
+"#;
+    assert!(text.contains(line), "{line} is not in the text");
+    text.replacen(line, change, 1)
+}
+
+#[test]
+fn the_example_is_in_order() {
+    let config = read(EXAMPLE).unwrap();
+    assert!(matches!(config.metrics, MetricsConfig::Elasticsearch(_)));
+    assert_eq!(config.pools.len(), 1);
+    let pool = &config.pools[0];
+    assert_eq!(
+        (pool.spec.min, pool.spec.max, pool.spec.policies.len()),
+        (2, 10, 2)
+    );
+    assert_eq!(pool.spec.policies[1].across, Across::Sum);
+    assert_eq!(pool.signals[1].what.per_host, PerHost::Rate);
+    assert_eq!(config.audit.index.unwrap().name, "tidepool-decisions");
+}
+
+#[test]
+fn every_default_that_the_example_tells_is_the_default() {
+    // Every line of the example that is only commented out stands for what is so anyway, except for examples of secrets,
+    // keys and places.
+    let examples = [
+        "token_file",
+        "username",
+        "password_file",
+        "api_key_env",
+        "ssh_keys",
+        "vpc_uuid",
+        "tags",
+        "user_data_file",
+        "filter",
+        "file",
+    ];
+    let mut text = String::new();
+    for line in EXAMPLE.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let key = bare.split_once(" = ").map(|(key, _)| key).unwrap_or_default();
+        let plain = key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !key.is_empty();
+        let is_default = line.starts_with("# ") && plain && !examples.contains(&key);
+        text.push_str(if is_default { bare } else { line });
+        text.push('\n');
+    }
+    assert!(text.contains("\nboot_timeout_secs = 300"));
+    let (plain, spelled) = (read(EXAMPLE).unwrap(), read(&text).unwrap());
+    assert_eq!(format!("{plain:?}"), format!("{spelled:?}"));
+}
+
+#[test]
+fn five_mistakes_make_five_messages() {
+    let text = r#"
+state_dir = "state"
+metrics = "scrape"
+tick_secs = 0
+digitalocean = { token_env = "NOT_SET" }
+[[pool]]
+name = "API"
+min = 5
+max = 4
+colour = "red"
+digitalocean = { region = "fra1", size = "s-1vcpu-1gb", image = "api" }
+policy = [{ preset = "cpu", target = 0.6 }]
+"#;
+    assert_eq!(
+        told(text),
+        [
+            "tick_secs: must be within 1 and 3600, not 0",
+            "digitalocean.token_env: environment variable NOT_SET is not set",
+            "pool[0].name: \"API\" is no name; it is 1 to 42 of a-z, 0-9 and -, beginning with a letter",
+            "pool[0].min: is 5, over max = 4",
+            "pool[0].colour: is unknown; known here: name, min, max, ops_port, digitalocean, policy, windows, limits, \
+             life, repair",
+        ]
+    );
+}
+
+#[test]
+fn one_mistake_makes_one_message_at_its_place() {
+    let pool = "digitalocean = { region = \"fra1\", size = \"s-1vcpu-1gb\", image = \"api\" }";
+    let policy = "policy = [{ preset = \"cpu\", target = 0.6 }]";
+    let table: &[(&str, &str, &str)] = &[
+        (
+            "state_dir = \"state\"",
+            "",
+            "state_dir: is missing; it must be text",
+        ),
+        (
+            "state_dir = \"state\"",
+            "state_dir = 7",
+            "state_dir: must be text, not integer",
+        ),
+        ("metrics = \"scrape\"", "", "metrics: is missing; it must be text"),
+        (
+            "\"scrape\"",
+            "\"guess\"",
+            "metrics: must be one of scrape, elasticsearch, not \"guess\"",
+        ),
+        (
+            "\"scrape\"",
+            "\"elasticsearch\"",
+            "elasticsearch: is missing; metrics = \"elasticsearch\" needs it",
+        ),
+        (
+            "min = 2",
+            "",
+            "pool[0].min: is missing; it must be a whole number",
+        ),
+        (
+            "max = 4",
+            "",
+            "pool[0].max: is missing; it must be a whole number",
+        ),
+        (
+            "min = 2",
+            "min = 0",
+            "pool[0].min: must be within 1 and 1000, not 0",
+        ),
+        (
+            "min = 2",
+            "min = 2.5",
+            "pool[0].min: must be a whole number, not float",
+        ),
+        (
+            "status = {}",
+            "status = { listen = \"nowhere\" }",
+            "status.listen: must be an address and a port such as 127.0.0.1:7071, not \"nowhere\"",
+        ),
+        (
+            "status = {}",
+            "status = { listen = \"0.0.0.0:7071\" }",
+            "status.token_env: or token_file is missing; off loopback the status port needs a token",
+        ),
+        (
+            "status = {}",
+            "status = { token_env = \"EMPTY\" }",
+            "status.token_env: names an empty secret",
+        ),
+        (
+            "digitalocean = { token_env = \"DIGITALOCEAN_TOKEN\" }",
+            "",
+            "digitalocean: is missing; the pools' provider needs it",
+        ),
+        (
+            "{ token_env = \"DIGITALOCEAN_TOKEN\" }",
+            "{}",
+            "digitalocean.token_env: or token_file is missing; there is no default for credentials",
+        ),
+        (
+            "{ token_env = \"DIGITALOCEAN_TOKEN\" }",
+            "{ token_file = \"gone\" }",
+            "digitalocean.token_file: gone can't be read: entity not found",
+        ),
+        (
+            "{ token_env = \"DIGITALOCEAN_TOKEN\" }",
+            "{ token_env = \"A\", token_file = \"b\" }",
+            "digitalocean.token_file: stands beside token_env; one of them must go",
+        ),
+        (
+            "audit = {}",
+            "audit = { elasticsearch_index = \"x\" }",
+            "audit.elasticsearch_index: needs an [elasticsearch] table",
+        ),
+        (
+            "scrape = {}",
+            "scrape = { port = 0 }",
+            "scrape.port: must be within 1 and 65535, not 0",
+        ),
+        (
+            pool,
+            "",
+            "pool[0].digitalocean: is missing; it says what the pool's droplets are made of",
+        ),
+        (
+            "region = \"fra1\"",
+            "region = \"\"",
+            "pool[0].digitalocean.region: is empty",
+        ),
+        (
+            "image = \"api\"",
+            "image = true",
+            "pool[0].digitalocean.image: must be a slug or an image's number",
+        ),
+        (
+            "image = \"api\"",
+            "image = \"api\", tags = [\"a b\"]",
+            "pool[0].digitalocean.tags[0]: \"a b\" is no tag: 1-255 letters, digits, ':', '-' and '_'",
+        ),
+        (
+            "image = \"api\"",
+            "image = \"api\", user_data_file = \"gone\"",
+            "pool[0].digitalocean.user_data_file: gone can't be read: entity not found",
+        ),
+        (
+            "image = \"api\"",
+            "image = \"api\", address = \"both\"",
+            "pool[0].digitalocean.address: must be one of private, public, not \"both\"",
+        ),
+        (
+            policy,
+            "",
+            "pool[0].policy: is missing; without one a pool can't follow anything (min = max needs none)",
+        ),
+        (
+            "target = 0.6",
+            "target = 0",
+            "pool[0].policy[0].target: must be above 0",
+        ),
+        (
+            "target = 0.6",
+            "target = nan",
+            "pool[0].policy[0].target: must be above 0",
+        ),
+        (
+            ", target = 0.6",
+            "",
+            "pool[0].policy[0].target: is missing; it must be a number",
+        ),
+        (
+            "target = 0.6",
+            "target = 0.6, tolerance = 1.0",
+            "pool[0].policy[0].tolerance: must be within 0 and 0.9",
+        ),
+        (
+            "target = 0.6",
+            "target = 0.6, across = \"median\"",
+            "pool[0].policy[0].across: must be one of avg, sum, max, not \"median\"",
+        ),
+        (
+            "preset = \"cpu\", ",
+            "",
+            "pool[0].policy[0].preset: or field is missing",
+        ),
+        (
+            "preset = \"cpu\"",
+            "preset = \"cpu\", field = \"x\"",
+            "pool[0].policy[0].preset: stands beside field; one of them must go",
+        ),
+        (
+            "target = 0.6 }",
+            "target = 0.6 }, { preset = \"cpu\", target = 0.7 }",
+            "pool[0].policy[1].name: cpu is policy[0]'s name already",
+        ),
+        (
+            "windows = {}",
+            "windows = { in_secs = 3601 }",
+            "pool[0].windows.in_secs: must be within 0 and 3600, not 3601",
+        ),
+        (
+            "windows = {}",
+            "windows = { inn = 1 }",
+            "pool[0].windows.inn: is unknown; known here: out_secs, in_secs",
+        ),
+    ];
+    for (line, change, message) in table {
+        assert_eq!(told(&least(line, change)), [*message], "{change}");
+    }
+    assert!(told(&least("min = 2", "min = 2")).is_empty());
+}
+
+#[test]
+fn two_pools_of_one_name_are_refused_and_so_is_none() {
+    let text = least("min = 2", "min = 2");
+    let pool = &text[text.find("[[pool]]").unwrap()..];
+    assert_eq!(
+        told(&format!("{text}{pool}")),
+        ["pool[1].name: api is another pool's name already"]
+    );
+    let none = &text[..text.find("[[pool]]").unwrap()];
+    assert_eq!(told(none), ["pool: is missing; at least one [[pool]] is needed"]);
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line() {
+    let problems = told("state_dir = \n");
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].starts_with("this is not TOML: ") && problems[0].contains("line 1"),
+        "{}",
+        problems[0]
+    );
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let text = least("status = {}", "status = { token_env = \"STATUS_TOKEN\" }").replacen(
+        "scrape = {}",
+        "elasticsearch = { url = \"http://es:9200\", username = \"u\", password_env = \"ES_PASSWORD\" }",
+        1,
+    );
+    let config = read(&text).unwrap();
+    let printed = format!("{config:?}");
+    assert!(!printed.contains("secret"), "{printed}");
+    assert!(printed.contains("[redacted]"));
+    assert_eq!(config.status.token.unwrap().reveal(), "status-secret");
+}
+
+#[test]
+fn secrets_and_user_data_come_from_files_beside_the_configuration() {
+    let text = least(
+        "{ token_env = \"DIGITALOCEAN_TOKEN\" }",
+        "{ token_file = \"token\" }",
+    )
+    .replacen(
+        "image = \"api\"",
+        "image = 7, ssh_keys = [1, \"a:b\"], user_data_file = \"cloud-init.yaml\"",
+        1,
+    );
+    let config = read(&text).unwrap();
+    assert_eq!(
+        config.pools[0].droplets.user_data.as_deref(),
+        Some("#cloud-config\n")
+    );
+    assert_eq!(config.pools[0].spec.image, "7");
+    assert_eq!(config.pools[0].droplets.ssh_keys.len(), 2);
+    assert_eq!(config.state_dir, Path::new("/etc/tidepool/state"));
+    assert_eq!(config.audit.file, Path::new("/etc/tidepool/state/audit.jsonl"));
+}
+
+#[test]
+fn asking_a_daemon_needs_no_provider_secret() {
+    let text = least("DIGITALOCEAN_TOKEN", "NOT_SET");
+    assert!(read_for(&text, Purpose::Ask).unwrap().digitalocean.is_none());
+    assert!(read_for(&text, Purpose::Act).is_err());
+}
+
+#[test]
+fn a_fixed_pool_needs_no_policy() {
+    let text = least("max = 4", "max = 2").replacen("policy = [{ preset = \"cpu\", target = 0.6 }]", "", 1);
+    assert!(read(&text).unwrap().pools[0].spec.policies.is_empty());
+}

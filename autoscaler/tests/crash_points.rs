@@ -1,0 +1,384 @@
+//! The autoscaler, killed at each step of a scale-out and a scale-in and started again: no orphan, no duplicate.
+//!
+//! The real program against the real local cloud. Crash points are enumerated from the plan's own kinds of step, and each
+//! must be reached: a new kind that no scenario here comes to makes the test fail.
+//!
+//! The local cloud's program is looked for beside the one under test; without it the test prints a line
+//! `tidepool-skip: <name>: <reason>`, which the runner counts.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidepool_autoscaler::apply::CrashPoint;
+use tidepool_autoscaler::provider::Provider;
+use tidepool_autoscaler::provider::digitalocean::{
+    Account, AddressKind, ApiToken, DigitalOcean, DropletTemplate, ImageRef,
+};
+use tidepool_autoscaler_core::observe::{Member, PoolName, Power, UnixMillis};
+use tidepool_autoscaler_core::plan::StepKind;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-autoscaler");
+/// A crash, or order after it, comes within this on a busy machine, too.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Scenarios side by side; they mostly wait for ticks.
+const SIDE_BY_SIDE: usize = 8;
+const LOW: u32 = 2;
+const HIGH: u32 = 3;
+
+/// Ends a program that the test started, whatever comes.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Running {
+    fn terminate(mut self) -> ExitStatus {
+        let told = Command::new("kill")
+            .arg("-TERM")
+            .arg(self.0.id().to_string())
+            .status()
+            .unwrap();
+        assert!(told.success());
+        self.ended("it was told to stop")
+    }
+
+    fn ended(&mut self, why: &str) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "it still runs, although {why}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+struct Cloud {
+    running: Option<Running>,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        // An orderly end, for only that ends the droplets' processes.
+        if let Some(running) = self.running.take() {
+            running.terminate();
+        }
+    }
+}
+
+fn image(slug: &str, more: &str) -> String {
+    format!(
+        "slug = \"{slug}\"\nname = \"{slug}\"\ndistribution = \"Tidepool\"\nboot_secs = 0.2\n[[process]]\n\
+         name = \"host\"\nprogram = \"self\"\n\
+         args = [\"test-host\", \"--listen\", \"{{ip}}:8080\", \"--ops-listen\", \"{{ip}}:9090\"{more}]\n"
+    )
+}
+
+fn cloud(program: &Path) -> Cloud {
+    let folder = tempfile::tempdir().unwrap();
+    for (slug, more) in [("host", ""), ("stubborn", ", \"--stubborn\"")] {
+        let dir = folder.path().join("images").join(slug);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("image.toml"), image(slug, more)).unwrap();
+    }
+    let mut child = Command::new(program)
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--hosts",
+            "process",
+            "--addresses",
+            "loopback",
+        ])
+        .args([
+            "--rate-limit-per-minute",
+            "100000",
+            "--rate-limit-per-hour",
+            "1000000",
+        ])
+        .arg("--images")
+        .arg(folder.path().join("images"))
+        .arg("--state")
+        .arg(folder.path().join("state"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    Cloud {
+        running: Some(Running(child)),
+        url,
+        folder,
+    }
+}
+
+/// One crash point's own pool and daemon.
+struct Scenario {
+    point: CrashPoint,
+    dir: PathBuf,
+    pool: PoolName,
+    provider: DigitalOcean,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Scenario {
+    fn new(cloud: &Cloud, point: CrashPoint) -> Scenario {
+        let pool = point.to_string().replace([':', '_'], "-");
+        let dir = cloud.folder.path().join(&pool);
+        std::fs::create_dir_all(&dir).unwrap();
+        // Only a member that doesn't stop when it is asked to has its power cut.
+        let image = if point.kind() == StepKind::PowerOff {
+            "stubborn"
+        } else {
+            "host"
+        };
+        let config = format!(
+            r#"
+                tick_secs = 1
+                state_dir = "state"
+                metrics = "scrape"
+                status.listen = "127.0.0.1:0"
+                digitalocean = {{ base_url = "{}", token_env = "TOKEN" }}
+                [[pool]]
+                name = "{pool}"
+                min = {LOW}
+                max = {HIGH}
+                digitalocean = {{ region = "fra1", size = "s-1vcpu-1gb", image = "{image}" }}
+                policy = [{{ preset = "cpu", target = 0.5 }}]
+                limits = {{ out_period_secs = 0, in_period_secs = 0 }}
+                life = {{ create_settle_secs = 5, withdraw_settle_secs = 1, drain_secs = 10, shutdown_secs = 1 }}
+            "#,
+            cloud.url
+        );
+        std::fs::write(dir.join("autoscaler.toml"), config).unwrap();
+        let clock = Arc::new(|| UnixMillis(jiff::Timestamp::now().as_millisecond()));
+        let account = Account::new(Some(&cloud.url), ApiToken::new("any").unwrap(), clock).unwrap();
+        let template = DropletTemplate {
+            region: "fra1".to_owned(),
+            size: "s-1vcpu-1gb".to_owned(),
+            image: ImageRef::Slug(image.to_owned()),
+            ssh_keys: vec![],
+            vpc_uuid: None,
+            tags: vec![],
+            user_data: None,
+            address: AddressKind::Private,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Scenario {
+            point,
+            dir,
+            pool: PoolName(pool),
+            provider: DigitalOcean::new(Arc::new(account), template),
+            runtime,
+        }
+    }
+
+    /// Says how many members there shall be, as `scale` would.
+    fn wish(&self, size: u32) {
+        let state = self.dir.join("state");
+        std::fs::create_dir_all(&state).unwrap();
+        let word = format!(r#"{{"control":{{"kind":"manual","size":{size}}}}}"#);
+        std::fs::write(state.join(format!("{}.control.json", self.pool)), word).unwrap();
+    }
+
+    fn start(&self, crash: Option<CrashPoint>) -> Running {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))
+            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.dir.join("autoscaler.toml"));
+        command
+            .env("TOKEN", "any")
+            .env_remove(CrashPoint::VARIABLE)
+            .stdout(Stdio::null())
+            .stderr(log);
+        if let Some(point) = crash {
+            command.env(CrashPoint::VARIABLE, point.to_string());
+        }
+        Running(command.spawn().unwrap())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.runtime
+            .block_on(self.provider.members_list(&self.pool))
+            .unwrap()
+    }
+
+    /// Waits until exactly `size` members run and serve, none leaves, and no two have one name; then makes sure that it
+    /// stays so for a few ticks.
+    fn in_order(&self, size: u32) {
+        let orderly = |members: &[Member]| {
+            let names: BTreeSet<_> = members.iter().map(|m| &m.name).collect();
+            let well = |m: &Member| m.power == Power::Running && m.serving && !m.draining;
+            members.len() == size as usize && names.len() == members.len() && members.iter().all(well)
+        };
+        let started = Instant::now();
+        loop {
+            let members = self.members();
+            if orderly(&members) {
+                break;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{}: not {size} in order: {members:#?}\n{}",
+                self.point,
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let ticks = self.ticks();
+        while self.ticks() < ticks + 3 {
+            let members = self.members();
+            assert!(
+                orderly(&members),
+                "{}: no longer in order: {members:#?}\n{}",
+                self.point,
+                self.log()
+            );
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{}: no more ticks\n{}",
+                self.point,
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// When the daemon kept its memory last, in whole seconds: it does so in every tick.
+    fn ticks(&self) -> i64 {
+        let text = std::fs::read(self.dir.join("state").join(format!("{}.memory.json", self.pool))).unwrap();
+        let memory: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        memory
+            .get("last_tick")
+            .and_then(serde_json::Value::as_i64)
+            .unwrap()
+            / 1000
+    }
+
+    fn crash(&self) {
+        let status = self
+            .start(Some(self.point))
+            .ended("it was to die at its crash point");
+        // 6 is SIGABRT.
+        assert_eq!(
+            status.signal(),
+            Some(6),
+            "{}: {status}\n{}",
+            self.point,
+            self.log()
+        );
+    }
+
+    fn play(&self) {
+        let outwards = match self.point.kind() {
+            StepKind::Admit | StepKind::Create => true,
+            StepKind::MarkDraining
+            | StepKind::Withdraw
+            | StepKind::Drain
+            | StepKind::Shutdown
+            | StepKind::PowerOff
+            | StepKind::Destroy => false,
+        };
+        self.wish(HIGH);
+        if outwards {
+            self.crash();
+        }
+        let daemon = self.start(None);
+        self.in_order(HIGH);
+        if !outwards {
+            assert!(daemon.terminate().success(), "{}", self.log());
+            self.wish(LOW);
+            self.crash();
+            let _daemon = self.start(None);
+            self.in_order(LOW);
+        }
+    }
+}
+
+#[test]
+fn killed_at_each_step_and_started_again_it_leaves_no_orphan_and_no_duplicate() {
+    let program = Path::new(PROGRAM).with_file_name("tidepool-local-cloud");
+    if !program.is_file() {
+        println!("tidepool-skip: crash_points: tidepool-local-cloud is not built");
+        return;
+    }
+    let cloud = cloud(&program);
+    let points: Vec<CrashPoint> = CrashPoint::all().collect();
+    for some in points.chunks(SIDE_BY_SIDE) {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = some
+                .iter()
+                .map(|point| scope.spawn(|| Scenario::new(&cloud, *point).play()))
+                .collect();
+            for thread in threads {
+                if let Err(panic) = thread.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_second_daemon_with_the_same_state_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = tidepool_autoscaler::state::StateDir::open(&dir.path().join("state")).unwrap();
+    let _lease = state.lease().unwrap();
+    let config = r#"
+        state_dir = "state"
+        metrics = "scrape"
+        status.listen = "127.0.0.1:0"
+        digitalocean = { base_url = "http://127.0.0.1:9", token_env = "TOKEN" }
+        [[pool]]
+        name = "api"
+        min = 1
+        max = 1
+        digitalocean = { region = "fra1", size = "s-1vcpu-1gb", image = "host" }
+    "#;
+    std::fs::write(dir.path().join("autoscaler.toml"), config).unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["run", "--config"])
+        .arg(dir.path().join("autoscaler.toml"))
+        .env("TOKEN", "any")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("another tidepool-autoscaler runs with the state directory"),
+        "{text}"
+    );
+}

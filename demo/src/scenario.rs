@@ -296,22 +296,19 @@ impl Story<'_> {
         }
     }
 
+    fn decided(&self, from: u32, to: u32, reason: &str) -> String {
+        let load = self.generator.offered_per_sec();
+        // The autoscaler's own words; without them at least the figures.
+        if reason.is_empty() {
+            return format!("load {load:.0}/s: from {from} to {to} members");
+        }
+        format!("load {load:.0}/s: {reason}")
+    }
+
     fn tell_change(&self, change: &Change, view: &View) {
         match change {
-            Change::Out { from, to, reason } => {
-                let load = self.generator.offered_per_sec();
-                view.event(
-                    Tone::Out,
-                    &format!("load {load:.0}/s: {to} members wanted instead of {from}. {reason}"),
-                );
-            }
-            Change::In { from, to, reason } => {
-                let load = self.generator.offered_per_sec();
-                view.event(
-                    Tone::In,
-                    &format!("load {load:.0}/s: {to} members wanted instead of {from}. {reason}"),
-                );
-            }
+            Change::Out { from, to, reason } => view.event(Tone::Out, &self.decided(*from, *to, reason)),
+            Change::In { from, to, reason } => view.event(Tone::In, &self.decided(*from, *to, reason)),
             Change::Member { name, state } => {
                 let words = match state.as_str() {
                     "booting" => "is created and boots",

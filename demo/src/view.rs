@@ -213,7 +213,7 @@ fn lines(frame: &Frame) -> [String; LINES + 1] {
         dim.apply_to(format!("(last 10 s; whole run p99 {})", millis(figures.p99_ms))),
     );
     [
-        String::new(),
+        " ".to_owned(),
         format!(
             "{}{} {} {}",
             label("tide"),

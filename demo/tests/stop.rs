@@ -1,0 +1,142 @@
+//! Ctrl-C at any time: everything that was started is gone afterwards. The real programs, told apart from others on this
+//! machine by the run's own directory in their command lines.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+
+/// Debug builds on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+struct Demo {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Demo {
+    fn start(dir: &Path, args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidepool-demo"))
+            .args(["demo", "--load", "flat", "--work-dir"])
+            .arg(dir)
+            .args(args)
+            .env_remove("DEMO_SECONDS")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Reads on until a line holds `needle`.
+    async fn says(&mut self, needle: &str) {
+        let found = timeout(DEADLINE, async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                if line.contains(needle) {
+                    return;
+                }
+            }
+            panic!("it ended without saying {needle:?}");
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("it did not say {needle:?} within {DEADLINE:?}"));
+    }
+
+    fn interrupt(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    }
+
+    /// Waits for the end; the exit status and the last line of standard output.
+    async fn ends(mut self) -> (Option<i32>, String) {
+        let drained = tokio::spawn(async move { while let Ok(Some(_)) = self.lines.next_line().await {} });
+        let output = timeout(DEADLINE, self.child.wait_with_output())
+            .await
+            .expect("it ends in time")
+            .unwrap();
+        drained.await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (
+            output.status.code(),
+            text.lines().last().unwrap_or_default().to_owned(),
+        )
+    }
+}
+
+/// Command lines of living processes that name `dir`.
+fn left_behind(dir: &Path) -> Vec<String> {
+    let dir = dir.to_str().unwrap();
+    let commands = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let bytes = std::fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+    });
+    commands.filter(|command| command.contains(dir)).collect()
+}
+
+#[tokio::test]
+async fn ctrl_c_under_load_tells_the_result_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(dir.path(), &[]);
+    demo.says("Dashboard").await;
+    demo.says("00:05").await;
+    assert!(
+        left_behind(dir.path()).len() >= 5,
+        "demo, local cloud, its guard, autoscaler, two members"
+    );
+    demo.interrupt();
+    let (code, last) = demo.ends().await;
+    assert_eq!(left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(code, Some(0), "a run without an end is ended by Ctrl-C: {last}");
+    let summary: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(summary["failed"], 0, "{last}");
+    assert_eq!(summary["scale_outs"], 0, "{last}");
+    assert!(summary["requests"].as_u64().unwrap() > 100, "{last}");
+}
+
+#[tokio::test]
+async fn ctrl_c_while_it_starts_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(dir.path(), &["--seconds", "30"]);
+    demo.says("Starting").await;
+    demo.interrupt();
+    let (code, _) = demo.ends().await;
+    assert_eq!(left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(code, Some(1));
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_is_quick_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(dir.path(), &["--seconds", "30"]);
+    demo.says("00:05").await;
+    demo.interrupt();
+    demo.says("Stopping").await;
+    demo.interrupt();
+    let (code, _) = demo.ends().await;
+    assert_eq!(left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(code, Some(1), "it was interrupted before its time");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_with_the_log_of_who_needed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut demo = Demo::start(dir.path(), &["--seconds", "30", "--dashboard", &address]);
+    demo.says("error: autoscaler ended by itself").await;
+    demo.says(&address).await;
+    let (code, _) = demo.ends().await;
+    assert_eq!(left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(code, Some(1));
+}

@@ -72,10 +72,16 @@ pub struct DocumentPatch {
     data: Option<String>,
 }
 
-/// A patch's result would be longer than a body may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the patched document would be larger than {BODY_BYTES_MAX} bytes")]
-pub struct PatchTooLarge;
+/// Why a patch can't be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum PatchError {
+    /// The result would be longer than a body may be.
+    #[error("the patched document would be larger than {BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    /// The stored text is not what was stored: a defect, or a foreign hand in the database.
+    #[error("the stored data is no JSON")]
+    StoredTextBroken(#[source] Option<merge_patch::NotJson>),
+}
 
 impl DocumentPatch {
     /// Reads a merge patch.
@@ -105,16 +111,16 @@ impl DocumentPatch {
     /// The data with the patch applied. Its depth needs no check: see [`merge_patch::merge`].
     ///
     /// # Errors
-    /// When the result would be too long.
-    pub fn apply(&self, target: &JsonObject) -> Result<JsonObject, PatchTooLarge> {
+    /// [`PatchError`].
+    pub fn apply(&self, target: &JsonObject) -> Result<JsonObject, PatchError> {
         let Some(patch) = &self.data else {
             return Ok(target.clone());
         };
-        // Stored text was checked when it came in; what is no UTF-8 would be a store's defect, and reads as empty.
-        let text = std::str::from_utf8(target.as_bytes()).unwrap_or("{}");
+        let text = std::str::from_utf8(target.as_bytes()).map_err(|_| PatchError::StoredTextBroken(None))?;
         let merged = merge_patch::merge(text, patch);
+        let merged = merged.map_err(|error| PatchError::StoredTextBroken(Some(error)))?;
         if merged.len() + ENVELOPE_BYTES_MIN > BODY_BYTES_MAX {
-            return Err(PatchTooLarge);
+            return Err(PatchError::TooLarge);
         }
         Ok(JsonObject::from_checked(Bytes::from(merged)))
     }
@@ -246,7 +252,19 @@ mod tests {
         };
         let room = BODY_BYTES_MAX - r#"{"data":{"a":1,"b":""}}"#.len();
         assert!(filled(room).is_ok());
-        assert_eq!(filled(room + 1), Err(PatchTooLarge));
+        assert!(matches!(filled(room + 1), Err(PatchError::TooLarge)));
+    }
+
+    #[test]
+    fn stored_text_that_is_no_json_is_told_and_not_patched() {
+        let patch = patch(r#"{"data":{"b":2}}"#).unwrap();
+        for broken in [&b"{\"a\":\xff}"[..], b"{\"a\":", b"{}{}"] {
+            let target = JsonObject::from_checked(Bytes::from_static(broken));
+            assert!(matches!(
+                patch.apply(&target),
+                Err(PatchError::StoredTextBroken(_))
+            ));
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
@@ -20,8 +19,9 @@ pub const BODY_BYTES_MAX: usize = 1_048_576;
 /// Most problems told at once; a body that is wrong all over needs no longer list.
 pub const PROBLEMS_MAX: usize = 20;
 
-/// Up to this many members of one object are compared one by one; beyond, a hash set is cheaper.
-const LINEAR_KEYS_MAX: usize = 16;
+/// Up to this many members of one object are compared each with each (120 comparisons, mostly of lengths); beyond, the
+/// names are sorted.
+const LINEAR_NAMES_MAX: usize = 16;
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,7 +310,7 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let depth = self.enter()?;
-        let mut seen = Names::default();
+        let mut names = Vec::new();
         while let Some(name) = members.next_key_seed(Text)? {
             let place = Place {
                 parent: Some(self.place),
@@ -321,36 +321,39 @@ impl<'de> Visitor<'de> for Value<'_> {
                 checker: self.checker,
                 place: &place,
             })?;
-            if seen.contains(&name) {
-                self.checker
-                    .problem(place.pointer(), "appears more than once in its object");
-            } else {
-                seen.insert(name);
-            }
+            names.push(name);
+        }
+        for name in repeated(&mut names) {
+            let place = Place {
+                parent: Some(self.place),
+                token: Token::Member(name),
+                depth,
+            };
+            self.checker
+                .problem(place.pointer(), "appears more than once in its object");
         }
         Ok(())
     }
 }
 
-/// The names of one object's members.
-#[derive(Default)]
-struct Names<'de> {
-    few: Vec<Cow<'de, str>>,
-    many: HashSet<Cow<'de, str>>,
-}
-
-impl<'de> Names<'de> {
-    fn contains(&self, name: &str) -> bool {
-        self.few.iter().any(|seen| seen == name) || self.many.contains(name)
+/// The names that stand in an object more than once, as often as they are too many.
+fn repeated<'n>(names: &'n mut [Cow<'_, str>]) -> Vec<&'n str> {
+    if names.len() <= LINEAR_NAMES_MAX {
+        let earlier = |at: usize, name| names.iter().take(at).any(|earlier| earlier == name);
+        let names = names.iter().enumerate();
+        return names
+            .filter(|(at, name)| earlier(*at, *name))
+            .map(|(_, name)| name.as_ref())
+            .collect();
     }
-
-    fn insert(&mut self, name: Cow<'de, str>) {
-        if self.few.len() < LINEAR_KEYS_MAX {
-            self.few.push(name);
-        } else {
-            self.many.insert(name);
-        }
-    }
+    names.sort_unstable();
+    names
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [left, right] if left == right => Some(right.as_ref()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Reads a string, borrowed where it has no escapes.

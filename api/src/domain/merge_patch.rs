@@ -1,82 +1,232 @@
 //! JSON Merge Patch (RFC 7396) on text: what the patch does not name keeps its order, numbers and spelling.
+//!
+//! Both texts are read once, however deep the patch goes: whether a member's value is an object is seen from the byte
+//! after its name, before the value is read, so it is either entered or taken whole.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 
-use super::json::{self, Member};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::json;
 
 /// Up to this many members a patch is searched one by one; beyond, by a hash map.
 const LINEAR_MEMBERS_MAX: usize = 16;
 
-/// The target with the patch applied. Both must be checked JSON texts.
+/// One of the texts was not the checked JSON that it must be.
+#[derive(Debug, thiserror::Error)]
+#[error("a text that should have been checked is no JSON")]
+pub struct NotJson(#[source] serde_json::Error);
+
+/// The target with the patch applied. Both must be checked JSON texts; a target that is no object counts as an empty one.
 ///
 /// The result is nowhere deeper than the deeper of the two, since a patch's values stand where its own members stand;
-/// and it is at most as long as both together. Only levels that the patch names are read: at most
-/// [`json::DEPTH_MAX`] passes over what lies below.
-#[must_use]
-pub fn merge(target: &str, patch: &str) -> String {
+/// and it is at most as long as both together.
+///
+/// # Errors
+/// [`NotJson`]: nothing is known of the result then.
+pub fn merge(target: &str, patch: &str) -> Result<String, NotJson> {
     let mut merged = String::with_capacity(target.len() + patch.len());
-    merge_value(target, patch, &mut merged);
-    merged
-}
-
-/// A target that is no object counts as an empty one.
-const NOTHING: &str = "null";
-
-fn merge_value(target: &str, patch: &str, out: &mut String) {
-    let Some(patch_members) = json::members(patch) else {
-        out.push_str(patch.trim_ascii());
-        return;
-    };
-    let target_members = json::members(target).unwrap_or_default();
-    let changes = Changes::new(&patch_members);
-    let mut used = vec![false; patch_members.len()];
-
-    let mut object = ObjectWriter::begin(out);
-    for member in &target_members {
-        let Some(index) = changes.find(&member.name) else {
-            object.member(member.raw_name, |out| out.push_str(member.value));
-            continue;
+    if !json::is_object(patch) {
+        merged.push_str(patch.trim_ascii());
+        return Ok(merged);
+    }
+    let changes = Changes::read(patch).map_err(NotJson)?;
+    if json::is_object(target) {
+        let mut parser = serde_json::Deserializer::from_str(target);
+        let apply = Apply {
+            text: target,
+            changes: &changes,
+            out: &mut merged,
         };
-        if let Some(used) = used.get_mut(index) {
-            *used = true;
-        }
-        let change = patch_members.get(index).map_or(NOTHING, |change| change.value);
-        if change != NOTHING {
-            object.member(member.raw_name, |out| merge_value(member.value, change, out));
-        }
+        apply
+            .deserialize(&mut parser)
+            .and_then(|()| parser.end())
+            .map_err(NotJson)?;
+    } else {
+        changes.write_new(&mut merged);
     }
-    let added = patch_members.iter().zip(used).filter(|(_, used)| !used);
-    for (member, _) in added.filter(|(member, _)| member.value != NOTHING) {
-        object.member(member.raw_name, |out| merge_value(NOTHING, member.value, out));
-    }
-    object.end();
+    Ok(merged)
 }
 
-/// Finds a patch's member by name.
-enum Changes<'a> {
-    Few(&'a [Member<'a>]),
-    Many(HashMap<&'a str, usize>),
+/// A patch that is an object.
+struct Changes<'p> {
+    changes: Vec<Change<'p>>,
+    by_name: HashMap<Cow<'p, str>, usize>,
 }
 
-impl<'a> Changes<'a> {
-    fn new(members: &'a [Member<'a>]) -> Self {
-        if members.len() <= LINEAR_MEMBERS_MAX {
-            return Self::Few(members);
-        }
-        let by_name = members.iter().enumerate();
-        Self::Many(
-            by_name
-                .map(|(index, member)| (member.name.as_ref(), index))
-                .collect(),
-        )
+struct Change<'p> {
+    raw_name: &'p str,
+    name: Cow<'p, str>,
+    value: NewValue<'p>,
+}
+
+enum NewValue<'p> {
+    /// `null`: the member goes.
+    Remove,
+    /// An object: merged into what is there.
+    Merge(Changes<'p>),
+    /// Anything else stands as it is.
+    Set(&'p str),
+}
+
+impl<'p> Changes<'p> {
+    fn read(patch: &'p str) -> Result<Self, serde_json::Error> {
+        let mut parser = serde_json::Deserializer::from_str(patch);
+        let changes = ReadChanges { text: patch }.deserialize(&mut parser)?;
+        parser.end()?;
+        Ok(changes)
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
-        match self {
-            Self::Few(members) => members.iter().position(|member| member.name == name),
-            Self::Many(by_name) => by_name.get(name).copied(),
+    fn index(mut self) -> Self {
+        if self.changes.len() > LINEAR_MEMBERS_MAX {
+            let names = self.changes.iter().enumerate();
+            self.by_name = names.map(|(at, change)| (change.name.clone(), at)).collect();
+        }
+        self
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        if self.changes.len() > LINEAR_MEMBERS_MAX {
+            return self.by_name.get(name).copied();
+        }
+        self.changes.iter().position(|change| change.name == name)
+    }
+
+    /// The object that the patch makes where there was none.
+    fn write_new(&self, out: &mut String) {
+        let mut object = ObjectWriter::begin(out);
+        self.write_added(&mut object, |_| true);
+        object.end();
+    }
+
+    fn write_added(&self, object: &mut ObjectWriter<'_>, is_new: impl Fn(usize) -> bool) {
+        for (_, change) in self.changes.iter().enumerate().filter(|(at, _)| is_new(*at)) {
+            match &change.value {
+                NewValue::Remove => {}
+                NewValue::Merge(changes) => changes.write_new(object.member(change.raw_name)),
+                NewValue::Set(text) => object.member(change.raw_name).push_str(text),
+            }
         }
     }
+}
+
+/// Reads an object as changes.
+struct ReadChanges<'p> {
+    text: &'p str,
+}
+
+impl<'p> DeserializeSeed<'p> for ReadChanges<'p> {
+    type Value = Changes<'p>;
+
+    fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'p> Visitor<'p> for ReadChanges<'p> {
+    type Value = Changes<'p>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'p>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut changes = Vec::new();
+        while let Some(raw_name) = members.next_key::<&'p RawValue>()? {
+            let raw_name = raw_name.get();
+            let value = if value_is_object(self.text, raw_name) {
+                NewValue::Merge(members.next_value_seed(ReadChanges { text: self.text })?)
+            } else {
+                match members.next_value::<&'p RawValue>()?.get() {
+                    "null" => NewValue::Remove,
+                    text => NewValue::Set(text),
+                }
+            };
+            changes.push(Change {
+                raw_name,
+                name: name_of(raw_name)?,
+                value,
+            });
+        }
+        let by_name = HashMap::new();
+        Ok(Changes { changes, by_name }.index())
+    }
+}
+
+/// Reads the target object and writes it out changed.
+struct Apply<'t, 'c> {
+    text: &'t str,
+    changes: &'c Changes<'c>,
+    out: &'c mut String,
+}
+
+impl<'t> DeserializeSeed<'t> for Apply<'t, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'t>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Apply<'t, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self { text, changes, out } = self;
+        let mut used = vec![false; changes.changes.len()];
+        let mut object = ObjectWriter::begin(out);
+        while let Some(raw_name) = members.next_key::<&'t RawValue>()? {
+            let raw_name = raw_name.get();
+            let at = changes.position(&name_of::<A::Error>(raw_name)?);
+            if let Some(used) = at.and_then(|at| used.get_mut(at)) {
+                *used = true;
+            }
+            match at
+                .and_then(|at| changes.changes.get(at))
+                .map(|change| &change.value)
+            {
+                None => {
+                    let value = members.next_value::<&'t RawValue>()?;
+                    object.member(raw_name).push_str(value.get());
+                }
+                Some(NewValue::Merge(changes)) if value_is_object(text, raw_name) => {
+                    let out = object.member(raw_name);
+                    members.next_value_seed(Apply { text, changes, out })?;
+                }
+                Some(new) => {
+                    members.next_value::<IgnoredAny>()?;
+                    match new {
+                        NewValue::Remove => {}
+                        NewValue::Merge(changes) => changes.write_new(object.member(raw_name)),
+                        NewValue::Set(text) => object.member(raw_name).push_str(text),
+                    }
+                }
+            }
+        }
+        changes.write_added(&mut object, |at| used.get(at) == Some(&false));
+        object.end();
+        Ok(())
+    }
+}
+
+/// Whether the value of a member is an object. `raw_name` is the part of `text` that names it; white space and a colon
+/// stand between the two.
+fn value_is_object(text: &str, raw_name: &str) -> bool {
+    let end = (raw_name.as_ptr().addr() - text.as_ptr().addr()) + raw_name.len();
+    let rest = text.get(end..).unwrap_or_default();
+    rest.trim_start_matches([' ', '\t', '\n', '\r', ':'])
+        .starts_with('{')
+}
+
+fn name_of<E: serde::de::Error>(raw_name: &str) -> Result<Cow<'_, str>, E> {
+    json::string(raw_name).ok_or_else(|| E::custom("a name that is no string"))
 }
 
 struct ObjectWriter<'o> {
@@ -90,14 +240,15 @@ impl<'o> ObjectWriter<'o> {
         Self { out, first: true }
     }
 
-    fn member(&mut self, raw_name: &str, value: impl FnOnce(&mut String)) {
+    /// Writes a member's name; its value is to be written where this returns.
+    fn member(&mut self, raw_name: &str) -> &mut String {
         if !self.first {
             self.out.push(',');
         }
         self.first = false;
         self.out.push_str(raw_name);
         self.out.push(':');
-        value(self.out);
+        self.out
     }
 
     fn end(self) {
@@ -154,7 +305,7 @@ mod tests {
             (r#"[1,2]"#, r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
             (r#"{}"#, r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
         ] {
-            assert_eq!(merge(target, patch), expected, "{target} + {patch}");
+            assert_eq!(merge(target, patch).unwrap(), expected, "{target} + {patch}");
         }
     }
 
@@ -164,22 +315,36 @@ mod tests {
             merge(
                 r#"{"z": 1.0, "\u0061": [1e2,  -0], "big": 123456789012345678901234567890, "o": {"x":  1}}"#,
                 r#" {"n": {"k": null, "j": 2.50}, "big": null, "o": {"y": 3}} "#
-            ),
+            )
+            .unwrap(),
             r#"{"z":1.0,"\u0061":[1e2,  -0],"o":{"x":1,"y":3},"n":{"j":2.50}}"#
         );
         // The same name in another spelling is the same member, and keeps the target's spelling.
-        assert_eq!(merge(r#"{"\u0061":1}"#, r#"{"a":2}"#), r#"{"\u0061":2}"#);
+        assert_eq!(merge(r#"{"\u0061":1}"#, r#"{"a":2}"#).unwrap(), r#"{"\u0061":2}"#);
     }
 
     #[test]
     fn large_patches_find_their_members() {
         let patch: Map<String, Value> = (0..100).map(|n| (format!("k{n}"), json!(n))).collect();
         let target = json!({"k50": "old", "other": 1});
-        let merged = merge(&target.to_string(), &Value::Object(patch.clone()).to_string());
+        let merged = merge(&target.to_string(), &Value::Object(patch.clone()).to_string()).unwrap();
         assert_eq!(
             serde_json::from_str::<Value>(&merged).unwrap(),
             naive(target, &Value::Object(patch))
         );
+    }
+
+    #[test]
+    fn texts_that_are_no_json_are_told_and_not_guessed() {
+        assert!(merge(r#"{"a":1"#, r#"{"a":2}"#).is_err());
+        assert!(merge(r#"{"a":1} x"#, r#"{"a":2}"#).is_err());
+        assert!(merge("{}", r#"{"a":"#).is_err());
+    }
+
+    #[test]
+    fn white_space_around_the_colon_hides_no_object() {
+        let (target, patch) = ("{\"a\" \n:\t{\"x\":1}}", "{\"a\"\r\n : {\"y\":2}}");
+        assert_eq!(merge(target, patch).unwrap(), r#"{"a":{"x":1,"y":2}}"#);
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -209,7 +374,7 @@ mod tests {
     proptest! {
         #[test]
         fn equals_the_pseudo_code(target in any_json(), patch in any_json()) {
-            let merged = merge(&target.to_string(), &patch.to_string());
+            let merged = merge(&target.to_string(), &patch.to_string()).unwrap();
             prop_assert!(json::check(merged.as_bytes()).is_ok());
             let parsed: Value = serde_json::from_str(&merged).unwrap();
             prop_assert!(depth(&parsed) <= depth(&target).max(depth(&patch)));
@@ -219,14 +384,14 @@ mod tests {
 
         #[test]
         fn applying_twice_equals_once(target in any_json(), patch in any_json()) {
-            let once = merge(&target.to_string(), &patch.to_string());
-            prop_assert_eq!(merge(&once, &patch.to_string()), once);
+            let once = merge(&target.to_string(), &patch.to_string()).unwrap();
+            prop_assert_eq!(merge(&once, &patch.to_string()).unwrap(), once);
         }
 
         #[test]
         fn an_empty_patch_changes_nothing(target in any_json()) {
             prop_assume!(target.is_object());
-            prop_assert_eq!(merge(&target.to_string(), "{}"), target.to_string());
+            prop_assert_eq!(merge(&target.to_string(), "{}").unwrap(), target.to_string());
         }
     }
 }

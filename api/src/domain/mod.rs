@@ -14,7 +14,7 @@ mod time;
 mod version;
 
 pub use document::{Document, DocumentMeta, JsonObject};
-pub use envelope::{DocumentPatch, NewDocument, PatchTooLarge, check_collection_settings};
+pub use envelope::{DocumentPatch, NewDocument, PatchError, check_collection_settings};
 pub use name::{CollectionId, CollectionName, DocumentId, InvalidName, NAME_CHARS_MAX};
 pub use precondition::{EntityTag, EntityTags, Precondition};
 pub use scope::{InvalidScope, Level, PATTERN_CHARS_MAX, Scope};

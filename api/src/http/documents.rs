@@ -17,6 +17,7 @@ use super::payload::{
     PathHeader,
 };
 use super::{AppState, Tag, incoming};
+use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, DocumentPatch, NewDocument,
     Precondition,
@@ -333,7 +334,10 @@ impl Documents {
             DocumentPatched::Patched(document) => Ok(patched(&document)),
             DocumentPatched::Missing => Err(document_not_found(&id.0)),
             DocumentPatched::PreconditionFailed => Err(precondition_failed()),
-            DocumentPatched::TooLarge(problem) => Err(problem.into()),
+            DocumentPatched::TooLarge => Err(Problem::new(
+                ProblemKind::BodyTooLarge,
+                format!("the patched document would be larger than {BODY_BYTES_MAX} bytes"),
+            )),
             DocumentPatched::Contended => Err(Problem::new(
                 ProblemKind::StoreUnavailable,
                 "others write this document all the time; nothing was written",

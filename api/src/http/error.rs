@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use super::access::AuthProblem;
 use super::request_id::RequestId;
-use crate::domain::PatchTooLarge;
 use crate::domain::conditions::InvalidCondition;
 use crate::domain::json::JsonProblem;
 use crate::store::{StoreError, StoreErrorKind};
@@ -281,12 +280,6 @@ impl From<StoreError> for Problem {
 impl From<AuthProblem> for Problem {
     fn from(problem: AuthProblem) -> Self {
         Self::new(ProblemKind::Unauthenticated, problem.to_string())
-    }
-}
-
-impl From<PatchTooLarge> for Problem {
-    fn from(problem: PatchTooLarge) -> Self {
-        Self::new(ProblemKind::BodyTooLarge, problem.to_string())
     }
 }
 

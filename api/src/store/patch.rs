@@ -1,8 +1,8 @@
 //! Read, change, replace: the loop that a PATCH is, beside the port, so that no handler retries.
 
-use super::{DocumentReplace, Store, StoreError};
+use super::{DocumentReplace, Store, StoreError, StoreErrorKind};
 use crate::domain::{
-    CollectionId, Document, DocumentId, DocumentPatch, PatchTooLarge, Precondition, WriteStamp,
+    CollectionId, Document, DocumentId, DocumentPatch, PatchError, Precondition, WriteStamp,
 };
 
 /// How often a PATCH is tried when others write the same document in between. With 16 writers at once the unluckiest
@@ -32,7 +32,7 @@ pub enum DocumentPatched {
     /// The precondition does not hold; nothing was written.
     PreconditionFailed,
     /// The result would be too large; nothing was written.
-    TooLarge(PatchTooLarge),
+    TooLarge,
     /// Others wrote in between, [`PATCH_ATTEMPTS_MAX`] times; nothing was written.
     Contended,
 }
@@ -55,7 +55,15 @@ pub async fn document_patch(
         }
         let data = match order.patch.apply(&base.data) {
             Ok(data) => data,
-            Err(problem) => return Ok(DocumentPatched::TooLarge(problem)),
+            Err(PatchError::TooLarge) => return Ok(DocumentPatched::TooLarge),
+            Err(error @ PatchError::StoredTextBroken(_)) => {
+                return Err(StoreError::new(
+                    StoreErrorKind::Internal,
+                    "document_patch",
+                    order.id,
+                    error,
+                ));
+            }
         };
         match store
             .document_replace(order.collection, &base, &data, stamp())

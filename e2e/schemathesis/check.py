@@ -66,7 +66,8 @@ class Run:
 
     def __init__(self, title, address, headers, folder):
         self.title, self.address, self.headers = title, address, headers
-        self.har = pathlib.Path(folder) / "requests.har"
+        self.folder = pathlib.Path(folder)
+        self.har = self.folder / "requests.har"
         self.document = json.loads(call(f"{address}/openapi.json")[1])
         self.passed = self.failed = self.scenarios = 0
         self.reached = set()
@@ -88,7 +89,14 @@ class Run:
         title = f"===== {self.title} {' '.join(options)}"
         self.har.unlink(missing_ok=True)
         try:
-            done = subprocess.run(command, timeout=RUN_SECS_MAX, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                command,
+                timeout=RUN_SECS_MAX,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=self.folder,  # it keeps notes where it runs
+            )
         except subprocess.TimeoutExpired as error:
             print(f"{title}\n{(error.stdout or b'').decode()}")
             self.expect(False, f"Schemathesis did not end within {RUN_SECS_MAX} s")

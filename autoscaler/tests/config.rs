@@ -106,6 +106,7 @@ fn every_default_that_the_example_tells_is_the_default() {
         "user_data_file",
         "filter",
         "file",
+        "base_url",
     ];
     let mut text = String::new();
     for line in EXAMPLE.lines() {

@@ -326,6 +326,8 @@ async fn what_may_have_had_its_effect_is_not_sent_twice() {
         pool.kill(at).await;
         let answer = under_way.await.unwrap().unwrap();
         assert_eq!(answer.status(), 502, "{method}");
+        let blamed = answer.headers()["x-lb-member"].to_str().unwrap();
+        assert_eq!(blamed, at.to_string(), "{method}: the member that died is named");
         assert_eq!(pool.seen("").await, 0, "{method}: the other member never saw it");
         let counters = pool.counters().await;
         assert_eq!(
@@ -358,7 +360,12 @@ async fn what_was_not_sent_yet_goes_to_another_member_whatever_it_is() {
     assert_eq!(pool.member(pool.ids[0]).await["state"], "unhealthy");
     pool.kill(pool.ids[1]).await;
     assert_eq!(client().get(&pool.address).send().await.unwrap().status(), 502);
-    assert_eq!(client().get(&pool.address).send().await.unwrap().status(), 503);
+    let nobody = client().get(&pool.address).send().await.unwrap();
+    assert_eq!(nobody.status(), 503);
+    assert!(
+        !nobody.headers().contains_key("x-lb-member"),
+        "there was nobody to blame"
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 
 mod common;
 
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use common::{Cloud, all_gone, is_alive, marked, run, wish};
@@ -276,6 +277,8 @@ async fn sweep_ends_what_guard_and_server_left_and_only_that() {
     // A pid file with a stranger's pid and another start time: the stranger must live.
     let mut stranger = std::process::Command::new("/bin/sh")
         .args(["-c", "exec sleep 1000"])
+        // A group of its own, as our processes have: a signal to the group would reach it.
+        .process_group(0)
         .spawn()
         .unwrap();
     let other = state.join("droplets/1");

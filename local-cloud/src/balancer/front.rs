@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -21,6 +22,9 @@ use super::member::{InFlight, Member};
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long an unused connection to a member is kept.
 const IDLE_KEPT: Duration = Duration::from_secs(20);
+/// On the balancer's own 502 and 504: the droplet that was sent the request last. Not every request that fails while a
+/// droplet dies was on that droplet, and only the balancer knows.
+const MEMBER_HEADER: &str = "x-lb-member";
 /// Tries of one request: the first, and one more.
 const TRIES_MAX: usize = 2;
 
@@ -245,10 +249,8 @@ impl ProxyHttp for Front {
             502 => "the member's connection broke\n",
             _ => "the load balancer can't forward this request\n",
         };
-        if let Err(error) = session
-            .respond_error_with_body(status, Bytes::from_static(text.as_bytes()))
-            .await
-        {
+        let blamed = exchange.at.as_ref().filter(|_| matches!(status, 502 | 504));
+        if let Err(error) = respond(session, status, text, blamed.map(|at| at.0.target.droplet)).await {
             tracing::debug!(%error, "the client went before its answer");
         }
         FailToProxy {
@@ -286,6 +288,18 @@ impl ProxyHttp for Front {
         // Counted instead: a power cut under load would write thousands of lines.
         true
     }
+}
+
+/// Sends the balancer's own answer; `blamed` is the droplet that broke off or was too slow.
+async fn respond(session: &mut Session, status: u16, text: &'static str, blamed: Option<u64>) -> Result<()> {
+    let mut response = ServerSession::generate_error(status);
+    response.set_content_length(text.len())?;
+    if let Some(droplet) = blamed {
+        response.insert_header(MEMBER_HEADER, droplet.to_string())?;
+    }
+    session
+        .write_error_response(response, Bytes::from_static(text.as_bytes()))
+        .await
 }
 
 /// Whether the connection is dead, as opposed to slow or talking nonsense.

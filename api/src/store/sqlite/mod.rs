@@ -31,6 +31,10 @@ use crate::domain::{
 /// What a write weighs in the queue beside its data: row, index and job.
 const WRITE_BYTES: usize = 512;
 
+/// A page of at most this many documents is read on the caller's thread, some 50 µs; documents so large that it takes
+/// ms count as slow reads there.
+const SMALL_PAGE_MAX: usize = 100;
+
 /// How often dropped collections are looked for. Another process may have dropped them.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 

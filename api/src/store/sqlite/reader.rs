@@ -5,7 +5,7 @@
 //! blocking threads for a while, so that a slow disk can't stop the threads that serve requests.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,14 @@ const BLOCKING_READS_MAX: usize = 16;
 /// serves requests should ever stand still.
 const SLOW_READ: Duration = Duration::from_millis(5);
 
-/// How long reads stay on blocking threads after a slow one.
+/// Points that a slow read adds; a quick one takes one away. So one slow read in 16 or more makes the disk count as slow,
+/// while single ones don't: on a busy machine a thread that is put aside in mid-read looks the same.
+const SLOW_POINTS: u32 = 16;
+
+/// From this many points on, four slow reads more than the quick ones make up for, the disk is slow.
+const SLOW_POINTS_MAX: u32 = 64;
+
+/// How long reads stay on blocking threads then.
 const SLOW_HOLD: Duration = Duration::from_secs(1);
 
 /// How long a read may take, the wait for its turn included.
@@ -56,6 +63,7 @@ pub(super) struct Readers {
     pool: Arc<Pool>,
     blocking: Arc<Semaphore>,
     began: Instant,
+    slow_points: AtomicU32,
     /// Milliseconds since `began` until which the disk counts as slow.
     slow_until_ms: AtomicU64,
 }
@@ -74,6 +82,7 @@ impl Readers {
             }),
             blocking: Arc::new(Semaphore::new(BLOCKING_READS_MAX)),
             began: Instant::now(),
+            slow_points: AtomicU32::new(0),
             slow_until_ms: AtomicU64::new(0),
         }
     }
@@ -88,10 +97,7 @@ impl Readers {
         let now_ms = millis(began.saturating_duration_since(self.began));
         if size == Size::Small && now_ms >= self.slow_until_ms.load(Ordering::Relaxed) {
             let answer = self.pool.run(query);
-            if began.elapsed() > SLOW_READ {
-                let until = now_ms + millis(SLOW_HOLD);
-                self.slow_until_ms.store(until, Ordering::Relaxed);
-            }
+            self.judge(began.elapsed(), now_ms);
             return answer.map_err(ReadFailure::Query);
         }
         let pool = Arc::clone(&self.pool);
@@ -118,6 +124,24 @@ impl Readers {
     }
 }
 
+impl Readers {
+    /// Counts a read on the caller's thread. Threads may count past each other: it is an estimate.
+    fn judge(&self, took: Duration, now_ms: u64) {
+        let points = self.slow_points.load(Ordering::Relaxed);
+        if took <= SLOW_READ {
+            if points > 0 {
+                self.slow_points.store(points - 1, Ordering::Relaxed);
+            }
+        } else if points + SLOW_POINTS < SLOW_POINTS_MAX {
+            self.slow_points.store(points + SLOW_POINTS, Ordering::Relaxed);
+        } else {
+            self.slow_points.store(0, Ordering::Relaxed);
+            self.slow_until_ms
+                .store(now_ms + millis(SLOW_HOLD), Ordering::Relaxed);
+        }
+    }
+}
+
 impl Pool {
     fn run<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let idle = self.lock().pop();
@@ -140,4 +164,30 @@ impl Pool {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_slow(readers: &Readers) -> bool {
+        readers.slow_until_ms.load(Ordering::Relaxed) > 0
+    }
+
+    #[test]
+    fn a_slow_disk_is_noticed_and_a_busy_machine_is_not_one() {
+        let (quick, slow) = (Duration::from_micros(10), Duration::from_millis(8));
+        let busy = Readers::new(PathBuf::new());
+        for read in 0..10_000 {
+            busy.judge(if read % 100 == 0 { slow } else { quick }, 1);
+        }
+        assert!(!is_slow(&busy));
+
+        let disk = Readers::new(PathBuf::new());
+        for _ in 0..4 {
+            assert!(!is_slow(&disk));
+            disk.judge(slow, 1);
+        }
+        assert!(is_slow(&disk));
+    }
 }

@@ -5,7 +5,7 @@
 const ASK_EVERY_MS = 2000;
 // A daemon that answers no more is told after this, even while the request hangs.
 const ANSWER_WITHIN_MS = 6000;
-const RANGES = [["5 min", 300], ["15 min", 900], ["1 h", 3600]];
+const RANGES = [["2 min", 120], ["5 min", 300], ["15 min", 900], ["1 h", 3600]];
 const DECISIONS_SHOWN = 6;
 const STATES = {
   serving: ["Serving", "good"], ready: ["Ready", "info"], booting: ["Booting", "wait"],
@@ -100,7 +100,7 @@ function draw() {
   const { status } = app;
   document.title = status.pools.map((pool) => `${pool.name} ${pool.actual}`).join(" · ") + " – Tidepool";
   byId("version").textContent = `version ${status.version}`;
-  byId("foot").textContent = `One tick every ${plural(status.tick_secs, "second")}. Times are this browser's.`;
+  byId("foot").textContent = `${status.tick_secs === 1 ? "One tick a second" : `One tick every ${status.tick_secs} seconds`}. Times are this browser's.`;
   const main = byId("pools");
   const names = status.pools.map((pool) => pool.name);
   for (const [name, view] of app.views) {
@@ -334,6 +334,12 @@ function niceTop(value) {
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value) * power;
 }
 
+// How many parts leave round numbers between the grid's lines, for the tops that niceTop gives.
+function evenSteps(top) {
+  const first = Math.round((top / 10 ** Math.floor(Math.log10(top) + 1e-9)) * 10) / 10;
+  return { 1.5: 3, 3: 3, 6: 3, 1: 5, 5: 5, 10: 5 }[first] ?? 4;
+}
+
 function niceInteger(value) {
   const up = Math.ceil(value);
   return up <= 5 ? up : Math.ceil(up / 2) * 2;
@@ -420,7 +426,7 @@ function summary(spec, here) {
 
 function gridLines(spec, width, x, y, factor) {
   const group = svg("g");
-  const steps = spec.integer && spec.top <= 6 ? spec.top : spec.integer && spec.top % 4 !== 0 ? 2 : 4;
+  const steps = spec.integer ? (spec.top <= 6 ? spec.top : spec.top % 4 === 0 ? 4 : 2) : evenSteps(spec.top);
   for (let n = 0; n <= steps; n += 1) {
     const value = (spec.top / steps) * n;
     const at = y(value / factor);

@@ -19,14 +19,26 @@ def metadata():
     return json.loads(answer.stdout)
 
 
-def unused(package):
+def crate_names(packages):
+    """What each package is called in Rust code: md-5's library, for one, is `md5`."""
+    kinds = {"lib", "proc-macro", "rlib", "dylib"}
+    return {
+        package["name"]: target["name"].replace("-", "_")
+        for package in packages
+        for target in package["targets"]
+        if kinds & set(target["kind"])
+    }
+
+
+def unused(package, names):
     """Dependencies of a workspace member whose name occurs nowhere in its Rust files."""
     folder = pathlib.Path(package["manifest_path"]).parent
     inner = {path.parent for path in folder.rglob("Cargo.toml") if path.parent != folder}
     sources = [path for path in folder.rglob("*.rs") if not inner & set(path.parents)]
     text = "\n".join(path.read_text() for path in sources)
     for dependency in package["dependencies"]:
-        name = (dependency["rename"] or dependency["name"]).replace("-", "_")
+        name = dependency["rename"] or names.get(dependency["name"], dependency["name"])
+        name = name.replace("-", "_")
         if not re.search(rf"\b{name}\b", text):
             yield f"{package['name']} does not use its dependency {dependency['name']}"
 
@@ -68,10 +80,11 @@ def main():
     members = set(graph["workspace_members"])
     deny = tomllib.loads(pathlib.Path("deny.toml").read_text())["licenses"]
     exceptions = {entry["crate"]: set(entry["allow"]) for entry in deny.get("exceptions", [])}
+    names = crate_names(graph["packages"])
     problems = []
     for package in graph["packages"]:
         if package["id"] in members:
-            problems += unused(package)
+            problems += unused(package, names)
         licences = set(deny["allow"]) | exceptions.get(package["name"], set())
         if not allowed(package["license"] or "none", licences):
             problems.append(f"{package['name']} {package['version']} has the licence {package['license']}")

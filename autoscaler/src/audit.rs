@@ -214,3 +214,120 @@ impl AuditFile {
         self.file.write_all(&line)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use tidepool_autoscaler_core::decide::decide;
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::config::AuditIndex;
+    use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig};
+
+    fn record() -> Record {
+        let spec = crate::test_pool::spec("api");
+        let seen = Observation {
+            at: UnixMillis(1_700_000_000_000),
+            members: Vec::new(),
+            drained: BTreeSet::new(),
+            signals: BTreeMap::new(),
+        };
+        let memory = Memory::default().observe(&spec, &seen);
+        let decision = decide(&spec, &seen, &memory, Control::Auto);
+        Record {
+            at: seen.at,
+            pool: spec.name.clone(),
+            version: "0".to_owned(),
+            decision,
+            steps: Vec::new(),
+            inputs: Inputs {
+                spec,
+                observation: seen,
+                memory,
+                control: Control::Auto,
+            },
+        }
+    }
+
+    async fn recorded(server: &MockServer, dir: &Path, count: usize) -> (Vec<Record>, String) {
+        let meters = Arc::new(Meters::new().unwrap());
+        let index = AuditIndex {
+            name: "decisions".to_owned(),
+            server: ElasticsearchConfig::new(server.uri(), Auth::Anonymous),
+        };
+        let file = dir.join("audit.jsonl");
+        let config = AuditConfig {
+            file: file.clone(),
+            index: Some(index),
+        };
+        let (audit, task) = Audit::start(&config, Arc::clone(&meters)).unwrap();
+        (0..count).for_each(|_| audit.record(record()));
+        drop(audit);
+        task.await.unwrap();
+        let text = std::fs::read_to_string(file).unwrap();
+        let records = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        (records, String::from_utf8(meters.text().unwrap()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_decision_goes_to_the_file_whole_and_to_the_index_with_few_fields() {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        let took = ResponseTemplate::new(201).set_body_raw("{}", "application/json");
+        let index = Mock::given(method("POST")).and(path("/decisions/_doc"));
+        index.respond_with(took).expect(1).mount(&server).await;
+        let (records, meters) = recorded(&server, dir.path(), 1).await;
+        assert_eq!(records, [record()]);
+        assert!(
+            !meters.contains("tidepool_autoscaler_audit_errors_total{"),
+            "{meters}"
+        );
+        let requests = server.received_requests().await.unwrap();
+        let document: Value = requests.first().unwrap().body_json().unwrap();
+        assert_eq!(document.get("@timestamp").unwrap(), "2023-11-14T22:13:20Z");
+        let inputs: Inputs = serde_json::from_str(document.get("inputs").unwrap().as_str().unwrap()).unwrap();
+        assert_eq!(inputs, record().inputs);
+        assert!(document.pointer("/decision/proposals").is_none());
+        assert!(document.pointer("/decision/formulas").unwrap().is_array());
+    }
+
+    #[tokio::test]
+    async fn an_index_that_fails_is_counted_and_holds_nothing_up() {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        let full = Mock::given(method("POST")).respond_with(ResponseTemplate::new(503));
+        full.mount(&server).await;
+        let (records, meters) = recorded(&server, dir.path(), 2).await;
+        assert_eq!(records.len(), 2);
+        let counted = r#"tidepool_autoscaler_audit_errors_total{sink="elasticsearch"} 2"#;
+        assert!(meters.contains(counted), "{meters}");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_the_queue_is_counted() {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        // On one thread the writer doesn't run before the queue is full.
+        let (records, meters) = recorded(&server, dir.path(), QUEUE_MAX + 3).await;
+        assert_eq!(records.len(), QUEUE_MAX);
+        assert!(
+            meters.contains(r#"tidepool_autoscaler_audit_errors_total{sink="queue"} 3"#),
+            "{meters}"
+        );
+    }
+
+    #[test]
+    fn a_large_file_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let mut file = AuditFile::open(&path).unwrap();
+        file.append(&record()).unwrap();
+        file.bytes = FILE_BYTES_MAX + 1;
+        file.append(&record()).unwrap();
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&path), lines(&dir.path().join("audit.jsonl.1"))), (1, 1));
+    }
+}

@@ -1,12 +1,5 @@
 //! The configuration: what is taken, and how everything that is wrong is told at once.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
-
 use std::io;
 use std::path::Path;
 

@@ -6,7 +6,7 @@
 //! The local cloud's program is looked for beside the one under test; without it the test prints a line
 //! `tidepool-skip: <name>: <reason>`, which the runner counts.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

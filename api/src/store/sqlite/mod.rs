@@ -332,7 +332,11 @@ impl Store for SqliteStore {
                 });
             }
         };
-        self.read("document_page", &collection, Size::Large, move |connection| {
+        let size = match limits.items_max {
+            0..=SMALL_PAGE_MAX => Size::Small,
+            _ => Size::Large,
+        };
+        self.read("document_page", &collection, size, move |connection| {
             statements::document_page(connection, collection, after.as_ref(), limits)
         })
         .await

@@ -198,7 +198,11 @@ impl Running {
                 .await
                 .is_err()
             {
-                tracing::warn!(program = self.name, "it is still there after SIGKILL");
+                eprintln!(
+                    "{} is still there after SIGKILL, as process {:?}",
+                    self.name,
+                    self.child.id()
+                );
             }
         }
         ended
@@ -210,7 +214,7 @@ impl Running {
         };
         // Not reaped yet, so the pid is still its own.
         if let Err(error) = kill(Pid::from_raw(pid), signal) {
-            tracing::debug!(program = self.name, %error, "it could not be signalled");
+            eprintln!("{} could not be signalled: {error}", self.name);
         }
     }
 }

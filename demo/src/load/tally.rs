@@ -31,7 +31,7 @@ pub enum Verdict {
         /// Whether the answer was `application/problem+json`.
         problem: bool,
     },
-    /// A create that broke on its way; [`Tally::settle`] decides.
+    /// A create that broke on its way; `Tally::settle` decides.
     Suspect {
         /// Why, as above.
         reason: String,

@@ -8,7 +8,7 @@
 //! Rows are hints: written before the document, removed after it, and checked against the document by every reader.
 //! They carry the document's version as their timestamp, so a late removal can't take away a newer row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -38,8 +38,12 @@ const SAMPLE_ROWS: i32 = 1000;
 /// documents under way, before it notices.
 pub(super) const SAMPLE_EVERY: u64 = 512;
 
-/// Documents of a page that are read at once.
-const FETCHES_AT_ONCE: usize = 16;
+/// Documents that one query reads. A query of its own for each costs this program some 35 µs a document, most of it the
+/// driver's. More than a few would make one node gather what many hold: 16 documents are 16 MiB at most.
+const FETCH_IDS_MAX: usize = 16;
+
+/// Such queries of a page under way at once: while one is looked through, the next is on its way.
+const FETCHES_AT_ONCE: usize = 2;
 
 /// Ranges of the list looked into for one page. A page that found less by then ends early, with a cursor: else a large
 /// collection that was emptied could take a page's time for each of its 65,536 partitions.
@@ -210,28 +214,31 @@ impl CassandraStore {
         page: &mut Page,
         bytes: &mut usize,
     ) -> Result<Option<Place>, Failure> {
-        let mut fetches = stream::iter(hints)
-            .map(|hint: Hint| async move {
-                let id = DocumentId::parse(&hint.place.id).map_err(Failure::internal)?;
-                let found = self.fetch(collection, &id).await?;
-                Ok::<_, Failure>((hint, id, found))
-            })
+        let mut hints = hints.into_iter();
+        let chunks = std::iter::from_fn(|| {
+            let chunk: Vec<Hint> = hints.by_ref().take(FETCH_IDS_MAX).collect();
+            (!chunk.is_empty()).then_some(chunk)
+        });
+        let mut fetches = stream::iter(chunks)
+            .map(|chunk| self.fetch_hinted(collection, chunk))
             .buffered(FETCHES_AT_ONCE);
         let mut taken: Option<Place> = None;
-        while let Some((hint, id, found)) = fetches.try_next().await? {
-            let Some(document) = found else {
-                self.sweep_later(collection, id, &hint);
-                continue;
-            };
-            let size = document.data.as_bytes().len();
-            let full = page.documents.len() >= limits.items_max || *bytes + size > limits.bytes_max;
-            if full && !page.documents.is_empty() {
-                let last = page.documents.last().map(|last| Place::of(&last.id));
-                return Ok(taken.or(last));
+        while let Some(chunk) = fetches.try_next().await? {
+            for (hint, id, found) in chunk {
+                let Some(document) = found else {
+                    self.sweep_later(collection, id, &hint);
+                    continue;
+                };
+                let size = document.data.as_bytes().len();
+                let full = page.documents.len() >= limits.items_max || *bytes + size > limits.bytes_max;
+                if full && !page.documents.is_empty() {
+                    let last = page.documents.last().map(|last| Place::of(&last.id));
+                    return Ok(taken.or(last));
+                }
+                *bytes += size;
+                page.documents.push(document);
+                taken = Some(hint.place);
             }
-            *bytes += size;
-            page.documents.push(document);
-            taken = Some(hint.place);
         }
         Ok(None)
     }
@@ -388,26 +395,66 @@ impl CassandraStore {
         collection: CollectionId,
         id: &DocumentId,
     ) -> Result<Option<Document>, Failure> {
-        type Row = (Option<Bytes>, Option<i64>, Option<i64>, Option<Bytes>);
         let answer = self
             .session
             .execute_unpaged(&self.statements.document_fetch, (collection.0, id.as_str()))
             .await;
-        let row = first_row::<Row>(answer.map_err(Failure::of_query)?)?;
-        // The marker of a deleted document has a version only.
-        let Some((Some(version), Some(created_at), Some(updated_at), Some(data))) = row else {
-            return Ok(None);
-        };
-        Ok(Some(Document {
-            id: id.clone(),
-            meta: DocumentMeta {
-                version: version_of(&version)?,
-                created_at: Timestamp(created_at),
-                updated_at: Timestamp(updated_at),
-            },
-            data: JsonObject::from_checked(data),
-        }))
+        let row = first_row::<StoredDocument>(answer.map_err(Failure::of_query)?)?;
+        row.map_or(Ok(None), |row| document_of(id, row))
     }
+
+    /// The documents that the hints point to, by one plain read; in the hints' order.
+    async fn fetch_hinted(
+        &self,
+        collection: CollectionId,
+        hints: Vec<Hint>,
+    ) -> Result<Vec<(Hint, DocumentId, Option<Document>)>, Failure> {
+        let ids: Vec<&str> = hints.iter().map(|hint| hint.place.id.as_str()).collect();
+        let answer = self
+            .session
+            .execute_unpaged(&self.statements.documents_fetch, (collection.0, ids))
+            .await;
+        let rows = answer
+            .map_err(Failure::of_query)?
+            .into_rows_result()
+            .map_err(Failure::internal)?;
+        let mut found = HashMap::with_capacity(hints.len());
+        for row in rows
+            .rows::<(String, Option<Bytes>, Option<i64>, Option<i64>, Option<Bytes>)>()
+            .map_err(Failure::internal)?
+        {
+            let (id, version, created_at, updated_at, data) = row.map_err(Failure::internal)?;
+            found.insert(id, (version, created_at, updated_at, data));
+        }
+        hints
+            .into_iter()
+            .map(|hint| {
+                let id = DocumentId::parse(&hint.place.id).map_err(Failure::internal)?;
+                let row = found.remove(id.as_str());
+                let document = row.map_or(Ok(None), |row| document_of(&id, row))?;
+                Ok((hint, id, document))
+            })
+            .collect()
+    }
+}
+
+/// A row of the documents' table: version, times of creation and of the last change, data.
+type StoredDocument = (Option<Bytes>, Option<i64>, Option<i64>, Option<Bytes>);
+
+/// The document of a row; `None` if it is the marker of a deleted one, which has a version only.
+fn document_of(id: &DocumentId, row: StoredDocument) -> Result<Option<Document>, Failure> {
+    let (Some(version), Some(created_at), Some(updated_at), Some(data)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(Document {
+        id: id.clone(),
+        meta: DocumentMeta {
+            version: version_of(&version)?,
+            created_at: Timestamp(created_at),
+            updated_at: Timestamp(updated_at),
+        },
+        data: JsonObject::from_checked(data),
+    }))
 }
 
 /// How many rows a partition has, if its first `sampled` ones end at the hash `last`.

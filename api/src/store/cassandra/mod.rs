@@ -21,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use scylla::client::session::Session;
 use tokio::sync::Semaphore;
@@ -90,6 +91,9 @@ impl Levels {
     }
 }
 
+/// An operation under way.
+type Work<'a, T> = BoxFuture<'a, Result<T, Failure>>;
+
 impl CassandraStore {
     /// Waits for the cluster, makes keyspace and tables where they are missing, prepares the statements.
     pub(super) async fn open(
@@ -141,13 +145,14 @@ impl CassandraStore {
         Ok(opened)
     }
 
-    /// Runs an operation within its bounds.
+    /// Runs an operation within its bounds. The work comes boxed: the driver's futures have 4 KB, and each function that
+    /// takes one by value holds it two or three times and copies it on.
     async fn bounded<T>(
         &self,
         operation: &'static str,
         subject: &(dyn Display + Sync),
         progress: &Progress,
-        work: impl Future<Output = Result<T, Failure>> + Send,
+        work: Work<'_, T>,
     ) -> Result<T, StoreError> {
         let Ok(_permit) = self.in_flight.try_acquire() else {
             let kind = StoreErrorKind::Unavailable;
@@ -175,7 +180,7 @@ impl CassandraStore {
         &self,
         operation: &'static str,
         subject: &(dyn Display + Sync),
-        work: impl Future<Output = Result<T, Failure>> + Send,
+        work: Work<'_, T>,
     ) -> Result<T, StoreError> {
         self.bounded(operation, subject, &Progress::default(), work).await
     }
@@ -184,11 +189,11 @@ impl CassandraStore {
 #[async_trait]
 impl Store for CassandraStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.bounded_read("ready", &"the store", async {
+        let work = async {
             let answer = self.session.execute_unpaged(&self.statements.ready, ()).await;
             answer.map(|_| ()).map_err(Failure::of_query)
-        })
-        .await
+        };
+        self.bounded_read("ready", &"the store", work.boxed()).await
     }
 
     async fn cluster_secret(&self) -> Result<[u8; 32], StoreError> {
@@ -202,12 +207,12 @@ impl Store for CassandraStore {
         stamp: WriteStamp,
     ) -> Result<CollectionPut, StoreError> {
         let progress = Progress::default();
-        let work = self.put_collection(&progress, name, precondition, stamp);
+        let work = self.put_collection(&progress, name, precondition, stamp).boxed();
         self.bounded("collection_put", name, &progress, work).await
     }
 
     async fn collection_fetch(&self, name: &CollectionName) -> Result<Option<Collection>, StoreError> {
-        self.bounded_read("collection_fetch", name, self.fetch_collection(name))
+        self.bounded_read("collection_fetch", name, self.fetch_collection(name).boxed())
             .await
     }
 
@@ -219,7 +224,7 @@ impl Store for CassandraStore {
         self.bounded_read(
             "collection_list",
             &"collections",
-            self.list_collections(after, limit),
+            self.list_collections(after, limit).boxed(),
         )
         .await
     }
@@ -230,7 +235,7 @@ impl Store for CassandraStore {
         precondition: &Precondition,
     ) -> Result<Delete, StoreError> {
         let progress = Progress::default();
-        let work = self.delete_collection(&progress, name, precondition);
+        let work = self.delete_collection(&progress, name, precondition).boxed();
         self.bounded("collection_delete", name, &progress, work).await
     }
 
@@ -242,7 +247,7 @@ impl Store for CassandraStore {
         stamp: WriteStamp,
     ) -> Result<DocumentCreate, StoreError> {
         let progress = Progress::default();
-        let work = self.create(&progress, collection, id, data, stamp);
+        let work = self.create(&progress, collection, id, data, stamp).boxed();
         self.bounded("document_create", id, &progress, work).await
     }
 
@@ -251,7 +256,7 @@ impl Store for CassandraStore {
         collection: CollectionId,
         id: &DocumentId,
     ) -> Result<Option<Document>, StoreError> {
-        self.bounded_read("document_fetch", id, self.fetch(collection, id))
+        self.bounded_read("document_fetch", id, self.fetch(collection, id).boxed())
             .await
     }
 
@@ -264,7 +269,9 @@ impl Store for CassandraStore {
         stamp: WriteStamp,
     ) -> Result<DocumentPut, StoreError> {
         let progress = Progress::default();
-        let work = self.put(&progress, collection, id, data, (precondition, stamp));
+        let work = self
+            .put(&progress, collection, id, data, (precondition, stamp))
+            .boxed();
         self.bounded("document_put", id, &progress, work).await
     }
 
@@ -276,7 +283,7 @@ impl Store for CassandraStore {
         stamp: WriteStamp,
     ) -> Result<DocumentReplace, StoreError> {
         let progress = Progress::default();
-        let work = self.replace(&progress, collection, base, data, stamp);
+        let work = self.replace(&progress, collection, base, data, stamp).boxed();
         self.bounded("document_replace", &base.id, &progress, work).await
     }
 
@@ -288,7 +295,9 @@ impl Store for CassandraStore {
         stamp: WriteStamp,
     ) -> Result<Delete, StoreError> {
         let progress = Progress::default();
-        let work = self.delete(&progress, collection, id, precondition, stamp);
+        let work = self
+            .delete(&progress, collection, id, precondition, stamp)
+            .boxed();
         self.bounded("document_delete", id, &progress, work).await
     }
 
@@ -301,7 +310,7 @@ impl Store for CassandraStore {
         self.bounded_read(
             "document_page",
             &collection,
-            self.page(collection, cursor, limits),
+            self.page(collection, cursor, limits).boxed(),
         )
         .await
     }
@@ -312,18 +321,24 @@ impl Store for CassandraStore {
             "key_create",
             &key.name,
             &progress,
-            self.create_key(&progress, key),
+            self.create_key(&progress, key).boxed(),
         )
         .await
     }
 
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        self.bounded_read("key_list", &"keys", self.list_keys()).await
+        self.bounded_read("key_list", &"keys", self.list_keys().boxed())
+            .await
     }
 
     async fn key_delete(&self, name: &str) -> Result<bool, StoreError> {
         let progress = Progress::default();
-        self.bounded("key_delete", &name, &progress, self.delete_key(&progress, name))
-            .await
+        self.bounded(
+            "key_delete",
+            &name,
+            &progress,
+            self.delete_key(&progress, name).boxed(),
+        )
+        .await
     }
 }

@@ -151,6 +151,8 @@ statements! {
 
     document_fetch: Read,
         "SELECT version, created_at, updated_at, data FROM documents WHERE collection = ? AND id = ?";
+    documents_fetch: Read,
+        "SELECT id, version, created_at, updated_at, data FROM documents WHERE collection = ? AND id IN ?";
     document_meta: Read,
         "SELECT version, previous, level, created_at FROM documents WHERE collection = ? AND id = ?";
     document_chain: SerialRead, "SELECT version, previous FROM documents WHERE collection = ? AND id = ?";

@@ -218,6 +218,52 @@ fn step_limits_hold_for_each_period() {
 }
 
 #[test]
+fn what_holds_nothing_back_is_no_reason() {
+    let spec = PoolSpec {
+        out_window_secs: 60,
+        ..spec()
+    };
+    let kept = "keep 4: cpu: ceil(4 hosts × mean 0.5000 / target 0.5) = 4";
+    for size in [2, 9] {
+        let recommendation = Recommendation {
+            at: at(NOW - 10),
+            size,
+        };
+        let memory = Memory {
+            recommendations: vec![recommendation],
+            ..watched()
+        };
+        assert_eq!(decided(&spec, &cpu(4, 0.5), &memory).reason, kept);
+    }
+    let blocked = Memory {
+        create_blocked_until: Some(at(NOW + 1)),
+        ..watched()
+    };
+    assert_eq!(decided(&spec, &cpu(4, 0.5), &blocked).reason, kept);
+    // Steps as long as the limits allow are not cut short; one more is.
+    let grown = decided(&spec, &cpu(4, 1.0), &watched());
+    assert_eq!(grown.planned, 8);
+    assert!(!grown.reason.contains("at most"), "{}", grown.reason);
+    let three_fewer = PoolSpec {
+        limits: StepLimits {
+            in_max: 3,
+            ..spec.limits
+        },
+        ..spec
+    };
+    for (value, planned, told) in [(0.3125, 5, false), (0.25, 5, true)] {
+        let shrunk = decided(&three_fewer, &cpu(8, value), &watched());
+        assert_eq!(shrunk.planned, planned);
+        assert_eq!(
+            shrunk.reason.contains("at most 3 fewer"),
+            told,
+            "{}",
+            shrunk.reason
+        );
+    }
+}
+
+#[test]
 fn a_full_account_blocks_growth_only() {
     let blocked = |secs| Memory {
         create_blocked_until: Some(at(NOW + secs)),

@@ -419,8 +419,6 @@ fn simulate(troubles: &[Trouble]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn whatever_goes_wrong_the_invariants_hold_and_the_pool_ends_in_order(
         troubles in proptest::collection::vec(trouble(), 1..60)

@@ -95,6 +95,12 @@ fn rounding_of_floating_point_makes_no_member() {
     // 0.1 + 0.1 + 0.1 is 0.30000000000000004.
     let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 2, 3);
     assert_eq!(proposal.verdict, Verdict::Grow { to: 3 });
+    let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 3, 3);
+    assert_eq!(proposal.verdict, Verdict::Keep);
+    // 0.6 + 0.6 + 0.6 is 1.7999999999999998.
+    let policy = TargetPolicy { target: 0.6, ..policy };
+    let proposal = propose(&policy, fresh(&[0.6, 0.6, 0.6], &[]), 3, 3);
+    assert_eq!(proposal.verdict, Verdict::Keep);
 }
 
 #[test]

@@ -122,6 +122,11 @@ fn members_that_fail_all_at_once_are_not_replaced() {
         all_unready_for_long(2, 1),
         (0, Some(RepairsRefused::TooManyUnready))
     );
+    assert_eq!(all_unready_for_long(3, 3), (3, None));
+    assert_eq!(
+        all_unready_for_long(3, 2),
+        (0, Some(RepairsRefused::TooManyUnready))
+    );
     assert_eq!(
         all_unready_for_long(5, 0),
         (0, Some(RepairsRefused::TooManyUnready))

@@ -126,6 +126,14 @@ async fn contract_44_out_of_scope_is_403_whether_or_not_it_exists() {
             assert_eq!(answer.status, 403, "{what} {collection}");
         }
     }
+    // The collection is in scope, writing into it is not.
+    for collection in ["notes-a", "notes-missing"] {
+        let path = format!("/v1/collections/{collection}/documents/x");
+        keys.reader
+            .put(&path, r#"{"data":{}}"#)
+            .await
+            .expect_problem(403, "forbidden");
+    }
     keys.reader
         .get("/v1/collections/notes-missing")
         .await

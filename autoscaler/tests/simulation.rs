@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use tidepool_autoscaler::apply::Applier;
 use tidepool_autoscaler::audit::{Audit, Record};
 use tidepool_autoscaler::config::{AuditConfig, Purpose, Secret, Surroundings, parse};
-use tidepool_autoscaler::daemon::round;
-use tidepool_autoscaler::journal::Journal;
+use tidepool_autoscaler::daemon::{Outside, pools, round};
+use tidepool_autoscaler::journal::{Journal, Line};
 use tidepool_autoscaler::meters::Meters;
 use tidepool_autoscaler::metrics::elasticsearch::{Auth, ElasticsearchConfig, ElasticsearchSource};
 use tidepool_autoscaler::metrics::{MetricError, MetricSource, SignalQuery};
@@ -30,9 +30,10 @@ use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, PoolName, Power, Readiness, Sample, UnixMillis,
 };
+use tidepool_autoscaler_core::plan::Step;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wiremock::matchers::any;
+use wiremock::matchers::{any, method};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 /// Seconds between rounds, by the tests' own clock.
@@ -48,6 +49,8 @@ struct FakeCloud {
     creates: Mutex<Vec<ProviderErrorKind>>,
     /// How the next listing ends.
     list: Mutex<Option<ProviderErrorKind>>,
+    /// A new member is listed only when it is so old.
+    listed_after_secs: AtomicI64,
     /// Listing panics.
     panics: bool,
     now: Arc<AtomicI64>,
@@ -121,10 +124,13 @@ impl Provider for FakeCloud {
     async fn members_list(&self, _: &PoolName) -> Result<Vec<Member>, ProviderError> {
         assert!(!self.panics, "this pool's provider panics, for a test");
         self.calls.lock().unwrap().push("list".to_owned());
-        match self.list.lock().unwrap().take() {
-            Some(kind) => Err(failed(kind, "members_list")),
-            None => Ok(self.members.lock().unwrap().values().cloned().collect()),
+        if let Some(kind) = self.list.lock().unwrap().take() {
+            return Err(failed(kind, "members_list"));
         }
+        let newest = self.now.load(Ordering::SeqCst) - self.listed_after_secs.load(Ordering::SeqCst) * 1000;
+        let members = self.members.lock().unwrap();
+        let listed = members.values().filter(|m| m.created_at.0 <= newest);
+        Ok(listed.cloned().collect())
     }
 
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {
@@ -440,10 +446,15 @@ async fn an_elasticsearch_that_answers_errors_never_shrinks_a_pool_and_the_bound
 
 #[tokio::test]
 async fn a_create_whose_answer_is_lost_makes_no_second_member() {
-    let stage = stage(&[("api", 0)], metrics(Says::Nothing), "");
-    *stage.cloud("api").creates.lock().unwrap() = vec![ProviderErrorKind::UnknownOutcome; 2];
-    stage.rounds(8).await;
-    assert_eq!((stage.cloud("api").count(), stage.cloud("api").creates()), (2, 2));
+    // It may be a while until the list shows what was made; up to 35 s are waited for.
+    for listed_after_secs in [0, 25] {
+        let stage = stage(&[("api", 0)], metrics(Says::Nothing), "");
+        let cloud = stage.cloud("api");
+        cloud.listed_after_secs.store(listed_after_secs, Ordering::SeqCst);
+        *cloud.creates.lock().unwrap() = vec![ProviderErrorKind::UnknownOutcome; 2];
+        stage.rounds(8).await;
+        assert_eq!((cloud.count(), cloud.creates()), (2, 2), "{listed_after_secs}");
+    }
 }
 
 #[tokio::test]
@@ -467,6 +478,19 @@ async fn a_reached_quota_blocks_growth_only() {
         stage
             .metrics()
             .contains(r#"tidepool_autoscaler_provider_errors_total{kind="quota_reached",pool="api"} 1"#)
+    );
+}
+
+#[tokio::test]
+async fn a_reached_quota_leaves_the_rest_of_the_plan_alone() {
+    let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
+    let cloud = stage.cloud("api");
+    *cloud.creates.lock().unwrap() = vec![ProviderErrorKind::QuotaReached];
+    cloud.members.lock().unwrap().values_mut().next().unwrap().power = Power::Off;
+    stage.rounds(1).await;
+    assert_eq!(
+        *cloud.calls.lock().unwrap(),
+        ["list", "create api-5", "withdraw 0001", "destroy 0001"]
     );
 }
 
@@ -569,6 +593,98 @@ async fn a_state_that_cannot_be_written_stops_every_step() {
             .unwrap()
             .starts_with("the pool's memory can't be kept, so nothing is done: ")
     );
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_stops_every_step() {
+    let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
+    let to_look_at = Journal::look(&stage.world.state.journal()).unwrap();
+    *stage.pools.first().unwrap().applier.journal.lock().unwrap() = to_look_at;
+    stage.rounds(1).await;
+    assert_eq!(*stage.cloud("api").calls.lock().unwrap(), ["list"]);
+    assert!(stage.error(0).unwrap().contains("the journal can't be written"));
+}
+
+/// The list does not show the droplet yet, and the pool's memory was lost with the process: the journal alone knows.
+#[tokio::test]
+async fn a_create_that_was_begun_before_a_crash_is_not_begun_again() {
+    let server = MockServer::start().await;
+    let empty = r#"{"droplets":[],"links":{},"meta":{"total":0}}"#;
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(200).set_body_raw(empty, "application/json"))
+        .mount(&server)
+        .await;
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let now = Arc::new(AtomicI64::new(1_000_000_000));
+    let begun = Line {
+        at: UnixMillis(now.load(Ordering::SeqCst) - 3_000),
+        pool: PoolName("api".to_owned()),
+        step: Step::Create {
+            name: MemberName("api-1".to_owned()),
+        },
+        outcome: None,
+    };
+    Journal::open(&state.journal()).unwrap().write(begun).unwrap();
+    let text = format!(
+        r#"
+            state_dir = "state"
+            metrics = "scrape"
+            digitalocean = {{ base_url = "{}", token_env = "T" }}
+            [[pool]]
+            name = "api"
+            min = 1
+            max = 1
+            digitalocean = {{ region = "fra1", size = "s", image = "host" }}
+            life = {{ create_settle_secs = 35 }}
+        "#,
+        server.uri()
+    );
+    let around = Surroundings {
+        env: &|_| Some("token".to_owned()),
+        read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        base: Path::new("/"),
+    };
+    let clock = Arc::clone(&now);
+    let outside = Outside {
+        clock: Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
+        stop: CancellationToken::new(),
+        crash: None,
+    };
+    let config = parse(&text, &around, Purpose::Act).unwrap();
+    let journal = Journal::open(&state.journal()).unwrap();
+    let pools = pools(&config, &state, journal, &outside).unwrap();
+    let meters = Arc::new(Meters::new().unwrap());
+    let audit = AuditConfig {
+        file: dir.path().join("audit.jsonl"),
+        index: None,
+    };
+    let (audit, _records) = Audit::start(&audit, Arc::clone(&meters)).unwrap();
+    let world = Arc::new(World {
+        source: metrics(Says::Nothing),
+        state,
+        audit,
+        meters,
+    });
+    let mut creates = Vec::new();
+    for _ in 0..4 {
+        round(Arc::clone(&world), pools.clone()).await;
+        let asked = server.received_requests().await.unwrap();
+        let names = asked.iter().filter(|request| request.method.as_str() == "POST");
+        creates.push(
+            names
+                .map(|request| request.body_json::<CreateBody>().unwrap().name)
+                .collect::<Vec<_>>(),
+        );
+        now.fetch_add(15_000, Ordering::SeqCst);
+    }
+    // 3, 18 and 33 s after it was begun it may still show; after 48 s it is made again, under the same name.
+    assert_eq!(creates, [vec![], vec![], vec![], vec!["api-1".to_owned()]]);
+}
+
+#[derive(serde::Deserialize)]
+struct CreateBody {
+    name: String,
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tidepool_api::domain::{CollectionId, Version};
 use tidepool_api::store::{
-    self, DocumentCreate, DocumentPut, OpenError, OpenOptions, PageLimits, Store, StoreErrorKind,
+    self, DocumentCreate, DocumentPut, DocumentReplace, OpenError, OpenOptions, PageLimits, Store,
+    StoreErrorKind,
 };
 
 use crate::values::{NO_CONDITION, collection, id, json, stamp};
@@ -83,6 +84,16 @@ impl Drop for Killed<'_> {
 
 /// Nodes that stand still, and go on whatever becomes of the test.
 struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    fn stop(cluster: &Cluster, nodes: &[usize]) -> Self {
+        let stopped = Self(nodes.iter().map(|node| cluster.pid(*node)).collect());
+        for pid in &stopped.0 {
+            kill(*pid, Signal::SIGSTOP).unwrap();
+        }
+        stopped
+    }
+}
 
 impl Drop for Stopped {
     fn drop(&mut self) {
@@ -289,6 +300,21 @@ async fn assert_read_back(store: &dyn Store, collection: CollectionId, known: &B
     }
 }
 
+/// Waits until a document can be written.
+async fn writes_go_on(store: &dyn Store, collection: CollectionId) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let data = json("{\"n\": 2}".to_owned());
+        let put = store
+            .document_put(collection, &id("there"), &data, &NO_CONDITION, stamp())
+            .await;
+        if put.is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "writes don't go on: {put:?}");
+    }
+}
+
 /// Two of three nodes stand still: no answer takes long, and an answer that says "not written" is true for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_stand_still_are_answered_in_time() {
@@ -298,16 +324,9 @@ async fn nodes_that_stand_still_are_answered_in_time() {
     let _one = CLUSTER.lock().await;
     let store = cluster.open().await;
     let collection = collection(&*store, &format!("still{}", uuid::Uuid::new_v4().simple())).await;
-    let there = id("there");
-    store
-        .document_create(collection, &there, &json("{}".to_owned()), stamp())
-        .await
-        .unwrap();
+    writes_go_on(&*store, collection).await;
 
-    let stopped = Stopped(vec![cluster.pid(2), cluster.pid(3)]);
-    for pid in &stopped.0 {
-        kill(*pid, Signal::SIGSTOP).unwrap();
-    }
+    let stopped = Stopped::stop(&cluster, &[2, 3]);
     let writers: Vec<_> = (0..20)
         .map(|number| {
             let store = Arc::clone(&store);
@@ -334,17 +353,7 @@ async fn nodes_that_stand_still_are_answered_in_time() {
     assert!(refused > 0, "a quorum of standing nodes accepted everything");
     drop(stopped);
 
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let data = json("{\"n\": 2}".to_owned());
-        let put = store
-            .document_put(collection, &there, &data, &NO_CONDITION, stamp())
-            .await;
-        if put.is_ok() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "writes don't go on: {put:?}");
-    }
+    writes_go_on(&*store, collection).await;
     for (name, created) in outcomes {
         let found = store.document_fetch(collection, &name).await.unwrap();
         match created {
@@ -352,6 +361,60 @@ async fn nodes_that_stand_still_are_answered_in_time() {
             Err(StoreErrorKind::Unavailable) => assert!(found.is_none(), "{name} was refused and is there"),
             Err(StoreErrorKind::UnknownOutcome) => {}
             Err(StoreErrorKind::Internal) => panic!("{name}: an internal error"),
+        }
+    }
+}
+
+/// A replace reads nothing first, so its transaction is sent to nodes that stand still; they may carry it out when they
+/// go on. Then it must not have been called refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_nodes_carry_out_when_they_go_on_was_not_called_refused() {
+    let Some(cluster) = Cluster::find("a_write_that_nodes_carry_out_when_they_go_on_was_not_called_refused")
+    else {
+        return;
+    };
+    let _one = CLUSTER.lock().await;
+    let store = cluster.open().await;
+    let collection = collection(&*store, &format!("open{}", uuid::Uuid::new_v4().simple())).await;
+    let mut bases = Vec::new();
+    for number in 0..20 {
+        let name = id(&format!("old{number}"));
+        store
+            .document_create(collection, &name, &json("{}".to_owned()), stamp())
+            .await
+            .unwrap();
+        bases.push(store.document_fetch(collection, &name).await.unwrap().unwrap());
+    }
+
+    let stopped = Stopped::stop(&cluster, &[2, 3]);
+    let replaces: Vec<_> = bases
+        .into_iter()
+        .map(|base| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let data = json("{\"n\": 2}".to_owned());
+                let replaced = store.document_replace(collection, &base, &data, stamp()).await;
+                (base, replaced.map_err(|error| error.kind))
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for replace in replaces {
+        outcomes.push(replace.await.unwrap());
+    }
+    drop(stopped);
+
+    writes_go_on(&*store, collection).await;
+    for (base, replaced) in outcomes {
+        let found = store.document_fetch(collection, &base.id).await.unwrap().unwrap();
+        match replaced {
+            Ok(DocumentReplace::Replaced(meta)) => assert_eq!(found.meta, meta),
+            Ok(DocumentReplace::Changed) => panic!("{}: nobody else wrote it", base.id),
+            Err(StoreErrorKind::Unavailable) => {
+                assert_eq!(found.meta, base.meta, "{} was refused and is written", base.id);
+            }
+            Err(StoreErrorKind::UnknownOutcome) => {}
+            Err(StoreErrorKind::Internal) => panic!("{}: an internal error", base.id),
         }
     }
 }

@@ -41,7 +41,7 @@ lint: ## the checks that start nothing: formatting, clippy, shell scripts, depen
 mutants: $(CACHE)/cargo/bin/cargo-mutants ## plant bugs in the pure code and see that a test notices each (half an hour)
 	export PATH="$$PWD/$(CACHE)/cargo/bin:$$PATH"; status=0; mkdir -p target/mutants; \
 	PROPTEST_CASES=64 PROPTEST_MAX_SHRINK_ITERS=0 cargo mutants -o target/mutants/core -p tidepool-autoscaler-core || status=$$?; \
-	cargo mutants -o target/mutants/api -p tidepool-api -- --lib || status=$$?; \
+	cargo mutants -o target/mutants/api -p tidepool-api -C --lib || status=$$?; \
 	exit $$status
 
 $(CACHE)/cargo/bin/cargo-mutants:

@@ -2,27 +2,24 @@
 //!
 //! The real program against the real local cloud. Crash points are enumerated from the plan's own kinds of step, and each
 //! must be reached: a new kind that no scenario here comes to makes the test fail.
-//!
-//! The local cloud's program is looked for beside the one under test; without it the test prints a line
-//! `tidepool-skip: <name>: <reason>`, which the runner counts.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod local_cloud;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidepool_autoscaler::apply::CrashPoint;
 use tidepool_autoscaler::provider::Provider;
-use tidepool_autoscaler::provider::digitalocean::{
-    Account, AddressKind, ApiToken, DigitalOcean, DropletTemplate, ImageRef,
-};
-use tidepool_autoscaler_core::observe::{Member, PoolName, Power, UnixMillis};
+use tidepool_autoscaler::provider::digitalocean::DigitalOcean;
+use tidepool_autoscaler_core::observe::{Member, PoolName, Power};
 use tidepool_autoscaler_core::plan::StepKind;
+
+use self::local_cloud::LocalCloud;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-autoscaler");
 /// A crash, or order after it, comes within this on a busy machine, too.
@@ -51,85 +48,26 @@ impl Running {
             .status()
             .unwrap();
         assert!(told.success());
-        self.ended("it was told to stop")
+        self.ended(|| "it was told to stop".to_owned())
     }
 
-    fn ended(&mut self, why: &str) -> ExitStatus {
+    fn ended(&mut self, why: impl Fn() -> String) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "it still runs, although {why}");
+            assert!(started.elapsed() < PATIENCE, "it still runs, although {}", why());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-struct Cloud {
-    running: Option<Running>,
-    url: String,
-    folder: tempfile::TempDir,
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        // An orderly end, for only that ends the droplets' processes.
-        if let Some(running) = self.running.take() {
-            running.terminate();
-        }
-    }
-}
-
-fn image(slug: &str, more: &str) -> String {
+fn image(more: &str) -> String {
     format!(
-        "slug = \"{slug}\"\nname = \"{slug}\"\ndistribution = \"Tidepool\"\nboot_secs = 0.2\n[[process]]\n\
-         name = \"host\"\nprogram = \"self\"\n\
+        "[[process]]\nname = \"host\"\nprogram = \"self\"\n\
          args = [\"test-host\", \"--listen\", \"{{ip}}:8080\", \"--ops-listen\", \"{{ip}}:9090\"{more}]\n"
     )
-}
-
-fn cloud(program: &Path) -> Cloud {
-    let folder = tempfile::tempdir().unwrap();
-    for (slug, more) in [("host", ""), ("stubborn", ", \"--stubborn\"")] {
-        let dir = folder.path().join("images").join(slug);
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("image.toml"), image(slug, more)).unwrap();
-    }
-    let mut child = Command::new(program)
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--hosts",
-            "process",
-            "--addresses",
-            "loopback",
-        ])
-        .args([
-            "--rate-limit-per-minute",
-            "100000",
-            "--rate-limit-per-hour",
-            "1000000",
-        ])
-        .arg("--images")
-        .arg(folder.path().join("images"))
-        .arg("--state")
-        .arg(folder.path().join("state"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-    Cloud {
-        running: Some(Running(child)),
-        url,
-        folder,
-    }
 }
 
 /// One crash point's own pool and daemon.
@@ -142,9 +80,9 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn new(cloud: &Cloud, point: CrashPoint) -> Scenario {
+    fn new(cloud: &LocalCloud, folder: &Path, point: CrashPoint) -> Scenario {
         let pool = point.to_string().replace([':', '_'], "-");
-        let dir = cloud.folder.path().join(&pool);
+        let dir = folder.join(&pool);
         std::fs::create_dir_all(&dir).unwrap();
         // Only a member that doesn't stop when it is asked to has its power cut.
         let image = if point.kind() == StepKind::PowerOff {
@@ -171,18 +109,6 @@ impl Scenario {
             cloud.url
         );
         std::fs::write(dir.join("autoscaler.toml"), config).unwrap();
-        let clock = Arc::new(|| UnixMillis(jiff::Timestamp::now().as_millisecond()));
-        let account = Account::new(Some(&cloud.url), ApiToken::new("any").unwrap(), clock).unwrap();
-        let template = DropletTemplate {
-            region: "fra1".to_owned(),
-            size: "s-1vcpu-1gb".to_owned(),
-            image: ImageRef::Slug(image.to_owned()),
-            ssh_keys: vec![],
-            vpc_uuid: None,
-            tags: vec![],
-            user_data: None,
-            address: AddressKind::Private,
-        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -191,7 +117,7 @@ impl Scenario {
             point,
             dir,
             pool: PoolName(pool),
-            provider: DigitalOcean::new(Arc::new(account), template),
+            provider: cloud.provider(image, &[]),
             runtime,
         }
     }
@@ -291,7 +217,7 @@ impl Scenario {
     fn crash(&self) {
         let status = self
             .start(Some(self.point))
-            .ended("it was to die at its crash point");
+            .ended(|| format!("it was to die at {}\n{}", self.point, self.log()));
         // 6 is SIGABRT.
         assert_eq!(
             status.signal(),
@@ -330,18 +256,17 @@ impl Scenario {
 
 #[test]
 fn killed_at_each_step_and_started_again_it_leaves_no_orphan_and_no_duplicate() {
-    let program = Path::new(PROGRAM).with_file_name("tidepool-local-cloud");
-    if !program.is_file() {
-        println!("tidepool-skip: crash_points: tidepool-local-cloud is not built");
+    let folder = tempfile::tempdir().unwrap();
+    let images = [("host", &*image("")), ("stubborn", &*image(", \"--stubborn\""))];
+    let Some(cloud) = LocalCloud::start("crash_points", folder.path(), &images) else {
         return;
-    }
-    let cloud = cloud(&program);
+    };
     let points: Vec<CrashPoint> = CrashPoint::all().collect();
     for some in points.chunks(SIDE_BY_SIDE) {
         std::thread::scope(|scope| {
             let threads: Vec<_> = some
                 .iter()
-                .map(|point| scope.spawn(|| Scenario::new(&cloud, *point).play()))
+                .map(|point| scope.spawn(|| Scenario::new(&cloud, folder.path(), *point).play()))
                 .collect();
             for thread in threads {
                 if let Err(panic) = thread.join() {

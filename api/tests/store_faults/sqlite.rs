@@ -36,6 +36,14 @@ async fn open(file: &Path) -> Arc<dyn Store> {
 /// Every acknowledged document is there, whole, and listed once; what was not acknowledged may be there too.
 async fn assert_all_there(file: &Path, acknowledged: &[String]) {
     let store = open(file).await;
+    let connection = rusqlite::Connection::open(file).unwrap();
+    let pragma = |name: &str| {
+        let answer = connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
+        answer.unwrap()
+    };
+    assert_eq!(pragma("integrity_check"), "ok");
+    // A commit is torn only now and then; a log on the disk is what makes that harmless each time.
+    assert_eq!(pragma("journal_mode"), "wal");
     let collection = collection(&*store, "faults").await;
     for name in acknowledged {
         let document = store.document_fetch(collection, &id(name)).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use scylla::client::session::Session;
 use tidepool_api::domain::CollectionId;
-use tidepool_api::store::DocumentCreate;
+use tidepool_api::store::{DocumentCreate, OpenError};
 
 use crate::database::{
     Database, NO_CONDITION, id, made, new_collection, some_json, some_name, stamp, stamp_at,
@@ -185,4 +185,27 @@ async fn a_dropped_collection_is_swept() {
     }
     assert_eq!(store.document_fetch(old_id, &id("d0")).await.unwrap(), None);
     assert_eq!(list_all(&*store, live_id, items(5)).await, once(names("d", 12)));
+}
+
+/// An older program leaves the tables of a newer one alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_programs_schema_is_refused() {
+    let Some(database) = database("a_newer_programs_schema_is_refused") else {
+        return;
+    };
+    let fresh = database.fresh();
+    drop(fresh.open().await);
+    let (session, keyspace) = (fresh.session().await, fresh.keyspace());
+    let newer = format!(
+        "INSERT INTO {keyspace}.schema_migrations (space, version, applied_at)
+         VALUES ('default', 99, toTimestamp(now()))"
+    );
+    session.query_unpaged(newer, ()).await.unwrap();
+    let refused = fresh.try_open().await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::SchemaTooNew { found: 99, .. }),
+        "{refused}"
+    );
+    let drop_it = format!("DROP KEYSPACE {keyspace}");
+    session.query_unpaged(drop_it, ()).await.unwrap();
 }

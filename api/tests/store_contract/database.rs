@@ -9,7 +9,7 @@ use tidepool_api::domain::{
     CollectionId, CollectionName, DocumentId, EntityTag, EntityTags, JsonObject, Precondition, Timestamp,
     Version, WriteStamp,
 };
-use tidepool_api::store::{self, Collection, CollectionPut, OpenOptions, PageLimits, Store};
+use tidepool_api::store::{self, Collection, CollectionPut, OpenError, OpenOptions, PageLimits, Store};
 use uuid::Uuid;
 
 pub(crate) const NO_CONDITION: Precondition = Precondition {
@@ -76,8 +76,12 @@ impl Database {
         self.url.rsplit_once('/').unwrap().1
     }
 
+    pub(crate) async fn try_open(&self) -> Result<Arc<dyn Store>, OpenError> {
+        store::open(&self.url, OpenOptions::default()).await
+    }
+
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.url, OpenOptions::default()).await.unwrap()
+        self.try_open().await.unwrap()
     }
 
     /// A connection beside the store's.

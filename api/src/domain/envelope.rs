@@ -229,6 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn says_what_is_wrong_with_a_member() {
+        let details = |body| -> Vec<String> {
+            let problems = put(body).unwrap_err();
+            problems.into_iter().map(|problem| problem.detail).collect()
+        };
+        assert_eq!(
+            details(r#"{"data":[],"id":null,"expires_at":1}"#),
+            [
+                "must be an object, is an array",
+                "must be a string, is null",
+                "is not supported yet"
+            ]
+        );
+        assert!(details(r#"{"data":{},"x":1}"#)[0].starts_with("is not a member of a document's envelope"));
+    }
+
+    #[test]
     fn patches_change_data_only() {
         assert_eq!(
             pointers(patch(r#"{"id":"a","version":null}"#)),

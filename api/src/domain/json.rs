@@ -539,6 +539,21 @@ mod tests {
     }
 
     #[test]
+    fn kinds_have_names() {
+        for (text, name) in [
+            (" {}", "an object"),
+            ("[1]", "an array"),
+            ("\"{\"", "a string"),
+            ("true", "a boolean"),
+            ("false", "a boolean"),
+            ("null", "null"),
+            ("-1.5e3", "a number"),
+        ] {
+            assert_eq!(kind(text), name, "{text}");
+        }
+    }
+
+    #[test]
     fn members_keep_their_text() {
         let found = members(" { \"a\\u0062\" : [1.0 , 2] , \"c\":1e5 } ").unwrap();
         let texts: Vec<_> = found

@@ -334,6 +334,19 @@ mod tests {
         );
     }
 
+    /// Few members are searched one by one, many by a map.
+    #[test]
+    fn patches_of_every_size_find_their_members() {
+        for count in (LINEAR_MEMBERS_MAX - 1)..=(LINEAR_MEMBERS_MAX + 2) {
+            let object = |value: u64| -> Value {
+                let members = (0..count).map(|n| (format!("m{n}"), Value::from(value)));
+                Value::Object(members.collect())
+            };
+            let merged = merge(&object(1).to_string(), &object(2).to_string()).unwrap();
+            assert_eq!(merged, object(2).to_string(), "{count} members");
+        }
+    }
+
     #[test]
     fn texts_that_are_no_json_are_told_and_not_guessed() {
         assert!(merge(r#"{"a":1"#, r#"{"a":2}"#).is_err());

@@ -115,6 +115,12 @@ mod tests {
     }
 
     #[test]
+    fn a_collections_identity_is_written_as_a_uuid() {
+        let id = CollectionId(Uuid::from_u128(0xab));
+        assert_eq!(id.to_string(), "00000000-0000-0000-0000-0000000000ab");
+    }
+
+    #[test]
     fn refuses_with_the_broken_rule() {
         assert_eq!(DocumentId::parse(""), Err(InvalidName::Empty));
         assert_eq!(DocumentId::parse("."), Err(InvalidName::Dots));

@@ -65,3 +65,84 @@ impl Precondition {
         self.if_match_holds(current) && self.if_none_match_holds(current)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Timestamp, WriteStamp};
+
+    fn version(nonce: u64) -> Version {
+        Version::first(WriteStamp {
+            now: Timestamp(1),
+            nonce,
+        })
+    }
+
+    fn tags(of: &[(u64, bool)]) -> Option<EntityTags> {
+        let tag = |&(nonce, weak): &(u64, bool)| EntityTag {
+            version: version(nonce),
+            weak,
+        };
+        Some(EntityTags::List(of.iter().map(tag).collect()))
+    }
+
+    /// The current version is 1.
+    #[test]
+    fn if_match_compares_strongly_and_wants_a_document() {
+        let holds = |if_match, current: Option<u64>| {
+            let precondition = Precondition {
+                if_match,
+                if_none_match: None,
+            };
+            assert!(!precondition.is_none() || precondition.if_match.is_none());
+            assert!(precondition.if_none_match_holds(current.map(version)));
+            let holds = precondition.if_match_holds(current.map(version));
+            assert_eq!(precondition.holds(current.map(version)), holds);
+            holds
+        };
+        assert!(holds(None, Some(1)) && holds(None, None));
+        assert!(holds(Some(EntityTags::Any), Some(1)) && !holds(Some(EntityTags::Any), None));
+        assert!(holds(tags(&[(2, false), (1, false)]), Some(1)));
+        assert!(!holds(tags(&[(1, false)]), None));
+        assert!(!holds(tags(&[(2, false)]), Some(1)));
+        assert!(!holds(tags(&[(1, true)]), Some(1)));
+        assert!(!holds(tags(&[]), Some(1)));
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly() {
+        let holds = |if_none_match, current: Option<u64>| {
+            let precondition = Precondition {
+                if_match: None,
+                if_none_match,
+            };
+            assert!(!precondition.is_none() || precondition.if_none_match.is_none());
+            assert!(precondition.if_match_holds(current.map(version)));
+            let holds = precondition.if_none_match_holds(current.map(version));
+            assert_eq!(precondition.holds(current.map(version)), holds);
+            holds
+        };
+        assert!(holds(None, Some(1)) && holds(None, None));
+        assert!(!holds(Some(EntityTags::Any), Some(1)) && holds(Some(EntityTags::Any), None));
+        assert!(!holds(tags(&[(2, false), (1, false)]), Some(1)));
+        assert!(!holds(tags(&[(1, true)]), Some(1)));
+        assert!(holds(tags(&[(2, false)]), Some(1)) && holds(tags(&[(1, false)]), None));
+        assert!(holds(tags(&[]), Some(1)));
+    }
+
+    #[test]
+    fn nothing_is_demanded_only_without_both() {
+        assert!(Precondition::default().is_none());
+        for (if_match, if_none_match) in [
+            (Some(EntityTags::Any), None),
+            (None, Some(EntityTags::Any)),
+            (Some(EntityTags::Any), Some(EntityTags::Any)),
+        ] {
+            let precondition = Precondition {
+                if_match,
+                if_none_match,
+            };
+            assert!(!precondition.is_none());
+        }
+    }
+}

@@ -24,6 +24,8 @@ use self::local_cloud::LocalCloud;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-autoscaler");
 /// A crash, or order after it, comes within this on a busy machine, too.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Twice a second are 120 calls a minute, of the 240 that the provider allows itself.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Scenarios side by side; they mostly wait for ticks.
 const SIDE_BY_SIDE: usize = 8;
 const LOW: u32 = 2;
@@ -104,7 +106,8 @@ impl Scenario {
                 digitalocean = {{ region = "fra1", size = "s-1vcpu-1gb", image = "{image}" }}
                 policy = [{{ preset = "cpu", target = 0.5 }}]
                 limits = {{ out_period_secs = 0, in_period_secs = 0 }}
-                life = {{ create_settle_secs = 5, withdraw_settle_secs = 1, drain_secs = 10, shutdown_secs = 1 }}
+                # Power is cut between this and twice this: three ticks, so that late ones do no harm.
+                life = {{ create_settle_secs = 5, withdraw_settle_secs = 1, drain_secs = 10, shutdown_secs = 3 }}
             "#,
             cloud.url
         );
@@ -182,7 +185,7 @@ impl Scenario {
                 self.point,
                 self.log()
             );
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(LOOK_EVERY);
         }
         let ticks = self.ticks();
         while self.ticks() < ticks + 3 {
@@ -199,7 +202,7 @@ impl Scenario {
                 self.point,
                 self.log()
             );
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 

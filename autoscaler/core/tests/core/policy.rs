@@ -97,9 +97,9 @@ fn rounding_of_floating_point_makes_no_member() {
     assert_eq!(proposal.verdict, Verdict::Grow { to: 3 });
     let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 3, 3);
     assert_eq!(proposal.verdict, Verdict::Keep);
-    // 0.6 + 0.6 + 0.6 is 1.7999999999999998.
-    let policy = TargetPolicy { target: 0.6, ..policy };
-    let proposal = propose(&policy, fresh(&[0.6, 0.6, 0.6], &[]), 3, 3);
+    // Three times the mean of three times 0.7 is 2.0999999999999996.
+    let policy = TargetPolicy { target: 0.7, ..policy };
+    let proposal = propose(&policy, fresh(&[0.7, 0.7, 0.7], &[]), 3, 3);
     assert_eq!(proposal.verdict, Verdict::Keep);
 }
 

@@ -98,7 +98,10 @@ fn rounding_of_floating_point_makes_no_member() {
     let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 3, 3);
     assert_eq!(proposal.verdict, Verdict::Keep);
     // Three times the mean of three times 0.7 is 2.0999999999999996.
-    let policy = TargetPolicy { target: 0.7, ..policy };
+    let policy = TargetPolicy {
+        target: 0.7,
+        ..policy
+    };
     let proposal = propose(&policy, fresh(&[0.7, 0.7, 0.7], &[]), 3, 3);
     assert_eq!(proposal.verdict, Verdict::Keep);
 }

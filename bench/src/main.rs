@@ -45,7 +45,7 @@ pub(crate) struct RunArgs {
     /// Rounds; each figure is the median of them.
     #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
     rounds: usize,
-    /// Concurrent connections, each with one request at a time. Eight a core keep two cores busy; more only make queues.
+    /// Concurrent connections, each with one request at a time.
     #[arg(long, default_value_t = 16)]
     connections: usize,
     /// Only the operations whose name starts with this.

@@ -86,20 +86,17 @@ mod tests {
         Some(EntityTags::List(of.iter().map(tag).collect()))
     }
 
-    /// The current version is 1.
+    fn holds(if_match: Option<EntityTags>, if_none_match: Option<EntityTags>, current: Option<u64>) -> bool {
+        let precondition = Precondition {
+            if_match,
+            if_none_match,
+        };
+        precondition.holds(current.map(version))
+    }
+
     #[test]
     fn if_match_compares_strongly_and_wants_a_document() {
-        let holds = |if_match, current: Option<u64>| {
-            let precondition = Precondition {
-                if_match,
-                if_none_match: None,
-            };
-            assert!(!precondition.is_none() || precondition.if_match.is_none());
-            assert!(precondition.if_none_match_holds(current.map(version)));
-            let holds = precondition.if_match_holds(current.map(version));
-            assert_eq!(precondition.holds(current.map(version)), holds);
-            holds
-        };
+        let holds = |if_match, current| holds(if_match, None, current);
         assert!(holds(None, Some(1)) && holds(None, None));
         assert!(holds(Some(EntityTags::Any), Some(1)) && !holds(Some(EntityTags::Any), None));
         assert!(holds(tags(&[(2, false), (1, false)]), Some(1)));
@@ -111,23 +108,21 @@ mod tests {
 
     #[test]
     fn if_none_match_compares_weakly() {
-        let holds = |if_none_match, current: Option<u64>| {
-            let precondition = Precondition {
-                if_match: None,
-                if_none_match,
-            };
-            assert!(!precondition.is_none() || precondition.if_none_match.is_none());
-            assert!(precondition.if_match_holds(current.map(version)));
-            let holds = precondition.if_none_match_holds(current.map(version));
-            assert_eq!(precondition.holds(current.map(version)), holds);
-            holds
-        };
+        let holds = |if_none_match, current| holds(None, if_none_match, current);
         assert!(holds(None, Some(1)) && holds(None, None));
         assert!(!holds(Some(EntityTags::Any), Some(1)) && holds(Some(EntityTags::Any), None));
         assert!(!holds(tags(&[(2, false), (1, false)]), Some(1)));
         assert!(!holds(tags(&[(1, true)]), Some(1)));
         assert!(holds(tags(&[(2, false)]), Some(1)) && holds(tags(&[(1, false)]), None));
         assert!(holds(tags(&[]), Some(1)));
+    }
+
+    #[test]
+    fn both_must_hold() {
+        let (one, two) = (|| tags(&[(1, false)]), || tags(&[(2, false)]));
+        assert!(holds(one(), two(), Some(1)));
+        assert!(!holds(one(), one(), Some(1)));
+        assert!(!holds(two(), two(), Some(1)));
     }
 
     #[test]

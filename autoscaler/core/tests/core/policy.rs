@@ -87,6 +87,19 @@ fn a_table_of_loads() {
 }
 
 #[test]
+fn a_load_at_the_very_edge_of_the_tolerance_is_within_it() {
+    let policy = TargetPolicy {
+        tolerance: 0.5,
+        ..policy("cpu", 0.5)
+    };
+    let verdict = |warm: &[f64], size| propose(&policy, fresh(warm, &[]), size, size).verdict;
+    assert_eq!(verdict(&[0.25; 4], 4), Verdict::Keep);
+    assert_eq!(verdict(&[0.24; 4], 4), Verdict::Shrink { to: 2 });
+    assert_eq!(verdict(&[0.75; 2], 2), Verdict::Keep);
+    assert_eq!(verdict(&[0.76; 2], 2), Verdict::Grow { to: 4 });
+}
+
+#[test]
 fn rounding_of_floating_point_makes_no_member() {
     let policy = TargetPolicy {
         tolerance: 0.0,

@@ -154,31 +154,28 @@ pub(crate) async fn send(
 }
 
 /// One call on a connection of its own; anything but success is an error that shows the answer.
-pub(crate) async fn once(
+pub(crate) async fn once(address: SocketAddr, key: Option<&str>, call: Call) -> anyhow::Result<()> {
+    all(address, key, std::iter::once(call)).await
+}
+
+/// Calls one after the other on one connection; anything but success is an error that shows the answer.
+pub(crate) async fn all(
     address: SocketAddr,
     key: Option<&str>,
-    call: Call,
-) -> anyhow::Result<Option<String>> {
+    calls: impl Iterator<Item = Call>,
+) -> anyhow::Result<()> {
     let mut sender = connect(address).await?;
-    let what = format!("{} {}", call.method, call.path);
-    let answer = send(
-        &mut sender,
-        address,
-        key.map(|key| format!("Bearer {key}")).as_deref(),
-        call,
-    )
-    .await?;
-    let status = answer.status();
-    let etag = answer
-        .headers()
-        .get("etag")
-        .and_then(|tag| tag.to_str().ok())
-        .map(str::to_owned);
-    let text = answer.into_body().collect().await?.to_bytes();
-    anyhow::ensure!(
-        status.is_success(),
-        "{what}: {status}: {}",
-        String::from_utf8_lossy(&text)
-    );
-    Ok(etag)
+    let authorization = key.map(|key| format!("Bearer {key}"));
+    for call in calls {
+        let what = format!("{} {}", call.method, call.path);
+        let answer = send(&mut sender, address, authorization.as_deref(), call).await?;
+        let status = answer.status();
+        let text = answer.into_body().collect().await?.to_bytes();
+        anyhow::ensure!(
+            status.is_success(),
+            "{what}: {status}: {}",
+            String::from_utf8_lossy(&text)
+        );
+    }
+    Ok(())
 }

@@ -48,6 +48,9 @@ pub(crate) struct RunArgs {
     /// Concurrent connections, each with one request at a time.
     #[arg(long, default_value_t = 16)]
     connections: usize,
+    /// Documents in SQLite before the measuring begins; Cassandra gets a thousand.
+    #[arg(long, env = "BENCH_DOCUMENTS", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    documents: u64,
     /// Only the operations whose name starts with this.
     #[arg(long)]
     only: Option<String>,

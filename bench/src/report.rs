@@ -59,6 +59,18 @@ pub(crate) struct Row {
     pub(crate) aim: Option<&'static str>,
 }
 
+/// The minimal server's CPU a request in the figures that the aim was made from, microseconds: store, operation, figure. The
+/// bare handler took [`BARE_THEN_US`] there, the raw driver [`RAW_THEN_US`].
+const MINIMAL_THEN_US: [(&str, &str, f64); 5] = [
+    ("sqlite", "read", 10.0),
+    ("sqlite", "create", 31.0),
+    ("cassandra", "read", 15.0),
+    ("cassandra", "create", 16.0),
+    ("cassandra", "create-lwt", 38.0),
+];
+const BARE_THEN_US: f64 = 5.0;
+const RAW_THEN_US: f64 = 7.0;
+
 fn median_of(rounds: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
     let mut values: Vec<f64> = rounds.iter().map(figure).collect();
     values.sort_by(f64::total_cmp);
@@ -110,6 +122,49 @@ pub(crate) fn print_table(rows: &[Row]) {
                 figures.failed, figures.requests
             );
         }
+    }
+}
+
+/// What the minimal server costs beside the bare handler and the raw driver, now and in the figures that the aim was made
+/// from: a minimal server that were slower than it need be would make the aim an easy one.
+pub(crate) fn print_yardstick(rows: &[Row]) {
+    let cpu_us = |store: &str, operation: &str, server: &str| {
+        let mut found = rows.iter();
+        let row = found.find(|row| row.store == store && row.operation == operation && row.server == server);
+        row.map(|row| row.median.cpu_us_per_request)
+    };
+    let mut lines = Vec::new();
+    for (store, operation, then_us) in MINIMAL_THEN_US {
+        let Some(minimal) = cpu_us(store, operation, "minimal") else {
+            continue;
+        };
+        // The bare handler does the same in every operation; it is measured beside the reads.
+        let bare = cpu_us(store, "read", "bare");
+        // The figures have no raw driver for transactions.
+        let raw = cpu_us(store, operation, "raw").filter(|_| operation != "create-lwt");
+        let beside = |now: Option<f64>, then: f64| {
+            now.map_or_else(String::new, |now| {
+                format!("{:.1} ({:.1})", minimal / now, then_us / then)
+            })
+        };
+        lines.push(format!(
+            "{store:<10} {operation:<20} {:>16} {:>16}",
+            beside(bare, BARE_THEN_US),
+            beside(raw, RAW_THEN_US)
+        ));
+    }
+    if !lines.is_empty() {
+        println!(
+            "\nThe minimal server's CPU by that of the bare handler and the raw driver (in parentheses: when the aim was set)"
+        );
+        println!(
+            "{:<10} {:<20} {:>16} {:>16}\n{}",
+            "store",
+            "operation",
+            "to bare",
+            "to raw",
+            lines.join("\n")
+        );
     }
 }
 

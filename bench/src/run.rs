@@ -1,5 +1,6 @@
 //! The story of a run: start the servers, measure each operation in rounds, report.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use crate::report::{self, Figures, Row};
 
 /// tidepool-api may use so many times the minimal server's CPU for a read and for a create.
 const AIM: f64 = 1.5;
-/// Documents written before the reads.
-const SEED: u64 = 1_000;
+/// Documents on Cassandra: its nodes are processes of their own, and their memory is not what is measured.
+const CASSANDRA_DOCUMENTS: u64 = 1_000;
+/// Documents that are on their way at once while a server is filled.
+const SEED_LANES: usize = 32;
 
 /// A server under measurement.
 struct Server {
@@ -31,6 +34,7 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<()> {
     std::fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
     outcome?;
     report::print_table(&rows);
+    report::print_yardstick(&rows);
     report::write_json(&args.json, &rows)?;
     println!(
         "\nWritten to {}. How to read it: docs/benchmarks.md",
@@ -162,7 +166,11 @@ async fn measure(
             key: None,
         });
     }
-    seed(&servers, args.connections).await?;
+    let documents = match store {
+        "cassandra" => CASSANDRA_DOCUMENTS,
+        _ => args.documents,
+    };
+    seed(store, &servers, documents).await?;
     // Reads first: what the writes leave behind (SSTables, a long WAL) would slow them.
     for operation in [
         "read",
@@ -183,7 +191,7 @@ async fn measure(
         let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); servers.len()];
         for _ in 0..args.rounds {
             for (server, rounds) in servers.iter().zip(&mut rounds) {
-                if let Some(figures) = one(args, store, server, operation).await? {
+                if let Some(figures) = one(args, store, server, operation, documents).await? {
                     rounds.push(figures);
                 }
             }
@@ -230,15 +238,22 @@ fn operation_rows(
 }
 
 /// Writes the documents that are read, listed and updated.
-async fn seed(servers: &[Server], connections: usize) -> anyhow::Result<()> {
+async fn seed(store: &str, servers: &[Server], documents: u64) -> anyhow::Result<()> {
     for server in servers {
         let Some(process) = &server.process else { continue };
         if server.name == "bare" {
             continue;
         }
-        for number in 0..SEED.max(connections as u64) {
-            let call = create_call(server.name, &format!("seed-{number}"), number, "/doc");
-            load::once(process.address, server.key.as_deref(), call).await?;
+        eprintln!("filling {store} of {} with {documents} documents …", server.name);
+        let mut tasks = tokio::task::JoinSet::new();
+        for lane in 0..SEED_LANES as u64 {
+            let (address, key, name) = (process.address, server.key.clone(), server.name);
+            let numbers = (lane..documents).step_by(SEED_LANES);
+            let calls = numbers.map(move |number| create_call(name, &seeded_id(number), number, "/doc"));
+            tasks.spawn(async move { load::all(address, key.as_deref(), calls).await });
+        }
+        while let Some(task) = tasks.join_next().await {
+            task??;
         }
     }
     Ok(())
@@ -268,8 +283,25 @@ fn create_call(server: &str, id: &str, number: u64, minimal_route: &str) -> Call
     }
 }
 
+/// The id of a document: hashed, so that what is written one after the other lies all over a table's order, as ids that
+/// clients choose do. YCSB's workloads do the same (`insertorder=hashed`, its default).
+fn hashed_id(of: impl Hash) -> String {
+    format!("{:016x}", hashed(of))
+}
+
+/// The same in every run and on every machine.
+fn hashed(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn seeded_id(number: u64) -> String {
+    hashed_id(("seed", number))
+}
+
 /// What a server is asked in an operation; `None` where it has no such operation.
-fn script(store: &str, server: &Server, operation: &str) -> Option<Script> {
+fn script(store: &str, server: &Server, operation: &str, documents: u64) -> Option<Script> {
     static RUN: AtomicU64 = AtomicU64::new(0);
     let run = RUN.fetch_add(1, Ordering::Relaxed);
     let name = server.name;
@@ -295,13 +327,9 @@ fn script(store: &str, server: &Server, operation: &str) -> Option<Script> {
             format!("/doc/{id}")
         }
     };
+    let any = move |connection, number| seeded_id(hashed(("any", connection, number)) % documents);
     Some(match operation {
-        "read" => Arc::new(move |connection, number, _| {
-            get(document(&format!(
-                "seed-{}",
-                (connection as u64 * 7919 + number) % SEED
-            )))
-        }),
+        "read" => Arc::new(move |connection, number, _| get(document(&any(connection, number)))),
         "list" if name == "tidepool" => {
             Arc::new(move |_, _, _| get("/v1/collections/bench/documents?limit=100".into()))
         }
@@ -309,31 +337,31 @@ fn script(store: &str, server: &Server, operation: &str) -> Option<Script> {
         // On Cassandra every create of tidepool-api is an LWT: it stands beside the minimal server's LWT.
         "create" if store == "cassandra" && name == "tidepool" => return None,
         "create" => Arc::new(move |connection, number, _| {
-            create_call(name, &format!("new-{run}-{connection}-{number}"), number, "/doc")
+            create_call(name, &hashed_id((run, connection, number)), number, "/doc")
         }),
         "create-lwt" if store != "cassandra" => return None,
         "create-lwt" => Arc::new(move |connection, number, _| {
-            create_call(name, &format!("lwt-{run}-{connection}-{number}"), number, "/lwt")
+            create_call(name, &hashed_id((run, connection, number)), number, "/lwt")
         }),
         "update" if name == "tidepool" => Arc::new(move |connection, number, _| Call {
             method: "PUT",
-            path: document(&format!("seed-{connection}")),
+            path: document(&any(connection, number)),
             if_match: None,
             body: envelope(&load::body(number)),
         }),
         "update" if store == "sqlite" => Arc::new(move |connection, number, _| Call {
             method: "PUT",
-            path: document(&format!("seed-{connection}")),
+            path: document(&any(connection, number)),
             if_match: None,
             body: load::body(number),
         }),
         "update" => return None,
         "update-conditional" if name == "tidepool" => Arc::new(move |connection, number, etag| match etag {
             // The first request of a connection has no version yet: it reads one.
-            None => get(document(&format!("seed-{connection}"))),
+            None => get(document(&seeded_id(connection as u64))),
             Some(etag) => Call {
                 method: "PUT",
-                path: document(&format!("seed-{connection}")),
+                path: document(&seeded_id(connection as u64)),
                 if_match: Some(etag.to_owned()),
                 body: envelope(&load::body(number)),
             },
@@ -366,11 +394,12 @@ async fn one(
     store: &str,
     server: &Server,
     operation: &str,
+    documents: u64,
 ) -> anyhow::Result<Option<Figures>> {
     let Some(process) = &server.process else {
         return raw(args, operation).await;
     };
-    let Some(script) = script(store, server, operation) else {
+    let Some(script) = script(store, server, operation, documents) else {
         return Ok(None);
     };
     let key = server.key.as_deref();

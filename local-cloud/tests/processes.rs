@@ -9,10 +9,10 @@
 
 mod common;
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::time::{Duration, Instant};
 
-use common::{Cloud, all_gone, is_alive, marked, run, wish};
+use common::{Cloud, PROGRAM, all_gone, is_alive, marked, run, wish};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -258,6 +258,73 @@ async fn after_kill_9_the_guard_leaves_nothing() {
     let pids = marked(&cloud.state_dir());
     cloud.stop(Signal::SIGKILL);
     all_gone(&pids);
+}
+
+/// A guard of a directory that is still locked, with one process to sweep.
+struct Guarded {
+    _dir: tempfile::TempDir,
+    lock: Option<std::fs::File>,
+    guard: std::process::Child,
+    process: std::process::Child,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        for child in [&mut self.guard, &mut self.process] {
+            // Ended and awaited already, unless the test has failed.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn guarded() -> Guarded {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("instance"), "a-guarded-cloud").unwrap();
+    let lock = std::fs::File::create(dir.path().join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let process = std::process::Command::new("/bin/sh")
+        .args(["-c", "exec sleep 1000"])
+        .env("TIDEPOOL_LOCAL_CLOUD_INSTANCE", "a-guarded-cloud")
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let guard = std::process::Command::new(PROGRAM)
+        .args(["guard", "--state"])
+        .arg(dir.path())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    Guarded {
+        _dir: dir,
+        lock: Some(lock),
+        guard,
+        process,
+    }
+}
+
+#[test]
+fn the_guard_waits_for_the_lock_of_a_killed_server() {
+    let mut guarded = guarded();
+    drop(guarded.guard.stdin.take());
+    // Some attempts at the lock: the kernel may close a killed process's pipe before its lock.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(guarded.guard.try_wait().unwrap().is_none(), "it gave up");
+    guarded.lock = None;
+    assert!(guarded.guard.wait().unwrap().success());
+    // It was killed, by the guard: a child of ours, so its remains stay until it is awaited.
+    assert_eq!(guarded.process.wait().unwrap().signal(), Some(9));
+}
+
+#[test]
+fn the_guard_of_an_orderly_end_sweeps_nothing() {
+    let mut guarded = guarded();
+    guarded.lock = None;
+    let mut input = guarded.guard.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b".").unwrap();
+    drop(input);
+    assert!(guarded.guard.wait().unwrap().success());
+    assert!(guarded.process.try_wait().unwrap().is_none());
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The Elasticsearch adapter: recorded Metricbeat documents in a real Elasticsearch (`real`), and what goes wrong (`faults`).
+//! The Elasticsearch adapter: recorded Metricbeat documents in a real Elasticsearch (`real`), the index of decisions there
+//! (`decisions`), and what goes wrong (`faults`).
 //!
 //! Without `TIDEPOOL_TEST_ELASTICSEARCH` (an address such as `http://127.0.0.1:9200`) each of the real tests prints a line
 //! `tidepool-skip: <name>: <reason>`, which the runner counts.
@@ -9,6 +10,7 @@
     reason = "tests"
 )]
 
+mod decisions;
 mod documents;
 mod faults;
 mod real;

@@ -15,11 +15,11 @@ use super::{field, preset};
 const REQUESTS: &str = "tidepool_http_requests_total";
 
 /// One test's part of the server: indices that begin with a name of its own.
-struct Server {
+pub(super) struct Server {
     http: reqwest::Client,
-    url: String,
-    prefix: String,
-    now: i64,
+    pub(super) url: String,
+    pub(super) prefix: String,
+    pub(super) now: i64,
 }
 
 impl Server {
@@ -68,6 +68,29 @@ impl Server {
         assert_eq!(answer["errors"], false, "{answer}");
     }
 
+    /// What a search finds, once all that was written can be found.
+    pub(super) async fn search(&self, index: &str, query: Value) -> Vec<Value> {
+        let url = format!("{}/{index}", self.url);
+        let refreshed = self.http.post(format!("{url}/_refresh")).send().await.unwrap();
+        assert!(
+            refreshed.status().is_success(),
+            "{}",
+            refreshed.text().await.unwrap()
+        );
+        let answer = self
+            .http
+            .post(format!("{url}/_search"))
+            .json(&query)
+            .send()
+            .await
+            .unwrap();
+        let mut answer: Value = answer.json().await.unwrap();
+        let Value::Array(hits) = answer["hits"]["hits"].take() else {
+            panic!("{answer}");
+        };
+        hits.into_iter().map(|mut hit| hit["_source"].take()).collect()
+    }
+
     async fn read(
         &self,
         source: &ElasticsearchSource,
@@ -94,7 +117,7 @@ impl Server {
 }
 
 /// Runs `test` with a server, and takes its indices away whatever comes of it.
-async fn with_server<F: Future<Output = ()> + Send + 'static>(
+pub(super) async fn with_server<F: Future<Output = ()> + Send + 'static>(
     name: &str,
     test: impl FnOnce(Arc<Server>) -> F,
 ) {

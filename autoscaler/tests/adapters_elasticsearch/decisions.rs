@@ -108,13 +108,15 @@ async fn decisions_are_found_by_pool_time_and_outcome() {
         let meters = String::from_utf8(meters.text().unwrap()).unwrap();
         assert!(!meters.contains("tidepool_autoscaler_audit_errors_total{"), "{meters}");
 
+        let first = jiff::Timestamp::from_millisecond(server.now).unwrap();
         let found = server
             .search(
                 &name,
                 json!({
                     "query": { "bool": { "filter": [
                         { "term": { "pool.keyword": "api" } },
-                        { "range": { "@timestamp": { "gt": server.now, "format": "epoch_millis" } } },
+                        // As a date, for Kibana finds a decision by that alone.
+                        { "range": { "@timestamp": { "gt": first.to_string() } } },
                     ] } },
                     "sort": [{ "@timestamp": "desc" }],
                 }),

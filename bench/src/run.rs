@@ -170,6 +170,8 @@ async fn measure(
         "cassandra" => CASSANDRA_DOCUMENTS,
         _ => args.documents,
     };
+    // A conditional update has a document for each connection.
+    let documents = documents.max(args.connections as u64);
     seed(store, &servers, documents).await?;
     // Reads first: what the writes leave behind (SSTables, a long WAL) would slow them.
     for operation in [

@@ -280,12 +280,14 @@ impl Drop for Guarded {
 
 fn guarded() -> Guarded {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("instance"), "a-guarded-cloud").unwrap();
+    // A mark of its own: a guard ends all that carry its mark, those of a test beside this one, too.
+    let instance = dir.path().to_str().unwrap();
+    std::fs::write(dir.path().join("instance"), instance).unwrap();
     let lock = std::fs::File::create(dir.path().join("lock")).unwrap();
     lock.try_lock().unwrap();
     let process = std::process::Command::new("/bin/sh")
         .args(["-c", "exec sleep 1000"])
-        .env("TIDEPOOL_LOCAL_CLOUD_INSTANCE", "a-guarded-cloud")
+        .env("TIDEPOOL_LOCAL_CLOUD_INSTANCE", instance)
         .process_group(0)
         .spawn()
         .unwrap();

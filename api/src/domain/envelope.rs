@@ -69,7 +69,7 @@ impl NewDocument {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentPatch {
     /// What to merge into the data; `None` leaves it as it is.
-    data: Option<String>,
+    data: Option<JsonObject>,
 }
 
 /// Why a patch can't be applied.
@@ -93,7 +93,9 @@ impl DocumentPatch {
         let mut problems = Vec::new();
         for member in object(body)? {
             match member.name.as_ref() {
-                "data" if json::is_object(member.value) => data = Some(member.value.to_owned()),
+                "data" if json::is_object(member.value) => {
+                    data = Some(JsonObject::from_checked(body.slice_ref(member.value.as_bytes())));
+                }
                 "data" => problems.push(not_an_object(member.value)),
                 name @ ("id" | "version" | "created_at" | "updated_at") => {
                     problems.push(JsonProblem::new(member_pointer(name), "is read-only"));
@@ -108,6 +110,12 @@ impl DocumentPatch {
         }
     }
 
+    /// How long the patch's own text is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.as_bytes().len())
+    }
+
     /// The data with the patch applied. Its depth needs no check: see [`merge_patch::merge`].
     ///
     /// # Errors
@@ -116,8 +124,8 @@ impl DocumentPatch {
         let Some(patch) = &self.data else {
             return Ok(target.clone());
         };
-        let text = std::str::from_utf8(target.as_bytes()).map_err(|_| PatchError::StoredTextBroken(None))?;
-        let merged = merge_patch::merge(text, patch);
+        let text = |json| std::str::from_utf8(json).map_err(|_| PatchError::StoredTextBroken(None));
+        let merged = merge_patch::merge(text(target.as_bytes())?, text(patch.as_bytes())?);
         let merged = merged.map_err(|error| PatchError::StoredTextBroken(Some(error)))?;
         if merged.len() + ENVELOPE_BYTES_MIN > BODY_BYTES_MAX {
             return Err(PatchError::TooLarge);

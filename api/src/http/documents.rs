@@ -19,12 +19,9 @@ use super::payload::{
 use super::{AppState, Tag, incoming};
 use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{
-    CollectionId, CollectionName, Document, DocumentId, DocumentMeta, DocumentPatch, NewDocument,
-    Precondition,
+    CollectionId, CollectionName, DocumentId, DocumentMeta, DocumentPatch, NewDocument, Precondition,
 };
-use crate::store::{
-    Delete, DocumentCreate, DocumentPatched, DocumentPut, PageLimits, PatchOrder, document_patch,
-};
+use crate::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut, PageLimits, PatchOrder};
 
 /// Most bytes of data in one page; it ends early rather than exceed them.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -323,24 +320,25 @@ impl Documents {
         conditions: Conditions,
         body: DocumentPatchBody,
     ) -> Result<PatchDocument, Problem> {
-        let patch = DocumentPatch::parse(&body.0).map_err(Problem::invalid_body)?;
         let order = PatchOrder {
-            collection: collection_id(state.0, &collection.0).await?,
-            id: &id.0,
-            patch: &patch,
-            precondition: &conditions.0,
+            patch: DocumentPatch::parse(&body.0).map_err(Problem::invalid_body)?,
+            precondition: conditions.0,
         };
-        match document_patch(&*state.store, order, || state.stamp()).await? {
-            DocumentPatched::Patched(document) => Ok(patched(&document)),
+        let owner = collection_id(state.0, &collection.0).await?;
+        let patched = state
+            .store
+            .document_patch(owner, &id.0, &order, state.stamp())
+            .await?;
+        match patched {
+            DocumentPatched::Patched(document) => Ok(PatchDocument::Patched(
+                DocumentBody::of(&document),
+                ETag(document.meta.version),
+            )),
             DocumentPatched::Missing => Err(document_not_found(&id.0)),
             DocumentPatched::PreconditionFailed => Err(precondition_failed()),
             DocumentPatched::TooLarge => Err(Problem::new(
                 ProblemKind::BodyTooLarge,
                 format!("the patched document would be larger than {BODY_BYTES_MAX} bytes"),
-            )),
-            DocumentPatched::Contended => Err(Problem::new(
-                ProblemKind::StoreUnavailable,
-                "others write this document all the time; nothing was written",
             )),
         }
     }
@@ -379,10 +377,6 @@ impl Documents {
             Delete::PreconditionFailed => Err(precondition_failed()),
         }
     }
-}
-
-fn patched(document: &Document) -> PatchDocument {
-    PatchDocument::Patched(DocumentBody::of(document), ETag(document.meta.version))
 }
 
 /// The collection's identity, as this instance knows it; at most a moment old.

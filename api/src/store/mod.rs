@@ -18,7 +18,7 @@ use async_trait::async_trait;
 pub use catalog::CollectionCatalog;
 pub use observe::observed;
 pub use open::{Credentials, InvalidStoreUrl, OpenError, OpenOptions, SqliteSynchronous, StoreUrl, open};
-pub use patch::{DocumentPatched, PATCH_ATTEMPTS_MAX, PatchOrder, document_patch};
+pub use patch::{DocumentPatched, PatchOrder};
 
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp,
@@ -69,15 +69,6 @@ pub enum DocumentPut {
     Replaced(DocumentMeta),
     /// The precondition does not hold; nothing was written.
     PreconditionFailed,
-}
-
-/// What became of replacing a document that must have a known version (the last step of a PATCH).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DocumentReplace {
-    /// Written.
-    Replaced(DocumentMeta),
-    /// Somebody else wrote in between, or deleted it; nothing was written: read again.
-    Changed,
 }
 
 /// What became of deleting a document or a collection.
@@ -265,14 +256,15 @@ pub trait Store: Send + Sync + 'static {
         stamp: WriteStamp,
     ) -> Result<DocumentPut, StoreError>;
 
-    /// Replaces the document `base` if it still has its version.
-    async fn document_replace(
+    /// Changes a document by a patch if the precondition holds, atomically. Others that write it at the same time don't
+    /// make this fail: their changes are kept, and this one comes before or after.
+    async fn document_patch(
         &self,
         collection: CollectionId,
-        base: &Document,
-        data: &JsonObject,
+        id: &DocumentId,
+        order: &PatchOrder,
         stamp: WriteStamp,
-    ) -> Result<DocumentReplace, StoreError>;
+    ) -> Result<DocumentPatched, StoreError>;
 
     /// Deletes a document if the precondition holds, atomically.
     async fn document_delete(

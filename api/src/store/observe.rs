@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 
 use super::{
-    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut, DocumentReplace, KeyCreate,
-    KeyRecord, Page, PageLimits, Store, StoreError,
+    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, KeyCreate,
+    KeyRecord, Page, PageLimits, PatchOrder, Store, StoreError,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -60,7 +60,7 @@ macro_rules! timers {
 
 timers! {
     ready, cluster_secret, collection_put, collection_fetch, collection_list, collection_delete, document_create,
-    document_fetch, document_put, document_replace, document_delete, document_page, key_create, key_list, key_delete,
+    document_fetch, document_put, document_patch, document_delete, document_page, key_create, key_list, key_delete,
 }
 
 /// Times one call; a timer records when it is dropped, so cancelled calls count too.
@@ -139,14 +139,14 @@ impl Store for Observed {
         timed!(self.document_put(collection, id, data, precondition, stamp))
     }
 
-    async fn document_replace(
+    async fn document_patch(
         &self,
         collection: CollectionId,
-        base: &Document,
-        data: &JsonObject,
+        id: &DocumentId,
+        order: &PatchOrder,
         stamp: WriteStamp,
-    ) -> Result<DocumentReplace, StoreError> {
-        timed!(self.document_replace(collection, base, data, stamp))
+    ) -> Result<DocumentPatched, StoreError> {
+        timed!(self.document_patch(collection, id, order, stamp))
     }
 
     async fn document_delete(

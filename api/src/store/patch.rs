@@ -1,25 +1,15 @@
-//! Read, change, replace: the loop that a PATCH is, beside the port, so that no handler retries.
+//! What a PATCH asks of a store, and what becomes of the document that is there: decided here for every store, so that
+//! a store only has to read, ask and write as one.
 
-use super::{DocumentReplace, Store, StoreError, StoreErrorKind};
-use crate::domain::{
-    CollectionId, Document, DocumentId, DocumentPatch, PatchError, Precondition, WriteStamp,
-};
+use crate::domain::{Document, DocumentPatch, PatchError, Precondition};
 
-/// How often a PATCH is tried when others write the same document in between. With 16 writers at once the unluckiest
-/// of them needs 16 attempts, for every round lets one through.
-pub const PATCH_ATTEMPTS_MAX: usize = 16;
-
-/// One PATCH.
-#[derive(Debug, Clone, Copy)]
-pub struct PatchOrder<'a> {
-    /// The document's collection.
-    pub collection: CollectionId,
-    /// The document's id.
-    pub id: &'a DocumentId,
+/// One PATCH. A clone copies no text.
+#[derive(Debug, Clone)]
+pub struct PatchOrder {
     /// What to change.
-    pub patch: &'a DocumentPatch,
-    /// What must hold; evaluated again for every attempt.
-    pub precondition: &'a Precondition,
+    pub patch: DocumentPatch,
+    /// What must hold.
+    pub precondition: Precondition,
 }
 
 /// What became of patching a document.
@@ -33,51 +23,33 @@ pub enum DocumentPatched {
     PreconditionFailed,
     /// The result would be too large; nothing was written.
     TooLarge,
-    /// Others wrote in between, [`PATCH_ATTEMPTS_MAX`] times; nothing was written.
-    Contended,
 }
 
-/// Patches a document. `stamp` is asked once for every attempt.
-///
-/// # Errors
-/// The store's.
-pub async fn document_patch(
-    store: &dyn Store,
-    order: PatchOrder<'_>,
-    stamp: impl Fn() -> WriteStamp + Send + Sync,
-) -> Result<DocumentPatched, StoreError> {
-    for _ in 0..PATCH_ATTEMPTS_MAX {
-        let Some(base) = store.document_fetch(order.collection, order.id).await? else {
-            return Ok(DocumentPatched::Missing);
+/// What a store is to do next.
+#[derive(Debug)]
+pub(super) enum PatchStep {
+    /// Write this one's data over the version that it still has.
+    Write(Document),
+    /// Nothing: this is what became of it.
+    Done(DocumentPatched),
+}
+
+impl PatchOrder {
+    /// What is to be done about the document that is there, if there is one.
+    ///
+    /// # Errors
+    /// [`PatchError::StoredTextBroken`].
+    pub(super) fn on(&self, current: Option<Document>) -> Result<PatchStep, PatchError> {
+        let Some(current) = current else {
+            return Ok(PatchStep::Done(DocumentPatched::Missing));
         };
-        if !order.precondition.holds(Some(base.meta.version)) {
-            return Ok(DocumentPatched::PreconditionFailed);
+        if !self.precondition.holds(Some(current.meta.version)) {
+            return Ok(PatchStep::Done(DocumentPatched::PreconditionFailed));
         }
-        let data = match order.patch.apply(&base.data) {
-            Ok(data) => data,
-            Err(PatchError::TooLarge) => return Ok(DocumentPatched::TooLarge),
-            Err(error @ PatchError::StoredTextBroken(_)) => {
-                return Err(StoreError::new(
-                    StoreErrorKind::Internal,
-                    "document_patch",
-                    order.id,
-                    error,
-                ));
-            }
-        };
-        match store
-            .document_replace(order.collection, &base, &data, stamp())
-            .await?
-        {
-            DocumentReplace::Replaced(meta) => {
-                return Ok(DocumentPatched::Patched(Document {
-                    id: base.id,
-                    meta,
-                    data,
-                }));
-            }
-            DocumentReplace::Changed => {}
+        match self.patch.apply(&current.data) {
+            Ok(data) => Ok(PatchStep::Write(Document { data, ..current })),
+            Err(PatchError::TooLarge) => Ok(PatchStep::Done(DocumentPatched::TooLarge)),
+            Err(error @ PatchError::StoredTextBroken(_)) => Err(error),
         }
     }
-    Ok(DocumentPatched::Contended)
 }

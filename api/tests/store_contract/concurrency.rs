@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidepool_api::domain::Version;
-use tidepool_api::store::{Delete, DocumentCreate, DocumentPut};
+use tidepool_api::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut};
 
-use crate::database::{Database, NO_CONDITION, id, if_match, json, new_collection, some_json, stamp};
+use crate::database::{
+    Database, NO_CONDITION, id, if_match, json, merging, new_collection, some_json, stamp,
+};
 use crate::listing::{items, list_all, once};
 
 /// Each version is replaced by exactly one of those who asked for it.
@@ -119,6 +121,45 @@ pub(crate) async fn unconditional_puts_all_succeed(database: &Database) {
         versions.iter().max(),
         "the last one stays"
     );
+}
+
+/// Each writer changes a member of its own, a few times one after the other, through two instances: nobody is turned
+/// away, and no change is lost to another one's.
+pub(crate) async fn patches_of_many_writers_are_all_applied(database: &Database) {
+    const WRITERS: usize = 24;
+    const ROUNDS: usize = 3;
+    let stores = [database.open().await, database.open().await];
+    let collection = new_collection(&*stores[0]).await;
+    let id = id("a");
+    stores[0]
+        .document_create(collection, &id, &json("{}"), stamp())
+        .await
+        .unwrap();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (store, id) = (Arc::clone(&stores[writer % 2]), id.clone());
+            tokio::spawn(async move {
+                for round in 0..ROUNDS {
+                    let order = merging(&format!(r#"{{"w{writer}":{round}}}"#), NO_CONDITION);
+                    let patched = store
+                        .document_patch(collection, &id, &order, stamp())
+                        .await
+                        .unwrap();
+                    assert!(matches!(patched, DocumentPatched::Patched(_)), "{patched:?}");
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let stored = stores[1].document_fetch(collection, &id).await.unwrap().unwrap();
+    let mut expected = serde_json::Map::new();
+    for writer in 0..WRITERS {
+        expected.insert(format!("w{writer}"), (ROUNDS - 1).into());
+    }
+    let stored: serde_json::Map<_, _> = serde_json::from_slice(stored.data.as_bytes()).unwrap();
+    assert_eq!(stored, expected);
 }
 
 pub(crate) async fn one_delete_wins(database: &Database) {

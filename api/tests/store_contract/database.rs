@@ -6,10 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tidepool_api::domain::{
-    CollectionId, CollectionName, DocumentId, EntityTag, EntityTags, JsonObject, Precondition, Timestamp,
-    Version, WriteStamp,
+    CollectionId, CollectionName, DocumentId, DocumentPatch, EntityTag, EntityTags, JsonObject, Precondition,
+    Timestamp, Version, WriteStamp,
 };
-use tidepool_api::store::{self, Collection, CollectionPut, OpenError, OpenOptions, PageLimits, Store};
+use tidepool_api::store::{
+    self, Collection, CollectionPut, OpenError, OpenOptions, PageLimits, PatchOrder, Store,
+};
 use uuid::Uuid;
 
 pub(crate) const NO_CONDITION: Precondition = Precondition {
@@ -140,6 +142,15 @@ pub(crate) async fn made(store: &dyn Store, name: &CollectionName) -> Collection
     match store.collection_put(name, &NO_CONDITION, stamp()).await.unwrap() {
         CollectionPut::Created(collection) => collection,
         other => panic!("expected a new collection, got {other:?}"),
+    }
+}
+
+/// A PATCH that merges this into the data.
+pub(crate) fn merging(data: &str, precondition: Precondition) -> PatchOrder {
+    let body = Bytes::from(format!(r#"{{"data":{data}}}"#));
+    PatchOrder {
+        patch: DocumentPatch::parse(&body).unwrap(),
+        precondition,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use tidepool_api::domain::Version;
-use tidepool_api::store::{Delete, DocumentCreate, DocumentPut, DocumentReplace};
+use tidepool_api::domain::json::BODY_BYTES_MAX;
+use tidepool_api::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut};
 
 use crate::database::{
-    Database, NO_CONDITION, id, if_absent, if_exists, if_match, json, new_collection, some_json, stamp,
-    stamp_at,
+    Database, NO_CONDITION, id, if_absent, if_exists, if_match, json, merging, new_collection, some_json,
+    stamp, stamp_at,
 };
 
 fn created(answer: DocumentCreate) -> tidepool_api::domain::DocumentMeta {
@@ -116,44 +117,54 @@ pub(crate) async fn a_put_creates_and_replaces_under_its_precondition(database: 
     assert_eq!((document.meta, document.data), (third, last));
 }
 
-pub(crate) async fn a_replace_needs_the_version_it_is_based_on(database: &Database) {
+pub(crate) async fn a_patch_changes_what_is_there_under_its_precondition(database: &Database) {
     let store = database.open().await;
     let collection = new_collection(&*store).await;
     let id = id("a");
-    created(
+    let patch = async |order| {
         store
-            .document_create(collection, &id, &some_json(), stamp())
+            .document_patch(collection, &id, &order, stamp())
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        patch(merging(r#"{"b":2}"#, NO_CONDITION)).await,
+        DocumentPatched::Missing
+    );
+    assert_eq!(store.document_fetch(collection, &id).await.unwrap(), None);
+    let first = created(
+        store
+            .document_create(collection, &id, &json(r#"{"a": 1.0, "b":1}"#), stamp())
             .await
             .unwrap(),
     );
-    let base = store.document_fetch(collection, &id).await.unwrap().unwrap();
 
-    let data = some_json();
-    let replaced = store
-        .document_replace(collection, &base, &data, stamp())
-        .await
-        .unwrap();
-    let DocumentReplace::Replaced(meta) = replaced else {
-        panic!("expected a replaced document")
+    let DocumentPatched::Patched(second) = patch(merging(r#"{"b":2}"#, if_match(first.version))).await else {
+        panic!("expected a patched document")
     };
-    assert_eq!(meta.created_at, base.meta.created_at);
-    let again = store
-        .document_replace(collection, &base, &some_json(), stamp())
-        .await
-        .unwrap();
-    assert_eq!(again, DocumentReplace::Changed);
-    let document = store.document_fetch(collection, &id).await.unwrap().unwrap();
-    assert_eq!((document.meta, &document.data), (meta, &data));
+    assert_eq!(second.data, json(r#"{"a":1.0,"b":2}"#));
+    assert_eq!(second.meta.created_at, first.created_at);
+    assert!(second.meta.version > first.version && second.meta.updated_at >= first.updated_at);
+    assert_eq!(
+        patch(merging(r#"{"b":3}"#, if_match(first.version))).await,
+        DocumentPatched::PreconditionFailed
+    );
+    let large = format!(r#"{{"b":"{}"}}"#, "x".repeat(BODY_BYTES_MAX - 20));
+    assert_eq!(
+        patch(merging(&large, NO_CONDITION)).await,
+        DocumentPatched::TooLarge
+    );
+    let stored = store.document_fetch(collection, &id).await.unwrap();
+    assert_eq!(stored, Some(second), "a refused patch changed something");
 
     store
         .document_delete(collection, &id, &NO_CONDITION, stamp())
         .await
         .unwrap();
-    let gone = store
-        .document_replace(collection, &document, &some_json(), stamp())
-        .await
-        .unwrap();
-    assert_eq!(gone, DocumentReplace::Changed);
+    assert_eq!(
+        patch(merging(r#"{"b":4}"#, NO_CONDITION)).await,
+        DocumentPatched::Missing
+    );
     assert_eq!(store.document_fetch(collection, &id).await.unwrap(), None);
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tidepool_api::domain::{CollectionId, Version};
+use tidepool_api::domain::{CollectionId, DocumentId, Version};
 use tidepool_api::store::{
-    self, DocumentCreate, DocumentPut, DocumentReplace, OpenError, OpenOptions, PageLimits, Store,
+    self, DocumentCreate, DocumentPut, KeyCreate, KeyRecord, OpenError, OpenOptions, PageLimits, Store,
     StoreErrorKind,
 };
 
@@ -365,8 +365,8 @@ async fn nodes_that_stand_still_are_answered_in_time() {
     }
 }
 
-/// A replace reads nothing first, so its transaction is sent to nodes that stand still; they may carry it out when they
-/// go on. Then it must not have been called refused.
+/// Documents are being written when the nodes stop, and keys, whose transactions read nothing first, are sent to nodes
+/// that stand still already. The nodes may carry out either when they go on; then it must not have been called refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_nodes_carry_out_when_they_go_on_was_not_called_refused() {
     let Some(cluster) = Cluster::find("a_write_that_nodes_carry_out_when_they_go_on_was_not_called_refused")
@@ -375,46 +375,103 @@ async fn a_write_that_nodes_carry_out_when_they_go_on_was_not_called_refused() {
     };
     let _one = CLUSTER.lock().await;
     let store = cluster.open().await;
-    let collection = collection(&*store, &format!("open{}", uuid::Uuid::new_v4().simple())).await;
-    let mut bases = Vec::new();
-    for number in 0..20 {
-        let name = id(&format!("old{number}"));
-        store
-            .document_create(collection, &name, &json("{}".to_owned()), stamp())
-            .await
-            .unwrap();
-        bases.push(store.document_fetch(collection, &name).await.unwrap().unwrap());
+    let run = uuid::Uuid::new_v4().simple();
+    let collection = collection(&*store, &format!("open{run}")).await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let puts: Vec<_> = (0..20)
+        .map(|number| {
+            let (store, written) = (Arc::clone(&store), Arc::clone(&written));
+            tokio::spawn(put_until_refused(
+                store,
+                collection,
+                id(&format!("old{number}")),
+                written,
+            ))
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while written.load(Ordering::Relaxed) < 200 {
+        assert!(Instant::now() < deadline, "no 200 writes within 60 s");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
     let stopped = Stopped::stop(&cluster, &[2, 3]);
-    let replaces: Vec<_> = bases
-        .into_iter()
-        .map(|base| {
+    let keys: Vec<_> = (0..6)
+        .map(|number| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
-                let data = json("{\"n\": 2}".to_owned());
-                let replaced = store.document_replace(collection, &base, &data, stamp()).await;
-                (base, replaced.map_err(|error| error.kind))
+                let key = some_key(format!("key{number}-{run}"));
+                let created = store.key_create(&key).await;
+                (key, created.map_err(|error| error.kind))
             })
         })
         .collect();
-    let mut outcomes = Vec::new();
-    for replace in replaces {
-        outcomes.push(replace.await.unwrap());
+    let (mut put, mut created) = (Vec::new(), Vec::new());
+    for one in puts {
+        put.push(one.await.unwrap());
+    }
+    for key in keys {
+        created.push(key.await.unwrap());
     }
     drop(stopped);
 
     writes_go_on(&*store, collection).await;
-    for (base, replaced) in outcomes {
-        let found = store.document_fetch(collection, &base.id).await.unwrap().unwrap();
-        match replaced {
-            Ok(DocumentReplace::Replaced(meta)) => assert_eq!(found.meta, meta),
-            Ok(DocumentReplace::Changed) => panic!("{}: nobody else wrote it", base.id),
-            Err(StoreErrorKind::Unavailable) => {
-                assert_eq!(found.meta, base.meta, "{} was refused and is written", base.id);
+    for (id, acknowledged, refused) in put {
+        let found = store.document_fetch(collection, &id).await.unwrap();
+        let version = found.map(|document| document.meta.version);
+        match refused {
+            StoreErrorKind::Unavailable => {
+                assert_eq!(version, acknowledged, "{id} was refused and is written");
             }
-            Err(StoreErrorKind::UnknownOutcome) => {}
-            Err(StoreErrorKind::Internal) => panic!("{}: an internal error", base.id),
+            StoreErrorKind::UnknownOutcome => assert!(version >= acknowledged, "{id} went back"),
+            StoreErrorKind::Internal => panic!("{id}: an internal error"),
         }
+    }
+    let found = store.key_list().await.unwrap();
+    for (key, created) in created {
+        let is_there = found.contains(&key);
+        let name = &key.name;
+        match created {
+            Ok(KeyCreate::Created) => assert!(is_there, "{name} was acknowledged and is lost"),
+            Ok(KeyCreate::NameTaken) => panic!("{name}: nobody else made it"),
+            Err(StoreErrorKind::Unavailable) => assert!(!is_there, "{name} was refused and is there"),
+            Err(StoreErrorKind::UnknownOutcome) => {}
+            Err(StoreErrorKind::Internal) => panic!("{name}: an internal error"),
+        }
+        store.key_delete(name).await.unwrap();
+    }
+}
+
+/// Puts a document again and again; the last version that was acknowledged, and why there is no later one.
+async fn put_until_refused(
+    store: Arc<dyn Store>,
+    collection: CollectionId,
+    id: DocumentId,
+    written: Arc<AtomicUsize>,
+) -> (DocumentId, Option<Version>, StoreErrorKind) {
+    let mut acknowledged = None;
+    let data = json("{\"n\": 2}".to_owned());
+    loop {
+        match store
+            .document_put(collection, &id, &data, &NO_CONDITION, stamp())
+            .await
+        {
+            Ok(DocumentPut::Created(meta) | DocumentPut::Replaced(meta)) => {
+                acknowledged = Some(meta.version);
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(DocumentPut::PreconditionFailed) => panic!("there was no precondition"),
+            Err(error) => return (id, acknowledged, error.kind),
+        }
+    }
+}
+
+fn some_key(name: String) -> KeyRecord {
+    KeyRecord {
+        name,
+        hash: rand::random(),
+        scopes: vec!["read:notes".to_owned()],
+        created_at: stamp().now,
+        expires_at: None,
     }
 }

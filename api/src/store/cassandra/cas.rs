@@ -161,14 +161,6 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// A row of which only the version is known.
-    pub(super) fn without_history(version: Version) -> Self {
-        Self {
-            version: Some(version),
-            history: History::default(),
-        }
-    }
-
     /// The version of a write on top.
     pub(super) fn next(&self, stamp: WriteStamp) -> Version {
         self.version

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 
@@ -9,14 +10,15 @@ use super::CassandraStore;
 use super::cas::{
     Base, Cas, CasEnd, ChainKey, Failure, History, Progress, compare_and_set, first_row, version_of,
 };
-use super::list::{Place, SAMPLE_EVERY};
+use super::list::{Place, SAMPLE_EVERY, document_of};
 use crate::domain::{
     CollectionId, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp, Version,
     WriteStamp,
 };
-use crate::store::{Delete, DocumentCreate, DocumentPut, DocumentReplace};
+use crate::store::patch::PatchStep;
+use crate::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut, PatchOrder};
 
-/// How often an unconditional write reads again because others wrote in between. At 12 ms each this is 0.4 s of losing
+/// How often an unconditional write or a patch reads again because others wrote in between. At 12 ms each this is 0.4 s of losing
 /// every race; the operation's bound of 10 s stands around it.
 const RACES_MAX: u32 = 32;
 
@@ -123,19 +125,34 @@ impl CassandraStore {
         Err(lost_all_races())
     }
 
-    pub(super) async fn replace(
+    pub(super) async fn patch(
         &self,
         progress: &Progress,
         collection: CollectionId,
-        base: &Document,
-        data: &JsonObject,
+        id: &DocumentId,
+        order: &PatchOrder,
         stamp: WriteStamp,
-    ) -> Result<DocumentReplace, Failure> {
-        let target = Target::new(collection, &base.id);
+    ) -> Result<DocumentPatched, Failure> {
+        let target = Target::new(collection, id);
         let _turn = self.turns.take(target.turn()).await;
-        let known = (&Base::without_history(base.meta.version), base.meta.created_at);
-        let changed = self.change(progress, &target, data, known, stamp).await?;
-        Ok(changed.map_or(DocumentReplace::Changed, DocumentReplace::Replaced))
+        for race in 0..RACES_MAX {
+            let (current, history) = self.whole(&target).await?.unzip();
+            let changed = match order.on(current).map_err(Failure::internal)? {
+                PatchStep::Write(changed) => changed,
+                PatchStep::Done(done) => return Ok(done),
+            };
+            let base = Base {
+                version: Some(changed.meta.version),
+                history: history.unwrap_or_default(),
+            };
+            let known = (&base, changed.meta.created_at);
+            let written = self.change(progress, &target, &changed.data, known, stamp);
+            if let Some(meta) = written.await? {
+                return Ok(DocumentPatched::Patched(Document { meta, ..changed }));
+            }
+            pause_after_race(race, stamp).await;
+        }
+        Err(lost_all_races())
     }
 
     pub(super) async fn delete(
@@ -231,6 +248,28 @@ impl CassandraStore {
                 level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(0),
             }),
         }))
+    }
+
+    /// The document itself, and the versions that it had before; by a plain read, too.
+    async fn whole(&self, target: &Target<'_>) -> Result<Option<(Document, History)>, Failure> {
+        type Row = (
+            Option<Bytes>,
+            Option<i64>,
+            Option<i64>,
+            Option<Bytes>,
+            Option<Vec<u8>>,
+        );
+        let key = (target.collection.0, target.id.as_str());
+        let answer = self
+            .session
+            .execute_unpaged(&self.statements.document_whole, key)
+            .await;
+        let row = first_row::<Row>(answer.map_err(Failure::of_query)?)?;
+        let Some((version, created_at, updated_at, data, previous)) = row else {
+            return Ok(None);
+        };
+        let document = document_of(target.id, (version, created_at, updated_at, data))?;
+        Ok(document.map(|document| (document, History::read(previous.as_deref()))))
     }
 
     /// Writes a new document over nothing or over a marker; `None` if something else is there.

@@ -439,10 +439,10 @@ impl CassandraStore {
 }
 
 /// A row of the documents' table: version, times of creation and of the last change, data.
-type StoredDocument = (Option<Bytes>, Option<i64>, Option<i64>, Option<Bytes>);
+pub(super) type StoredDocument = (Option<Bytes>, Option<i64>, Option<i64>, Option<Bytes>);
 
 /// The document of a row; `None` if it is the marker of a deleted one, which has a version only.
-fn document_of(id: &DocumentId, row: StoredDocument) -> Result<Option<Document>, Failure> {
+pub(super) fn document_of(id: &DocumentId, row: StoredDocument) -> Result<Option<Document>, Failure> {
     let (Some(version), Some(created_at), Some(updated_at), Some(data)) = row else {
         return Ok(None);
     };

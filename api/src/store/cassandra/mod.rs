@@ -31,8 +31,8 @@ use self::statements::{Profiles, Statements};
 use self::sweep::Sweeper;
 use self::turns::Turns;
 use super::{
-    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut, DocumentReplace, KeyCreate,
-    KeyRecord, OpenError, OpenOptions, Page, PageLimits, Store, StoreError, StoreErrorKind,
+    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, KeyCreate,
+    KeyRecord, OpenError, OpenOptions, Page, PageLimits, PatchOrder, Store, StoreError, StoreErrorKind,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -275,16 +275,16 @@ impl Store for CassandraStore {
         self.bounded("document_put", id, &progress, work).await
     }
 
-    async fn document_replace(
+    async fn document_patch(
         &self,
         collection: CollectionId,
-        base: &Document,
-        data: &JsonObject,
+        id: &DocumentId,
+        order: &PatchOrder,
         stamp: WriteStamp,
-    ) -> Result<DocumentReplace, StoreError> {
+    ) -> Result<DocumentPatched, StoreError> {
         let progress = Progress::default();
-        let work = self.replace(&progress, collection, base, data, stamp).boxed();
-        self.bounded("document_replace", &base.id, &progress, work).await
+        let work = self.patch(&progress, collection, id, order, stamp).boxed();
+        self.bounded("document_patch", id, &progress, work).await
     }
 
     async fn document_delete(

@@ -155,6 +155,8 @@ statements! {
         "SELECT id, version, created_at, updated_at, data FROM documents WHERE collection = ? AND id IN ?";
     document_meta: Read,
         "SELECT version, previous, level, created_at FROM documents WHERE collection = ? AND id = ?";
+    document_whole: Read,
+        "SELECT version, created_at, updated_at, data, previous FROM documents WHERE collection = ? AND id = ?";
     document_chain: SerialRead, "SELECT version, previous FROM documents WHERE collection = ? AND id = ?";
     document_make: Lwt,
         "UPDATE documents SET version = ?, previous = ?, level = ?, created_at = ?, updated_at = ?, data = ?

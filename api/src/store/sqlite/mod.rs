@@ -20,9 +20,9 @@ use self::reader::{ReadFailure, Readers, Size};
 use self::statements::CollectionPutStep;
 use self::writer::{WriteFailure, Writer};
 use super::{
-    COLLECTION_STALE_MAX, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut,
-    DocumentReplace, KeyCreate, KeyRecord, OpenError, OpenOptions, Page, PageLimits, Store, StoreError,
-    StoreErrorKind,
+    COLLECTION_STALE_MAX, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched,
+    DocumentPut, KeyCreate, KeyRecord, OpenError, OpenOptions, Page, PageLimits, PatchOrder, Store,
+    StoreError, StoreErrorKind,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -104,7 +104,24 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let written = self.writer.write(WRITE_BYTES + bytes, statement).await;
+        self.write_weighed(operation, subject, bytes, statement, |_| 0)
+            .await
+    }
+
+    /// [`Self::write`] for what is known to weigh more only when it is done; `weigh` tells how much more.
+    async fn write_weighed<T, F>(
+        &self,
+        operation: &'static str,
+        subject: &(dyn Display + Sync),
+        bytes: usize,
+        statement: F,
+        weigh: fn(&T) -> usize,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let written = self.writer.write(WRITE_BYTES + bytes, statement, weigh).await;
         written.map_err(|failure| {
             let kind = match &failure {
                 WriteFailure::NotWritten(_) => StoreErrorKind::Unavailable,
@@ -138,7 +155,7 @@ fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
 async fn sweep(writer: std::sync::Weak<Writer>) {
     loop {
         let swept = match writer.upgrade() {
-            Some(writer) => writer.write(WRITE_BYTES, statements::sweep).await,
+            Some(writer) => writer.write(WRITE_BYTES, statements::sweep, |_| 0).await,
             None => return,
         };
         let pause = match swept {
@@ -286,19 +303,26 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn document_replace(
+    /// The writer reads, merges and writes: nobody can come between. Merging takes some us, of a document of 1 MiB some
+    /// ms, as its writing does.
+    async fn document_patch(
         &self,
         collection: CollectionId,
-        base: &Document,
-        data: &JsonObject,
+        id: &DocumentId,
+        order: &PatchOrder,
         stamp: WriteStamp,
-    ) -> Result<DocumentReplace, StoreError> {
-        let bytes = data.as_bytes().len();
-        let (owned, version, data) = (base.id.clone(), base.meta.version, data.clone());
-        self.write("document_replace", &base.id, bytes, move |connection| {
-            statements::document_replace(connection, collection, (&owned, version), &data, stamp)
-        })
-        .await
+    ) -> Result<DocumentPatched, StoreError> {
+        let bytes = order.patch.bytes();
+        let (owned, order) = (id.clone(), order.clone());
+        let statement = move |connection: &Connection| {
+            statements::document_patch(connection, collection, &owned, &order, stamp)
+        };
+        let weigh = |patched: &DocumentPatched| match patched {
+            DocumentPatched::Patched(document) => document.data.as_bytes().len(),
+            _ => 0,
+        };
+        self.write_weighed("document_patch", id, bytes, statement, weigh)
+            .await
     }
 
     async fn document_delete(

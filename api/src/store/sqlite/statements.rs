@@ -9,9 +9,10 @@ use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp,
     Version, WriteStamp,
 };
+use crate::store::patch::PatchStep;
 use crate::store::{
-    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPut, DocumentReplace, KeyCreate,
-    KeyRecord, Page, PageLimits, RECENTLY_DROPPED_SECS, new_collection_id,
+    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, KeyCreate,
+    KeyRecord, Page, PageLimits, PatchOrder, RECENTLY_DROPPED_SECS, new_collection_id,
 };
 
 /// First byte of a cursor of this store; the last id of the page follows.
@@ -207,6 +208,9 @@ pub(super) fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
 
 // --- documents ---
 
+/// Where [`document_fetch`] has the data.
+const DATA_COLUMN: usize = 3;
+
 fn meta_of(row: &Row<'_>, first: usize) -> rusqlite::Result<DocumentMeta> {
     Ok(DocumentMeta {
         version: row.get::<_, Sql<Version>>(first)?.0,
@@ -233,7 +237,7 @@ pub(super) fn document_fetch(
             Ok(Document {
                 id: id.clone(),
                 meta: meta_of(row, 0)?,
-                data: data_of(row, 3)?,
+                data: data_of(row, DATA_COLUMN)?,
             })
         })
         .optional()
@@ -332,20 +336,20 @@ pub(super) fn document_put(
     }
 }
 
-pub(super) fn document_replace(
+pub(super) fn document_patch(
     connection: &Connection,
     collection: CollectionId,
-    base: (&DocumentId, Version),
-    data: &JsonObject,
+    id: &DocumentId,
+    order: &PatchOrder,
     stamp: WriteStamp,
-) -> rusqlite::Result<DocumentReplace> {
-    let (id, version) = base;
-    match document_meta(connection, collection, id)? {
-        Some(current) if current.version == version => {
-            let meta = document_update(connection, collection, id, data, current, stamp)?;
-            Ok(DocumentReplace::Replaced(meta))
+) -> rusqlite::Result<DocumentPatched> {
+    let current = document_fetch(connection, collection, id)?;
+    match checked(DATA_COLUMN, order.on(current))? {
+        PatchStep::Done(done) => Ok(done),
+        PatchStep::Write(changed) => {
+            let meta = document_update(connection, collection, id, &changed.data, changed.meta, stamp)?;
+            Ok(DocumentPatched::Patched(Document { meta, ..changed }))
         }
-        _ => Ok(DocumentReplace::Changed),
     }
 }
 

@@ -79,8 +79,14 @@ impl Writer {
         !self.queue.is_closed()
     }
 
-    /// Runs `statement` in the next group and answers when that is committed. `bytes` is about what it writes.
-    pub(super) async fn write<T, F>(&self, bytes: usize, statement: F) -> Result<T, WriteFailure>
+    /// Runs `statement` in the next group and answers when that is committed. `bytes` is about what it writes; `weigh`
+    /// tells from its result what only that shows.
+    pub(super) async fn write<T, F>(
+        &self,
+        bytes: usize,
+        statement: F,
+        weigh: fn(&T) -> usize,
+    ) -> Result<T, WriteFailure>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -92,6 +98,7 @@ impl Writer {
         let job = WriteJob {
             ticket: Arc::clone(&ticket),
             statement: Some(statement),
+            weigh,
             outcome: None,
             reply,
             held,
@@ -199,6 +206,7 @@ enum GroupEnd {
 
 /// A write of any result type, as the thread sees it.
 trait Job: Send {
+    /// What it wrote, about; asked when it has run.
     fn bytes(&self) -> usize;
     fn waits(&self) -> bool;
     fn take(&self) -> bool;
@@ -209,6 +217,7 @@ trait Job: Send {
 struct WriteJob<T, F> {
     ticket: Arc<Ticket>,
     statement: Option<F>,
+    weigh: fn(&T) -> usize,
     outcome: Option<rusqlite::Result<T>>,
     reply: oneshot::Sender<Result<T, WriteFailure>>,
     held: BytesHeld,
@@ -220,7 +229,8 @@ where
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
 {
     fn bytes(&self) -> usize {
-        self.held.bytes
+        let done = self.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+        self.held.bytes + done.map_or(0, self.weigh)
     }
 
     fn waits(&self) -> bool {
@@ -296,8 +306,8 @@ fn write_group(connection: &Connection, first: Box<dyn Job>, waiting: &mut mpsc:
     let mut lost = None;
     while let Some(mut job) = next {
         if job.take() {
-            bytes += job.bytes();
             job.run(connection);
+            bytes += job.bytes();
             group.push(job);
             // A full disk or a failing one may make SQLite undo the whole transaction by itself.
             if connection.is_autocommit() {

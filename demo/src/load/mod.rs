@@ -14,7 +14,7 @@ pub use generator::{Generator, LoadConfig};
 pub use ledger::{Contradiction, DocumentIndex, Ledger, Read, Write};
 pub use read_back::{ReadBack, UnknownFound};
 pub use shape::{HIGH_MIDDLE, Shape};
-pub use tally::{Ended, FailureNote, Figures, LATE_AFTER, PowerCut, Tally, Verdict};
+pub use tally::{Ended, FailureNote, Figures, LATE_AFTER, LATE_REASON, PowerCut, Tally, Verdict};
 
 /// The generator can't begin.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,8 @@ use super::ledger::DocumentIndex;
 
 /// An answer later than this after the intended time counts as failed, whatever it says.
 pub const LATE_AFTER: Duration = Duration::from_secs(5);
+/// Why such an answer failed.
+pub const LATE_REASON: &str = "answered later than 5 s";
 /// Latencies are recorded up to this; the generator gives a request up earlier (its patience is at most 60 s).
 const LATENCY_MAX_MICROS: u64 = 120_000_000;
 /// How far back the moving figures of the view look.
@@ -170,11 +172,7 @@ impl Tally {
         self.ended += 1;
         match &ended.verdict {
             Verdict::Good if latency > LATE_AFTER => {
-                self.fail(
-                    &ended,
-                    format!("answered later than {} s", LATE_AFTER.as_secs()),
-                    false,
-                );
+                self.fail(&ended, LATE_REASON.to_owned(), false);
             }
             Verdict::Good => {}
             Verdict::Failed { reason, problem } => self.fail(&ended, reason.clone(), *problem),
@@ -344,6 +342,7 @@ mod tests {
 
     #[test]
     fn a_late_right_answer_is_failed() {
+        assert!(LATE_REASON.ends_with(&format!("{} s", LATE_AFTER.as_secs())));
         let mut tally = Tally::new().unwrap();
         for latency in [4.9, 5.1] {
             tally.begin();

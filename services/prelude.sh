@@ -102,13 +102,22 @@ stop() {
   rm -f "$1"
 }
 
+# took_over PID: whether the forked shell PID has become the command that it is to run, or is gone.
+took_over() {
+  local line
+  line=$({ tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null) || return 0
+  if grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; then return 0; fi
+  [ -n "$line" ] && [ "$line" != "$(tr '\0' ' ' <"/proc/$$/cmdline")" ]
+}
+
 # spawn PIDFILE LOG COMMAND…: starts a server that outlives this script and the terminal it was called from. It must not
-# take the locks (8, 9) along.
+# take the locks (8, 9) along. When this returns the server can be told by its command line.
 spawn() {
   local pidfile=$1 log=$2
   shift 2
   setsid nohup "$@" >>"$log" 2>&1 </dev/null 8>&- 9>&- &
   printf '%s\n' $! >"$pidfile"
+  wait_until 20 took_over $! || die "$1 could not be run within 20 s"
 }
 
 # publish_endpoints DIR: gathers what each server of DIR wrote about itself into DIR/endpoints.env.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidepool_api::domain::Version;
-use tidepool_api::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut};
+use tidepool_api::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut, StoreError, StoreErrorKind};
 
 use crate::database::{
     Database, NO_CONDITION, id, if_match, json, merging, new_collection, some_json, stamp,
@@ -124,9 +124,12 @@ pub(crate) async fn unconditional_puts_all_succeed(database: &Database) {
 }
 
 /// Each writer changes a member of its own, a few times one after the other, through two instances: nobody is turned
-/// away, and no change is lost to another one's.
+/// away, and no change is lost to another one's. Only a cluster on a busy machine may be too slow to tell what became of
+/// a patch; then it is sent again, as a client would.
 pub(crate) async fn patches_of_many_writers_are_all_applied(database: &Database) {
+    let is_cassandra = database.is_cassandra();
     const WRITERS: usize = 24;
+    const SENT_MAX: usize = 5;
     const ROUNDS: usize = 3;
     let stores = [database.open().await, database.open().await];
     let collection = new_collection(&*stores[0]).await;
@@ -141,11 +144,15 @@ pub(crate) async fn patches_of_many_writers_are_all_applied(database: &Database)
             tokio::spawn(async move {
                 for round in 0..ROUNDS {
                     let order = merging(&format!(r#"{{"w{writer}":{round}}}"#), NO_CONDITION);
-                    let patched = store
-                        .document_patch(collection, &id, &order, stamp())
-                        .await
-                        .unwrap();
-                    assert!(matches!(patched, DocumentPatched::Patched(_)), "{patched:?}");
+                    for sent in 1.. {
+                        match store.document_patch(collection, &id, &order, stamp()).await {
+                            Ok(DocumentPatched::Patched(_)) => break,
+                            Err(error) if is_cassandra && is_slow(&error) && sent < SENT_MAX => {
+                                println!("sent again: {error:?}");
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
                 }
             })
         })
@@ -160,6 +167,12 @@ pub(crate) async fn patches_of_many_writers_are_all_applied(database: &Database)
     }
     let stored: serde_json::Map<_, _> = serde_json::from_slice(stored.data.as_bytes()).unwrap();
     assert_eq!(stored, expected);
+}
+
+/// Whether the database was too slow, and not the writer too unlucky.
+fn is_slow(error: &StoreError) -> bool {
+    let source = error.source.as_ref().map(ToString::to_string);
+    error.kind == StoreErrorKind::UnknownOutcome || source.is_some_and(|source| source.contains("timed out"))
 }
 
 pub(crate) async fn one_delete_wins(database: &Database) {

@@ -25,13 +25,17 @@ pub enum InvalidName {
     Character(char),
 }
 
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-')
+}
+
 fn check_name(text: &str) -> Result<(), InvalidName> {
     if text.is_empty() {
         return Err(InvalidName::Empty);
     }
-    if let Some(bad) = text
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '~' | '-')))
+    // By bytes first, for a page has up to a thousand of these.
+    if !text.bytes().all(is_name_byte)
+        && let Some(bad) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(is_name_byte))
     {
         return Err(InvalidName::Character(bad));
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::store::{OpenError, OpenOptions, SqliteSynchronous};
@@ -88,6 +89,9 @@ pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
 
 fn prepare_connection(connection: &Connection, busy_wait: Duration) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // The planner's stability guarantee: plans don't depend on the values bound. Without it every list prepares its
+    // statement anew, since its LIMIT is bound, and that is an eighth of its work.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.busy_timeout(busy_wait)
 }
 
@@ -166,5 +170,30 @@ fn refused(file: &Path, detail: &str, source: Option<rusqlite::Error>) -> OpenEr
         store: format!("sqlite:{}", file.display()),
         detail: detail.to_owned(),
         source: source.map(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn no_value_that_is_bound_makes_a_statement_be_prepared_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tide.db");
+        let writer = open_writer(&file, &OpenOptions::default()).unwrap();
+        for connection in [writer, open_reader(&file).unwrap()] {
+            let mut statement = connection
+                .prepare("SELECT id FROM documents WHERE collection = ?1 AND id > ?2 ORDER BY id LIMIT ?3")
+                .unwrap();
+            for limit in 1..5 {
+                let after = limit.to_string();
+                let mut rows = statement.query((b"c", after, limit)).unwrap();
+                assert!(rows.next().unwrap().is_none());
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        }
     }
 }

@@ -25,15 +25,25 @@ pub enum InvalidName {
     Character(char),
 }
 
+/// Which bytes a name may hold. A table, for a page has up to a thousand names.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
+        byte += 1;
+    }
+    table
+};
+
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-')
+    NAME_BYTES.get(usize::from(byte)).is_some_and(|is| *is)
 }
 
 fn check_name(text: &str) -> Result<(), InvalidName> {
     if text.is_empty() {
         return Err(InvalidName::Empty);
     }
-    // By bytes first, for a page has up to a thousand of these.
     if !text.bytes().all(is_name_byte)
         && let Some(bad) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(is_name_byte))
     {

@@ -281,6 +281,15 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_is_as_long_as_what_it_merges() {
+        assert_eq!(
+            patch(r#"{"data": {"b":2} }"#).unwrap().bytes(),
+            r#"{"b":2}"#.len()
+        );
+        assert_eq!(patch("{}").unwrap().bytes(), 0);
+    }
+
+    #[test]
     fn stored_text_that_is_no_json_is_told_and_not_patched() {
         let patch = patch(r#"{"data":{"b":2}}"#).unwrap();
         for broken in [&b"{\"a\":\xff}"[..], b"{\"a\":", b"{}{}"] {

@@ -18,8 +18,8 @@ use crate::domain::{
 use crate::store::patch::PatchStep;
 use crate::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut, PatchOrder};
 
-/// How often an unconditional write or a patch reads again because others wrote in between. At 12 ms each this is 0.4 s of losing
-/// every race; the operation's bound of 10 s stands around it.
+/// How often an unconditional write or a patch reads again because others wrote in between. At 12 ms each this is 0.4 s
+/// of losing every race; the operation's bound of 10 s stands around it.
 const RACES_MAX: u32 = 32;
 
 /// Longest pause after a lost race; the first ones are shorter.

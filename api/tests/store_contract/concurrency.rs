@@ -128,7 +128,7 @@ pub(crate) async fn unconditional_puts_all_succeed(database: &Database) {
 /// a patch; then it is sent again, as a client would.
 pub(crate) async fn patches_of_many_writers_are_all_applied(database: &Database) {
     let is_cassandra = database.is_cassandra();
-    const WRITERS: usize = 24;
+    const WRITERS: usize = 12;
     const SENT_MAX: usize = 5;
     const ROUNDS: usize = 3;
     let stores = [database.open().await, database.open().await];

@@ -127,10 +127,10 @@ pub(crate) async fn unconditional_puts_all_succeed(database: &Database) {
 /// away, and no change is lost to another one's. Only a cluster on a busy machine may be too slow to tell what became of
 /// a patch; then it is sent again, as a client would.
 pub(crate) async fn patches_of_many_writers_are_all_applied(database: &Database) {
-    let is_cassandra = database.is_cassandra();
     const WRITERS: usize = 12;
     const SENT_MAX: usize = 5;
     const ROUNDS: usize = 3;
+    let is_cassandra = database.is_cassandra();
     let stores = [database.open().await, database.open().await];
     let collection = new_collection(&*stores[0]).await;
     let id = id("a");

@@ -1,0 +1,201 @@
+//! The operator's word, and the status port.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidepool_autoscaler::config::Secret;
+use tidepool_autoscaler::server::{Shared, serve};
+use tidepool_autoscaler::status::Status;
+use tidepool_autoscaler_core::decide::Control;
+use tidepool_autoscaler_core::observe::{PoolName, Power, UnixMillis};
+
+use crate::stage::{Says, Stage, metrics, stage};
+
+#[tokio::test]
+async fn a_pool_that_is_held_keeps_its_size_and_replaces_what_dies() {
+    let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
+    *stage.pools.first().unwrap().control.lock().unwrap() = Control::Hold { size: 5 };
+    stage.rounds(3).await;
+    assert_eq!(stage.cloud("api").count(), 5);
+    stage
+        .cloud("api")
+        .members
+        .lock()
+        .unwrap()
+        .values_mut()
+        .next()
+        .unwrap()
+        .power = Power::Off;
+    stage.rounds(3).await;
+    let names: BTreeSet<String> = stage
+        .cloud("api")
+        .members
+        .lock()
+        .unwrap()
+        .values()
+        .map(|m| m.name.0.clone())
+        .collect();
+    assert_eq!(
+        names.into_iter().collect::<Vec<_>>(),
+        ["api-2", "api-3", "api-4", "api-5", "api-6"]
+    );
+}
+
+/// The status port of a stage, on a free port; it closes when the stage's stop is set.
+async fn status_port(stage: &Stage, token: Option<&str>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let clock = Arc::clone(&stage.now);
+    let shared = Shared {
+        pools: Arc::new(stage.pools.clone()),
+        state: stage.world.state.clone(),
+        meters: Arc::clone(&stage.world.meters),
+        tick_secs: 10,
+        token: token.map(|token| Secret::new(token.to_owned())),
+        clock: Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
+    };
+    tokio::spawn(serve(listener, shared, stage.stop.clone()));
+    url
+}
+
+async fn asked(request: reqwest::RequestBuilder) -> (u16, String) {
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_operator_speaks_through_the_status_port() {
+    let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
+    let url = status_port(&stage, None).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let say = |path: &str, body: &'static str| http.post(format!("{url}/api/pools/{path}")).body(body);
+    let not_yet = r#"{"error":"the pool was not observed yet"}"#;
+    assert_eq!(asked(say("api/hold", "")).await, (409, not_yet.to_owned()));
+    stage.rounds(1).await;
+    assert_eq!(stage.cloud("api").count(), 4);
+    assert_eq!(
+        asked(say("api/scale", r#"{"size":7}"#)).await,
+        (200, r#"{"kind":"manual","size":7}"#.to_owned())
+    );
+    stage.rounds(4).await;
+    assert_eq!(stage.cloud("api").count(), 7);
+    assert_eq!(
+        asked(say("api/hold", "")).await,
+        (200, r#"{"kind":"hold","size":7}"#.to_owned())
+    );
+    // The word outlives the daemon.
+    let name = PoolName("api".to_owned());
+    assert_eq!(
+        stage.world.state.control_load(&name).unwrap(),
+        Control::Hold { size: 7 }
+    );
+    stage.rounds(2).await;
+    assert_eq!(stage.cloud("api").count(), 7);
+    assert_eq!(
+        asked(say("api/resume", "")).await,
+        (200, r#"{"kind":"auto"}"#.to_owned())
+    );
+    stage.rounds(1).await;
+    assert_eq!(stage.cloud("api").count(), 6);
+
+    let (status, told) = asked(say("web/hold", "")).await;
+    assert_eq!(
+        (status, told.as_str()),
+        (404, r#"{"error":"there is no pool \"web\"; there are: api"}"#)
+    );
+    for (body, words) in [
+        (r#"{"size":1}"#, "size must be within the pool's 2 and 10, not 1"),
+        (
+            r#"{"size":11}"#,
+            "size must be within the pool's 2 and 10, not 11",
+        ),
+        (r#"{"size":-1}"#, "the body must be"),
+        (r#"{"size":3,"now":true}"#, "unknown field `now`"),
+        ("three", "the body must be"),
+    ] {
+        let (status, told) = asked(say("api/scale", body)).await;
+        assert!(status == 400 && told.contains(words), "{body}: {status} {told}");
+    }
+    let (status, told) = asked(http.get(format!("{url}/api/nothing"))).await;
+    assert!(status == 404 && told.contains("error"), "{status} {told}");
+}
+
+#[tokio::test]
+async fn the_status_port_tells_what_is_so() {
+    let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
+    let url = status_port(&stage, None).await;
+    stage.rounds(1).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (_, text) = asked(http.get(format!("{url}/api/status"))).await;
+    let status: Status = serde_json::from_str(&text).unwrap();
+    let pool = status.pools.first().unwrap();
+    assert_eq!(
+        (
+            pool.min,
+            pool.max,
+            pool.actual,
+            pool.desired,
+            pool.planned,
+            pool.serving
+        ),
+        (2, 10, 4, 8, 8, 4)
+    );
+    assert_eq!(
+        (pool.members.len(), pool.history.len(), pool.decisions.len()),
+        (4, 1, 1)
+    );
+    let signal = pool.signals.first().unwrap();
+    assert_eq!(
+        (
+            signal.value,
+            signal.target,
+            signal.hosts_fresh,
+            signal.hosts_expected
+        ),
+        (Some(1.0), 0.5, 4, 4)
+    );
+    let decision = pool.decisions.first().unwrap();
+    assert_eq!(
+        decision.reason,
+        "grow from 4 to 8: cpu: ceil(4 hosts × mean 1.0000 / target 0.5) = 8"
+    );
+    let steps: Vec<&str> = decision.steps.iter().map(|s| s.member.0.as_str()).collect();
+    assert_eq!(steps, ["api-5", "api-6", "api-7", "api-8"]);
+    // A thousand ticks make no more than an hour of points.
+    stage.rounds(800).await;
+    let pool = stage.pools.first().unwrap().board.status();
+    assert!(
+        pool.history.len() <= 360 && pool.decisions.len() <= 50,
+        "{} {}",
+        pool.history.len(),
+        pool.decisions.len()
+    );
+    for (path, words) in [
+        ("/metrics", "tidepool_autoscaler_members"),
+        ("/livez", "alive"),
+        ("/", "<html"),
+    ] {
+        let (code, text) = asked(http.get(format!("{url}{path}"))).await;
+        assert!(code == 200 && text.contains(words), "{path}: {code}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_token_or_comes_from_another_page_is_refused() {
+    let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
+    let url = status_port(&stage, Some("the-token")).await;
+    stage.rounds(1).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = || http.get(format!("{url}/api/status"));
+    assert_eq!(asked(get()).await.0, 401);
+    assert_eq!(asked(get().bearer_auth("another")).await.0, 401);
+    assert_eq!(asked(get().bearer_auth("the-token")).await.0, 200);
+    let hold = || {
+        http.post(format!("{url}/api/pools/api/hold"))
+            .bearer_auth("the-token")
+    };
+    assert_eq!(asked(hold().header("origin", "http://evil.example")).await.0, 403);
+    assert_eq!(asked(hold().header("origin", url.clone())).await.0, 200);
+    assert_eq!(asked(http.post(format!("{url}/api/pools/api/hold"))).await.0, 401);
+}

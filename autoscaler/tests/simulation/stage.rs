@@ -1,0 +1,352 @@
+//! The stage: a provider, members and metrics in memory that fail as they are told, and pools upon them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tidepool_autoscaler::apply::Applier;
+use tidepool_autoscaler::audit::Audit;
+use tidepool_autoscaler::config::{AuditConfig, Purpose, Surroundings, parse};
+use tidepool_autoscaler::daemon::round;
+use tidepool_autoscaler::journal::Journal;
+use tidepool_autoscaler::meters::Meters;
+use tidepool_autoscaler::metrics::{MetricError, MetricSource, SignalQuery};
+use tidepool_autoscaler::probe::MemberProbe;
+use tidepool_autoscaler::provider::{CreateMember, Provider, ProviderError, ProviderErrorKind};
+use tidepool_autoscaler::record::Board;
+use tidepool_autoscaler::state::StateDir;
+use tidepool_autoscaler::tick::{Carried, Pool, World};
+use tidepool_autoscaler_core::decide::Control;
+use tidepool_autoscaler_core::observe::{
+    Member, MemberId, MemberName, PoolName, Power, Readiness, Sample, UnixMillis,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Seconds between rounds, by the tests' own clock.
+const TICK_SECS: i64 = 10;
+
+/// A provider in memory, with faults.
+#[derive(Default)]
+pub(crate) struct FakeCloud {
+    pub(crate) members: Mutex<BTreeMap<MemberId, Member>>,
+    next: AtomicI64,
+    pub(crate) calls: Mutex<Vec<String>>,
+    /// How creates end; works when empty.
+    pub(crate) creates: Mutex<Vec<ProviderErrorKind>>,
+    /// How the next listing ends.
+    pub(crate) list: Mutex<Option<ProviderErrorKind>>,
+    /// A new member is listed only when it is so old.
+    pub(crate) listed_after_secs: AtomicI64,
+    /// Listing panics.
+    panics: bool,
+    now: Arc<AtomicI64>,
+}
+
+fn failed(kind: ProviderErrorKind, operation: &'static str) -> ProviderError {
+    ProviderError {
+        kind,
+        operation,
+        subject: "x".to_owned(),
+        detail: "as told".to_owned(),
+        source: None,
+    }
+}
+
+impl FakeCloud {
+    pub(crate) fn add(&self, pool: &str, serving: bool) {
+        let n = self.next.fetch_add(1, Ordering::SeqCst) + 1;
+        let member = Member {
+            id: MemberId(format!("{n:04}")),
+            name: MemberName(format!("{pool}-{n}")),
+            created_at: UnixMillis(if serving {
+                0
+            } else {
+                self.now.load(Ordering::SeqCst)
+            }),
+            power: Power::Running,
+            serving,
+            draining: false,
+            readiness: Readiness::Unknown,
+            address: Some(IpAddr::from([10, 0, 0, u8::try_from(n).unwrap()])),
+            image: "host".to_owned(),
+        };
+        self.members.lock().unwrap().insert(member.id.clone(), member);
+    }
+
+    fn change(
+        &self,
+        call: &str,
+        id: &MemberId,
+        change: impl FnOnce(&mut Member),
+    ) -> Result<(), ProviderError> {
+        self.calls.lock().unwrap().push(format!("{call} {id}"));
+        if let Some(member) = self.members.lock().unwrap().get_mut(id) {
+            change(member);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.members
+            .lock()
+            .unwrap()
+            .values()
+            .filter(|m| !m.draining)
+            .count()
+    }
+
+    pub(crate) fn creates(&self) -> usize {
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|call| call.starts_with("create"))
+            .count()
+    }
+}
+
+#[async_trait]
+impl Provider for FakeCloud {
+    async fn members_list(&self, _: &PoolName) -> Result<Vec<Member>, ProviderError> {
+        assert!(!self.panics, "this pool's provider panics, for a test");
+        self.calls.lock().unwrap().push("list".to_owned());
+        if let Some(kind) = self.list.lock().unwrap().take() {
+            return Err(failed(kind, "members_list"));
+        }
+        let newest = self.now.load(Ordering::SeqCst) - self.listed_after_secs.load(Ordering::SeqCst) * 1000;
+        let members = self.members.lock().unwrap();
+        let listed = members.values().filter(|m| m.created_at.0 <= newest);
+        Ok(listed.cloned().collect())
+    }
+
+    async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {
+        self.calls.lock().unwrap().push(format!("create {}", create.name));
+        let kind = self.creates.lock().unwrap().pop();
+        if let None | Some(ProviderErrorKind::UnknownOutcome) = kind {
+            // An answer that is lost is lost after the droplet was made.
+            self.add(&create.pool.0, false);
+            let mut members = self.members.lock().unwrap();
+            let newest = members.values_mut().next_back().unwrap();
+            newest.name = create.name.clone();
+        }
+        match kind {
+            None => Ok(MemberId("new".to_owned())),
+            Some(kind) => Err(failed(kind, "member_create")),
+        }
+    }
+
+    async fn serving_admit(&self, _: &PoolName, id: &MemberId) -> Result<(), ProviderError> {
+        self.change("admit", id, |m| m.serving = true)
+    }
+
+    async fn draining_mark(&self, _: &PoolName, id: &MemberId) -> Result<(), ProviderError> {
+        self.change("mark", id, |m| m.draining = true)
+    }
+
+    async fn serving_withdraw(&self, _: &PoolName, id: &MemberId) -> Result<(), ProviderError> {
+        self.change("withdraw", id, |m| m.serving = false)
+    }
+
+    async fn member_shutdown(&self, id: &MemberId) -> Result<(), ProviderError> {
+        self.change("shutdown", id, |m| m.power = Power::Off)
+    }
+
+    async fn member_power_off(&self, id: &MemberId) -> Result<(), ProviderError> {
+        self.change("power_off", id, |m| m.power = Power::Off)
+    }
+
+    async fn member_destroy(&self, id: &MemberId) -> Result<(), ProviderError> {
+        self.calls.lock().unwrap().push(format!("destroy {id}"));
+        self.members.lock().unwrap().remove(id);
+        Ok(())
+    }
+}
+
+/// Members that are ready and drained whenever they are asked.
+struct Willing;
+
+#[async_trait]
+impl MemberProbe for Willing {
+    async fn readiness(&self, _: IpAddr, _: u16) -> Readiness {
+        Readiness::Ready
+    }
+
+    async fn drained(&self, _: IpAddr, _: u16) -> bool {
+        true
+    }
+
+    async fn drain(&self, _: IpAddr, _: u16) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What the metrics say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Says {
+    Idle,
+    Busy,
+    Failed,
+    Incomplete,
+    Nothing,
+    Old,
+    Future,
+    Half,
+    NotNumbers,
+    Panic,
+}
+
+pub(crate) struct FakeMetrics(pub(crate) Mutex<Says>);
+
+#[async_trait]
+impl MetricSource for FakeMetrics {
+    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Vec<Sample>, MetricError>> {
+        let says = *self.0.lock().unwrap();
+        assert!(says != Says::Panic, "the source panics, for a test");
+        let answer = |query: &SignalQuery| {
+            let (pool, signal, reason) = (query.pool.clone(), query.signal.clone(), "as told".to_owned());
+            let (value, shift_secs) = match says {
+                Says::Failed => return Err(MetricError::Failed { pool, signal, reason }),
+                Says::Incomplete => return Err(MetricError::Incomplete { pool, signal, reason }),
+                Says::Busy => (1.0, 0),
+                Says::Old => (0.01, -3600),
+                Says::Future => (0.01, 3600),
+                Says::NotNumbers => (f64::NAN, 0),
+                Says::Idle | Says::Nothing | Says::Half | Says::Panic => (0.01, 0),
+            };
+            let told = match says {
+                Says::Nothing => 0,
+                Says::Half => query.hosts.len() / 2,
+                _ => query.hosts.len(),
+            };
+            let at = UnixMillis(now.0 + shift_secs * 1000);
+            Ok(query
+                .hosts
+                .keys()
+                .take(told)
+                .map(|host| Sample {
+                    host: host.clone(),
+                    value,
+                    at,
+                })
+                .collect())
+        };
+        queries.iter().map(answer).collect()
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) clouds: BTreeMap<String, Arc<FakeCloud>>,
+    pub(crate) pools: Vec<Arc<Pool>>,
+    pub(crate) world: Arc<World>,
+    pub(crate) now: Arc<AtomicI64>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) records: JoinHandle<()>,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// A pool of each name, with this many serving members, 2 to 10, that shrinks by one in a tick and at once.
+pub(crate) fn stage(pools: &[(&str, u32)], source: Arc<dyn MetricSource>, panics: &str) -> Stage {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(1_000_000_000));
+    let stop = CancellationToken::new();
+    let state = StateDir::open(dir.path()).unwrap();
+    let journal = Arc::new(Mutex::new(Journal::open(&state.journal()).unwrap()));
+    let meters = Arc::new(Meters::new().unwrap());
+    let config = AuditConfig {
+        file: dir.path().join("audit.jsonl"),
+        index: None,
+    };
+    let (audit, records) = Audit::start(&config, Arc::clone(&meters)).unwrap();
+    let (mut clouds, mut made) = (BTreeMap::new(), Vec::new());
+    for (name, count) in pools {
+        let cloud = Arc::new(FakeCloud {
+            panics: *name == panics,
+            now: Arc::clone(&now),
+            ..FakeCloud::default()
+        });
+        (0..*count).for_each(|_| cloud.add(name, true));
+        clouds.insert((*name).to_owned(), Arc::clone(&cloud));
+        let text = format!(
+            r#"
+                state_dir = "state"
+                metrics = "scrape"
+                digitalocean = {{ token_env = "T" }}
+                [[pool]]
+                name = "{name}"
+                min = 2
+                max = 10
+                digitalocean = {{ region = "fra1", size = "s", image = "host" }}
+                policy = [{{ preset = "cpu", target = 0.5 }}]
+                windows = {{ in_secs = 0 }}
+                limits = {{ in_period_secs = 0, out_period_secs = 0 }}
+                life = {{ create_settle_secs = 35 }}
+            "#
+        );
+        let around = Surroundings {
+            env: &|_| Some("token".to_owned()),
+            read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+            base: Path::new("/"),
+        };
+        let config = parse(&text, &around, Purpose::Act).unwrap().pools.remove(0);
+        let clock = Arc::clone(&now);
+        made.push(Arc::new(Pool {
+            applier: Applier {
+                provider: cloud,
+                probe: Arc::new(Willing),
+                ops_port: 9090,
+                journal: Arc::clone(&journal),
+                clock: Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
+                stop: stop.clone(),
+                crash: None,
+            },
+            board: Board::new(&config.spec, Control::Auto),
+            control: Mutex::new(Control::Auto),
+            carried: Arc::new(tokio::sync::Mutex::new(Carried::default())),
+            config,
+        }));
+    }
+    let world = Arc::new(World {
+        source,
+        state,
+        audit,
+        meters,
+    });
+    Stage {
+        clouds,
+        pools: made,
+        world,
+        now,
+        stop,
+        records,
+        dir,
+    }
+}
+
+impl Stage {
+    pub(crate) fn cloud(&self, pool: &str) -> &FakeCloud {
+        self.clouds.get(pool).unwrap()
+    }
+
+    pub(crate) async fn rounds(&self, count: u32) {
+        for _ in 0..count {
+            self.now.fetch_add(TICK_SECS * 1000, Ordering::SeqCst);
+            round(Arc::clone(&self.world), self.pools.clone()).await;
+        }
+    }
+
+    pub(crate) fn error(&self, pool: usize) -> Option<String> {
+        self.pools.get(pool).unwrap().board.status().last_error
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        String::from_utf8(self.world.meters.text().unwrap()).unwrap()
+    }
+}
+
+pub(crate) fn metrics(says: Says) -> Arc<FakeMetrics> {
+    Arc::new(FakeMetrics(Mutex::new(says)))
+}

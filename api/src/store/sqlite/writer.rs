@@ -351,3 +351,37 @@ fn commit(connection: &Connection) -> GroupEnd {
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_group_ends_at_its_bytes_also_those_that_only_results_tell() {
+        const EACH: usize = GROUP_BYTES_MAX / 4;
+        let (queue, mut waiting) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer {
+            queue,
+            bytes_queued: Arc::default(),
+        };
+        let mut writes: Vec<_> = (0..6)
+            .map(|_| Box::pin(writer.write(0, |_| Ok(EACH), |written| *written)))
+            .collect();
+        for write in &mut writes {
+            assert!(futures_util::poll!(write).is_pending());
+        }
+
+        let connection = Connection::open_in_memory().unwrap();
+        let first = waiting.try_recv().unwrap();
+        assert!(matches!(begin(&connection, first.as_ref()), Begin::Begun));
+        write_group(&connection, first, &mut waiting);
+
+        assert_eq!(waiting.len(), 2);
+        for write in writes.drain(..4) {
+            assert_eq!(write.await.unwrap(), EACH);
+        }
+        for write in &mut writes {
+            assert!(futures_util::poll!(write).is_pending());
+        }
+    }
+}

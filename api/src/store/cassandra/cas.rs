@@ -11,7 +11,8 @@
 //!   will be;
 //! - anything else: too many writes came after, nobody can tell: the outcome is unknown.
 //!
-//! For that a row keeps its last [`HISTORY_MAX`] predecessors.
+//! For that a row keeps its predecessors: those of the last [`HISTORY_KEPT`], which a lost answer may still be asked
+//! about, within [`HISTORY_MIN`] and [`HISTORY_MAX`].
 //!
 //! The driver must never repeat such a statement by itself: it would take "not applied" of its second attempt for the
 //! answer, when the first one was applied. So these statements run without a retry policy and without speculation.
@@ -36,9 +37,17 @@ use crate::store::StoreErrorKind;
 /// bound of 10 s comes first; the count is for errors that come at once.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Predecessors that a row keeps: 128 bytes. An answer takes up to 3 s to count as lost; writes of one row by one
-/// instance go one after the other, so only those of other instances can come in between.
-const HISTORY_MAX: usize = 8;
+/// Predecessors that a row keeps however old they are, 128 bytes: what is left when the clocks of instances differ by more
+/// than [`HISTORY_KEPT`].
+const HISTORY_MIN: usize = 8;
+
+/// Most predecessors that a row keeps: 2 KiB. An answer takes up to 3 s to count as lost, and in that time the other
+/// instances may write a row a hundred times; writes of one instance go one after the other.
+const HISTORY_MAX: usize = 128;
+
+/// How long a predecessor is kept after it was written over: longer than an operation may take. So only rows that are
+/// written all the time have long histories.
+const HISTORY_KEPT: Duration = super::OPERATION_TIMEOUT.saturating_add(Duration::from_secs(5));
 
 /// Pause before asking what became of a write: a coordinator that just lost a replica needs a moment.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -140,11 +149,20 @@ impl History {
         Self(versions.to_vec())
     }
 
-    /// What a write on top of `base` stores as its history, as bytes.
-    fn after(&self, base: Option<Version>) -> Vec<u8> {
+    /// What the write `next` on top of `base` stores as its history, as bytes.
+    fn after(&self, base: Option<Version>, next: Version) -> Vec<u8> {
         let base = base.map_or(NO_VERSION, Version::to_bytes);
-        let kept = std::iter::once(&base).chain(&self.0).take(HISTORY_MAX);
-        kept.flatten().copied().collect()
+        let all = || std::iter::once(&base).chain(&self.0);
+        let next_bytes = next.to_bytes();
+        // Each was written over by the one before it, the first one by `next`; clocks only grow from version to version.
+        let written_over_by = std::iter::once(&next_bytes).chain(all());
+        let kept_micros = i64::try_from(HISTORY_KEPT.as_micros()).unwrap_or(i64::MAX);
+        let recently = written_over_by.map_while(|by| {
+            let age_micros = next.clock_micros() - Version::from_bytes(*by).clock_micros();
+            (age_micros <= kept_micros).then_some(())
+        });
+        let kept = recently.take(HISTORY_MAX).count().max(HISTORY_MIN);
+        all().take(kept).flatten().copied().collect()
     }
 
     fn holds(&self, version: Option<Version>) -> bool {
@@ -167,9 +185,9 @@ impl Base {
             .map_or_else(|| Version::first(stamp), |version| version.next(stamp))
     }
 
-    /// What a write on top stores as its history, as bytes.
-    pub(super) fn history_of_next(&self) -> Vec<u8> {
-        self.history.after(self.version)
+    /// What the write `next` on top stores as its history, as bytes.
+    pub(super) fn history_of_next(&self, next: Version) -> Vec<u8> {
+        self.history.after(self.version, next)
     }
 }
 
@@ -380,7 +398,7 @@ mod tests {
     fn row(version_nonce: u64, previous: &[Option<u64>]) -> Option<Chain> {
         let mut history = History::default();
         for nonce in previous.iter().rev() {
-            history = History::read(Some(&history.after(nonce.map(version))));
+            history = History::read(Some(&history.after(nonce.map(version), version(version_nonce))));
         }
         Some(Chain {
             version: version(version_nonce),
@@ -410,15 +428,63 @@ mod tests {
         assert_eq!(settle(row(4, &[Some(3)])), Settled::Unknown);
     }
 
+    /// The history after so many writes, one every `apart_micros`; nonces count from 0.
+    fn history_of(writes: u64, apart_micros: u64) -> History {
+        let at = |n: u64| {
+            Version::first(WriteStamp {
+                now: Timestamp(i64::try_from(1_000_000_000 + n * apart_micros).unwrap()),
+                nonce: n,
+            })
+        };
+        let mut history = History::default();
+        for n in 0..writes {
+            history = History::read(Some(&history.after(n.checked_sub(1).map(at), at(n))));
+        }
+        history
+    }
+
+    fn nonces(history: &History) -> Vec<u64> {
+        let nonce = |bytes: &[u8; 16]| u64::from_be_bytes(*bytes.last_chunk().unwrap());
+        history.0.iter().map(nonce).collect()
+    }
+
+    #[test]
+    fn a_row_written_rarely_keeps_a_few_predecessors() {
+        assert_eq!(
+            nonces(&history_of(20, 60_000_000)),
+            [18, 17, 16, 15, 14, 13, 12, 11]
+        );
+        assert_eq!(history_of(2, 60_000_000).0.last(), Some(&NO_VERSION));
+    }
+
+    #[test]
+    fn a_row_written_all_the_time_keeps_what_was_written_over_of_late() {
+        // A write a second: number 99 wrote over 98; 15 s before it, 84 wrote over 83.
+        let kept: Vec<u64> = (83..=98).rev().collect();
+        assert_eq!(nonces(&history_of(100, 1_000_000)), kept);
+    }
+
     #[test]
     fn a_history_is_bounded() {
+        assert_eq!(history_of(500, 1_000).0.len(), HISTORY_MAX);
+        assert_eq!(nonces(&history_of(500, 1_000)).first(), Some(&498));
+    }
+
+    #[test]
+    fn a_predecessor_that_was_old_when_it_was_written_over_is_kept() {
+        let an_hour_later = |nonce| WriteStamp {
+            now: Timestamp(3_600_000_000),
+            nonce,
+        };
+        let old = version(1);
         let mut history = History::default();
-        for nonce in 0..20 {
-            history = History::read(Some(&history.after(Some(version(nonce)))));
+        let mut base = old;
+        for nonce in 2..32 {
+            let next = base.next(an_hour_later(nonce));
+            history = History::read(Some(&history.after(Some(base), next)));
+            base = next;
         }
-        assert_eq!(history.0.len(), HISTORY_MAX);
-        assert!(history.holds(Some(version(19))) && history.holds(Some(version(12))));
-        assert!(!history.holds(Some(version(11))));
+        assert!(history.holds(Some(old)));
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl CassandraStore {
             let values = (
                 live.id.0,
                 marker.to_bytes(),
-                base.history_of_next(),
+                base.history_of_next(marker),
                 SPACE,
                 name.as_str(),
                 live.version.to_bytes(),
@@ -251,7 +251,7 @@ impl CassandraStore {
             made.created_at.micros(),
             made.updated_at.micros(),
             made.version.to_bytes(),
-            base.history_of_next(),
+            base.history_of_next(made.version),
             SPACE,
             made.name.as_str(),
             base.version.map(Version::to_bytes),
@@ -270,7 +270,7 @@ impl CassandraStore {
         let values = (
             put.updated_at.micros(),
             put.version.to_bytes(),
-            base.history_of_next(),
+            base.history_of_next(put.version),
             SPACE,
             put.name.as_str(),
             base.version.map(Version::to_bytes),

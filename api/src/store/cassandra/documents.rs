@@ -290,7 +290,7 @@ impl CassandraStore {
         self.list_add(target, level, version).await?;
         let values = (
             version.to_bytes(),
-            base.history_of_next(),
+            base.history_of_next(version),
             level.cast_signed(),
             stamp.now.micros(),
             stamp.now.micros(),
@@ -329,7 +329,7 @@ impl CassandraStore {
         let version = base.next(stamp);
         let values = (
             version.to_bytes(),
-            base.history_of_next(),
+            base.history_of_next(version),
             stamp.now.micros(),
             data.as_bytes(),
             target.collection.0,
@@ -357,7 +357,7 @@ impl CassandraStore {
     ) -> Result<CasEnd, Failure> {
         let values = (
             marker.to_bytes(),
-            base.history_of_next(),
+            base.history_of_next(marker),
             target.collection.0,
             target.id.as_str(),
             base.version.map(Version::to_bytes),

@@ -1,5 +1,6 @@
 //! `serve`, from a checked configuration to the exit: the story of a process.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::keys::{KeyFreshness, LoadedKeys, refresh_forever};
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::metrics::Metrics;
 use crate::operations::{self, Operations};
-use crate::server::{BoundSocket, PublicService, PublicServiceParts, Server, TlsError, load_tls};
+use crate::server::{BoundSocket, PublicService, PublicServiceParts, Server, Tls, TlsError};
 use crate::store::{self, CollectionCatalog, OpenError, Store, StoreError};
 
 /// How long connections that were cut may take to notice, and the operations listener to say its last word. The drain's
@@ -94,12 +95,11 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenErro
 /// [`ServeError`]; an orderly end is none.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::install()?;
-    let tls = config
-        .tls
-        .as_ref()
-        .map(load_tls)
-        .transpose()
-        .map_err(ServeError::Tls)?;
+    let tls = match &config.tls {
+        Some(files) => Some(Arc::new(Tls::load(files.clone()).map_err(ServeError::Tls)?)),
+        None => None,
+    };
+    let reloading = tls.clone().map(reload_on_hangup).transpose()?;
     let metrics = Arc::new(Metrics::new().map_err(|error| ServeError::SetUp(error.into()))?);
     let lifecycle = Arc::new(Lifecycle::default());
     metrics
@@ -158,6 +158,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     signals.next().await;
     let ended = drain(&lifecycle, public, config.drain, &mut signals).await;
     refreshing.abort();
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
     operations_task.stop().await;
     ended
 }
@@ -276,6 +279,29 @@ impl OperationsTask {
     }
 }
 
+/// Starts reading the TLS files anew at each SIGHUP. Without TLS nobody listens to that signal, and it ends the process as
+/// it ends others.
+fn reload_on_hangup(tls: Arc<Tls>) -> Result<JoinHandle<()>, ServeError> {
+    let mut hangups = install(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let tls = Arc::clone(&tls);
+            match tokio::task::spawn_blocking(move || tls.reload()).await {
+                Ok(Ok(())) => tracing::info!("the TLS files were read anew"),
+                Ok(Err(error)) => {
+                    let source = error.source().map(ToString::to_string);
+                    tracing::error!(%error, source, "the TLS files are of no use: those read before stay in use");
+                }
+                Err(error) => tracing::error!(%error, "the TLS files could not be read anew"),
+            }
+        }
+    }))
+}
+
+fn install(kind: SignalKind) -> Result<Signal, ServeError> {
+    signal(kind).map_err(|error| ServeError::SetUp(error.into()))
+}
+
 /// SIGTERM and SIGINT, the same to us.
 struct Signals {
     terminate: Signal,
@@ -284,7 +310,6 @@ struct Signals {
 
 impl Signals {
     fn install() -> Result<Self, ServeError> {
-        let install = |kind| signal(kind).map_err(|error| ServeError::SetUp(error.into()));
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,

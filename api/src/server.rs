@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 pub use activity::{Activity, Answering};
 pub use body::AnswerBody;
 pub use public::{PublicService, PublicServiceParts};
-pub use tls::{TlsError, load as load_tls};
+pub use tls::{Tls, TlsError};
 
 /// The kernel's queue of connections that nobody accepted yet; Linux cuts it to net.core.somaxconn (4,096).
 const BACKLOG: u32 = 1_024;
@@ -119,7 +119,7 @@ pub struct Server {
     /// Where connections are counted, if they are.
     pub metrics: Option<Arc<Metrics>>,
     /// TLS, if spoken.
-    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Server {

@@ -54,7 +54,7 @@ pub(super) async fn serve<S: Service>(
     let Some(tls) = &server.tls else {
         return serve_http1(server, service, stream, ends, false).await;
     };
-    match tokio::time::timeout(server.limits.header_timeout, tls.accept(stream)).await {
+    match tokio::time::timeout(server.limits.header_timeout, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 serve_http2(server, service, stream, ends).await;

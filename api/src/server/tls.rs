@@ -1,11 +1,10 @@
 //! TLS by rustls, from PEM files.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -21,7 +20,7 @@ pub enum TlsError {
         file: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: pem::Error,
     },
     /// PEM, but without what is needed.
     #[error("{file} holds no {what}")]
@@ -44,11 +43,43 @@ pub enum TlsError {
     },
 }
 
-/// Makes an acceptor that offers HTTP/2 and HTTP/1.1, TLS 1.2 and 1.3.
-///
-/// # Errors
-/// [`TlsError`] names the file.
-pub fn load(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
+/// The TLS of a listener. Its files can be read anew while it serves, for certificates expire.
+pub struct Tls {
+    files: TlsFiles,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Tls {
+    /// Reads the files. HTTP/2 and HTTP/1.1 are offered, TLS 1.2 and 1.3.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        let acceptor = RwLock::new(acceptor(&files)?);
+        Ok(Self { files, acceptor })
+    }
+
+    /// Reads the files anew: connections that come from now on are met with what they hold. Blocks on the files.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file; then everything stays as it was.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let fresh = acceptor(&self.files)?;
+        *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// What meets the next connection.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
     let chain = certificates(&files.cert_file)?;
     let key = private_key(&files.key_file)?;
     let unusable = |source| TlsError::Unusable {
@@ -68,37 +99,24 @@ pub fn load(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn open(file: &Path) -> Result<BufReader<File>, TlsError> {
-    File::open(file)
-        .map(BufReader::new)
-        .map_err(|source| TlsError::Read {
-            file: file.to_owned(),
-            source,
-        })
-}
-
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(file)?).collect();
-    let chain = chain.map_err(|source| TlsError::Read {
-        file: file.to_owned(),
-        source,
-    })?;
-    match chain.is_empty() {
-        true => Err(TlsError::Missing {
-            file: file.to_owned(),
-            what: "certificate",
-        }),
-        false => Ok(chain),
+    let what = "certificate";
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).and_then(|certificates| certificates.collect());
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(of_pem(file, what, pem::Error::NoItemsFound)),
+        chain => chain.map_err(|error| of_pem(file, what, error)),
     }
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let key = rustls_pemfile::private_key(&mut open(file)?).map_err(|source| TlsError::Read {
-        file: file.to_owned(),
-        source,
-    })?;
-    key.ok_or_else(|| TlsError::Missing {
-        file: file.to_owned(),
-        what: "private key",
-    })
+    PrivateKeyDer::from_pem_file(file).map_err(|error| of_pem(file, "private key", error))
+}
+
+fn of_pem(file: &Path, what: &'static str, error: pem::Error) -> TlsError {
+    let file = file.to_owned();
+    match error {
+        pem::Error::NoItemsFound => TlsError::Missing { file, what },
+        source => TlsError::Read { file, source },
+    }
 }

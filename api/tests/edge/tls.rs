@@ -73,6 +73,50 @@ async fn both_protocols_are_served_over_tls() {
     );
 }
 
+/// Whether a client that trusts this authority alone gets an answer on a new connection.
+async fn is_served(server: &Server, authority: &Certificate) -> bool {
+    let client = Client::builder()
+        .tls_built_in_root_certs(false)
+        .add_root_certificate(authority.clone())
+        .resolve("localhost", server.public)
+        .timeout(SOON)
+        .build()
+        .unwrap();
+    let url = format!("https://localhost:{}/v1/collections", server.public.port());
+    client.get(url).send().await.is_ok()
+}
+
+async fn wait_for_log(server: &Server, message: &str) {
+    let deadline = std::time::Instant::now() + SOON;
+    while !server.log().contains(message) {
+        assert!(std::time::Instant::now() < deadline, "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
+    let folder = Folder::new();
+    let (used, next) = (make(&folder, "used"), make(&folder, "next"));
+    let flags = ["--tls-cert-file", &used.cert, "--tls-key-file", &used.key];
+    let server = Server::start(&folder, &flags);
+    assert!(is_served(&server, &used.authority).await);
+
+    // The certificate without its key: half of a change.
+    std::fs::copy(&next.cert, &used.cert).unwrap();
+    server.signal(Signal::SIGHUP);
+    wait_for_log(&server, "those read before stay in use").await;
+    assert!(server.log().contains("used.key"), "{}", server.log());
+    assert!(is_served(&server, &used.authority).await);
+    assert!(!is_served(&server, &next.authority).await);
+
+    std::fs::copy(&next.key, &used.key).unwrap();
+    server.signal(Signal::SIGHUP);
+    wait_for_log(&server, "the TLS files were read anew").await;
+    assert!(is_served(&server, &next.authority).await);
+    assert!(!is_served(&server, &used.authority).await);
+}
+
 #[test]
 fn plain_http_and_silence_on_a_tls_port_are_cut() {
     let folder = Folder::new();

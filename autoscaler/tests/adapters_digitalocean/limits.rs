@@ -1,0 +1,67 @@
+//! Rate limits.
+
+use tidepool_autoscaler::provider::{Provider, ProviderErrorKind};
+use wiremock::matchers::method;
+use wiremock::{Mock, ResponseTemplate};
+
+use crate::support::{
+    T0, Time, create, kind, one_page, provider, provider_at, refusal, server_with, template, web,
+};
+
+#[tokio::test]
+async fn a_429_keeps_every_call_back_for_as_long_as_it_says() {
+    let limited =
+        refusal(429, "too_many_requests", "API rate limit exceeded.").insert_header("retry-after", "7");
+    let page = ResponseTemplate::new(200).set_body_json(one_page(&[]));
+    let server = server_with(vec![
+        Mock::given(method("POST")).respond_with(limited).expect(1),
+        Mock::given(method("GET")).respond_with(page).expect(1),
+    ])
+    .await;
+    let time = Time::default();
+    let provider = provider_at(&server.uri(), &time, template());
+    let limit = |secs| ProviderErrorKind::RateLimited {
+        retry_after_secs: secs,
+    };
+    assert_eq!(kind(provider.member_create(&create("web-a")).await), limit(7));
+    time.pass_secs(3);
+    assert_eq!(kind(provider.member_create(&create("web-a")).await), limit(4));
+    assert_eq!(kind(provider.members_list(&web()).await), limit(4));
+    time.pass_secs(4);
+    provider.members_list(&web()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_hours_last_calls_are_left_alone_until_the_reset() {
+    let reset = T0 / 1000 + 120;
+    let page = ResponseTemplate::new(200)
+        .set_body_json(one_page(&[]))
+        .insert_header("ratelimit-limit", "5000")
+        .insert_header("ratelimit-remaining", "20")
+        .insert_header("ratelimit-reset", reset.to_string().as_str());
+    let server = server_with(vec![Mock::given(method("GET")).respond_with(page).expect(2)]).await;
+    let time = Time::default();
+    let provider = provider_at(&server.uri(), &time, template());
+    provider.members_list(&web()).await.unwrap();
+    let waits = kind(provider.members_list(&web()).await);
+    assert_eq!(
+        waits,
+        ProviderErrorKind::RateLimited {
+            retry_after_secs: 120
+        }
+    );
+    time.pass_secs(120);
+    provider.members_list(&web()).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_than_the_minutes_calls_are_sent() {
+    let page = ResponseTemplate::new(200).set_body_json(one_page(&[]));
+    let server = server_with(vec![Mock::given(method("GET")).respond_with(page).expect(240)]).await;
+    let provider = provider(&server);
+    for _ in 0..240 {
+        provider.members_list(&web()).await.unwrap();
+    }
+    let waits = kind(provider.members_list(&web()).await);
+    assert_eq!(waits, ProviderErrorKind::RateLimited { retry_after_secs: 60 });
+}

@@ -1,0 +1,215 @@
+//! Listing: pages, and those that do not add up.
+
+use serde_json::{Value, json};
+use tidepool_autoscaler::provider::digitalocean::{AddressKind, DropletTemplate};
+use tidepool_autoscaler::provider::{Provider, ProviderErrorKind};
+use tidepool_autoscaler_core::observe::{Member, MemberName, Power, Readiness, UnixMillis};
+use wiremock::matchers::{header, method, path, query_param};
+use wiremock::{Mock, Request, ResponseTemplate};
+
+use crate::support::{
+    InTurn, TOKEN, Time, calls, droplet, id, kind, one_page, provider, provider_at, refusal, server_with,
+    template, web,
+};
+
+#[tokio::test]
+async fn every_page_is_read_and_the_token_goes_to_no_other_host() {
+    let pages = |request: &Request| {
+        let page: usize = request
+            .url
+            .query_pairs()
+            .find(|(k, _)| k == "page")
+            .unwrap()
+            .1
+            .parse()
+            .unwrap();
+        let (from, to) = ((page - 1) * 200, (page * 200).min(450));
+        let droplets: Vec<Value> = (from..to)
+            .map(|n| droplet(1000 + n as u64, &format!("web-{n}"), "active", &["pool:web"]))
+            .collect();
+        // As DigitalOcean does, the links name its own host; they must not lead away from the configured one.
+        let next = format!(
+            "https://api.digitalocean.com/v2/droplets?page={}&per_page=200&tag_name=pool%3Aweb",
+            page + 1
+        );
+        let links = if to < 450 {
+            json!({ "pages": { "next": next, "last": "x" } })
+        } else {
+            json!({ "pages": { "first": "x" } })
+        };
+        ResponseTemplate::new(200)
+            .set_body_json(json!({ "droplets": droplets, "links": links, "meta": { "total": 450 } }))
+    };
+    let listing = Mock::given(method("GET"))
+        .and(path("/v2/droplets"))
+        .and(query_param("tag_name", "pool:web"))
+        .and(query_param("per_page", "200"))
+        .and(header("authorization", format!("Bearer {TOKEN}").as_str()));
+    let server = server_with(vec![listing.respond_with(pages).expect(3)]).await;
+    let members = provider(&server).members_list(&web()).await.unwrap();
+    assert_eq!(members.len(), 450);
+    assert_eq!(members[449].name.0, "web-449");
+}
+
+#[tokio::test]
+async fn a_droplet_is_told_in_our_words() {
+    let mut bare = droplet(5, "web-e", "new", &["pool:web"]);
+    bare["networks"] = json!({ "v4": [], "v6": [] });
+    bare["image"]["slug"] = Value::Null;
+    let droplets = [
+        droplet(1, "web-a", "active", &["pool:web", "serving:web"]),
+        droplet(2, "web-b", "off", &["pool:web", "draining:web", "serving:other"]),
+        droplet(3, "web-c", "archive", &["pool:web"]),
+        droplet(4, "stranger", "active", &["pool:webshop"]),
+        bare,
+    ];
+    let page = ResponseTemplate::new(200).set_body_json(one_page(&droplets));
+    let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(page)]).await;
+    let members = provider(&server).members_list(&web()).await.unwrap();
+    let expected = |number, name: &str, power, serving, draining| Member {
+        id: id(number),
+        name: MemberName(name.to_owned()),
+        created_at: UnixMillis(1_795_269_605_000),
+        power,
+        serving,
+        draining,
+        readiness: Readiness::Unknown,
+        address: Some("10.114.0.7".parse().unwrap()),
+        image: "tidepool-api".to_owned(),
+    };
+    let no_address = Member {
+        address: None,
+        image: "7555620".to_owned(),
+        ..expected(5, "web-e", Power::Creating, false, false)
+    };
+    assert_eq!(
+        members,
+        [
+            expected(1, "web-a", Power::Running, true, false),
+            expected(2, "web-b", Power::Off, false, true),
+            expected(3, "web-c", Power::Off, false, false),
+            no_address,
+        ]
+    );
+    let public = provider_at(
+        &server.uri(),
+        &Time::default(),
+        DropletTemplate {
+            address: AddressKind::Public,
+            ..template()
+        },
+    );
+    assert_eq!(
+        public.members_list(&web()).await.unwrap()[0].address,
+        Some("203.0.113.7".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn pages_that_do_not_add_up_are_read_again_and_never_believed() {
+    let whole = one_page(&[droplet(1, "web-a", "active", &["pool:web"])]);
+    let torn = json!({ "droplets": whole["droplets"], "links": {}, "meta": { "total": 2 } });
+    let answers = |bodies: &[&Value]| {
+        InTurn::new(
+            bodies
+                .iter()
+                .map(|b| ResponseTemplate::new(200).set_body_json(b))
+                .collect(),
+        )
+    };
+    let server = server_with(vec![
+        Mock::given(path("/v2/droplets")).respond_with(answers(&[&torn, &whole])),
+    ])
+    .await;
+    assert_eq!(provider(&server).members_list(&web()).await.unwrap().len(), 1);
+    let server = server_with(vec![
+        Mock::given(path("/v2/droplets")).respond_with(answers(&[&torn])),
+    ])
+    .await;
+    assert_eq!(
+        kind(provider(&server).members_list(&web()).await),
+        ProviderErrorKind::Transient
+    );
+}
+
+#[tokio::test]
+async fn pages_without_an_end_are_left() {
+    let body = json!({ "droplets": [], "links": { "pages": { "next": "/v2/droplets?page=2" } }, "meta": { "total": 0 } });
+    let server = server_with(vec![
+        Mock::given(path("/v2/droplets")).respond_with(ResponseTemplate::new(200).set_body_json(body)),
+    ])
+    .await;
+    let error = provider(&server).members_list(&web()).await.unwrap_err();
+    assert!(error.detail.contains("more than 50 pages"), "{error}");
+    assert_eq!(calls(&server, "GET").await, 50);
+}
+
+#[tokio::test]
+async fn a_next_page_elsewhere_is_not_followed() {
+    for next in [
+        "https://evil.example/v2/account/keys",
+        "/v2/account",
+        "::",
+        "http://[",
+    ] {
+        let body = json!({ "droplets": [], "links": { "pages": { "next": next } } });
+        let page = ResponseTemplate::new(200).set_body_json(body);
+        let server = server_with(vec![
+            Mock::given(path("/v2/droplets")).respond_with(page).expect(1),
+        ])
+        .await;
+        assert_eq!(
+            kind(provider(&server).members_list(&web()).await),
+            ProviderErrorKind::Transient,
+            "{next}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_can_not_be_read_is_no_empty_pool() {
+    let broken_time = {
+        let mut one = droplet(1, "web-a", "active", &["pool:web"]);
+        one["created_at"] = json!("yesterday");
+        one_page(&[one]).to_string()
+    };
+    for body in [
+        "",
+        "{",
+        "<html>",
+        "[]",
+        "{}",
+        r#"{"droplets":null}"#,
+        r#"{"droplets":[{"id":"1"}]}"#,
+        &broken_time,
+    ] {
+        let page = ResponseTemplate::new(200).set_body_raw(body, "application/json");
+        let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(page)]).await;
+        assert_eq!(
+            kind(provider(&server).members_list(&web()).await),
+            ProviderErrorKind::Transient,
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_read_is_tried_again_a_few_times() {
+    let down = || refusal(503, "service_unavailable", "Server is busy.");
+    let page = || ResponseTemplate::new(200).set_body_json(one_page(&[]));
+    let server = server_with(vec![
+        Mock::given(path("/v2/droplets")).respond_with(InTurn::new(vec![down(), down(), page()])),
+    ])
+    .await;
+    assert_eq!(provider(&server).members_list(&web()).await.unwrap(), []);
+    let server = server_with(vec![
+        Mock::given(path("/v2/droplets")).respond_with(down()).expect(3),
+    ])
+    .await;
+    let error = provider(&server).members_list(&web()).await.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Transient);
+    assert_eq!(
+        error.to_string(),
+        "members_list web failed (Transient): 503 service_unavailable: Server is busy. (request 4d9d8375-3c56)"
+    );
+}

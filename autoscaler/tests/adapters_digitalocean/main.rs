@@ -1,0 +1,9 @@
+//! The DigitalOcean adapter against answers in DigitalOcean's shapes: pages, limits, refusals, and answers that get lost.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod actions;
+mod creating;
+mod limits;
+mod listing;
+mod refusals;
+mod support;

@@ -16,9 +16,8 @@ def try_out(page, method, path, parameters, body):
     """Fills an operation in and executes it; gives the status it shows."""
     block = page.locator(f".opblock-{method}").filter(has=page.locator(f'[data-path="{path}"]'))
     block.locator(".opblock-summary").click()
-    # The page may open operations ready to try; the same button would then close the form again.
-    if block.locator(".try-out__btn.cancel").count() == 0:
-        block.locator(".try-out__btn").click()
+    # Operations open ready to try: the button would close the form again.
+    block.locator(".try-out__btn.cancel").wait_for(timeout=ANSWER_MS_MAX)
     for name, value in parameters.items():
         block.locator(f'tr[data-param-name="{name}"] input').fill(value)
     block.locator("textarea.body-param__text").fill(json.dumps(body))

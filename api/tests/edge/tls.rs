@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reqwest::{Certificate, Client, StatusCode, Version};
 
-use super::harness::{Connection, Folder, SOON, Server, file, run, stderr};
+use super::harness::{Connection, Folder, SOON, Server, file, run, stderr, wait_until};
 
 struct Files {
     cert: String,
@@ -86,14 +86,6 @@ async fn is_served(server: &Server, authority: &Certificate) -> bool {
     client.get(url).send().await.is_ok()
 }
 
-async fn wait_for_log(server: &Server, message: &str) {
-    let deadline = std::time::Instant::now() + SOON;
-    while !server.log().contains(message) {
-        assert!(std::time::Instant::now() < deadline, "{}", server.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
     let folder = Folder::new();
@@ -105,14 +97,18 @@ async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
     // The certificate without its key: half of a change.
     std::fs::copy(&next.cert, &used.cert).unwrap();
     server.signal(Signal::SIGHUP);
-    wait_for_log(&server, "those read before stay in use").await;
+    wait_until("the log tells it", SOON, || {
+        server.log().contains("those read before stay in use")
+    });
     assert!(server.log().contains("used.key"), "{}", server.log());
     assert!(is_served(&server, &used.authority).await);
     assert!(!is_served(&server, &next.authority).await);
 
     std::fs::copy(&next.key, &used.key).unwrap();
     server.signal(Signal::SIGHUP);
-    wait_for_log(&server, "the TLS files were read anew").await;
+    wait_until("the log tells it", SOON, || {
+        server.log().contains("the TLS files were read anew")
+    });
     assert!(is_served(&server, &next.authority).await);
     assert!(!is_served(&server, &used.authority).await);
 }

@@ -1,0 +1,223 @@
+//! Droplets: what is created, shown, refused and listed.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::common::{Cloud, wish};
+
+#[tokio::test]
+async fn a_created_droplet_has_every_field_that_clients_read() {
+    let cloud = Cloud::start(&[]);
+    let told = cloud
+        .post("/v2/droplets", wish("web-1", "tiny", &["env:prod", "a_b"]))
+        .await;
+    assert_eq!(told.status, 202);
+    assert_eq!(told.text("/droplet/status"), "new");
+    assert_eq!(told.at("/droplet/networks"), &json!({"v4": [], "v6": []}));
+    let id = told.number("/droplet/id");
+    let action = told.number("/links/actions/0/id");
+    assert_eq!(told.text("/links/actions/0/rel"), "create");
+    assert_eq!(
+        told.text("/links/actions/0/href"),
+        format!("{}/v2/actions/{action}", cloud.url)
+    );
+    cloud.settled(id, "active").await;
+    let done = cloud.get(&format!("/v2/actions/{action}")).await;
+    assert_eq!(done.text("/action/status"), "completed");
+    assert_eq!(done.number("/action/resource_id"), id);
+    let told = cloud.get(&format!("/v2/droplets/{id}")).await;
+    let droplet = told.at("/droplet");
+    assert_eq!(told.text("/droplet/name"), "web-1");
+    assert_eq!(told.text("/droplet/networks/v4/0/type"), "public");
+    assert_eq!(told.text("/droplet/networks/v4/1/type"), "private");
+    assert_eq!(told.text("/droplet/region/slug"), "nyc3");
+    assert_eq!(told.text("/droplet/size/slug"), "s-1vcpu-1gb");
+    assert_eq!(told.text("/droplet/size_slug"), "s-1vcpu-1gb");
+    assert!(droplet["size"]["price_hourly"].as_f64().unwrap() > 0.0);
+    assert_eq!(told.text("/droplet/image/slug"), "tiny");
+    assert_eq!(
+        (
+            told.number("/droplet/memory"),
+            told.number("/droplet/vcpus"),
+            told.number("/droplet/disk")
+        ),
+        (1024, 1, 25)
+    );
+    assert_eq!(droplet["locked"], false);
+    let tags: BTreeSet<&str> = droplet["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(tags, BTreeSet::from(["env:prod", "a_b"]));
+    for list in ["features", "backup_ids", "snapshot_ids", "volume_ids"] {
+        assert!(droplet[list].is_array(), "{list}");
+    }
+    let vpc = cloud
+        .get(&format!("/v2/vpcs/{}", told.text("/droplet/vpc_uuid")))
+        .await;
+    assert_eq!(vpc.at("/vpc/default"), &json!(true));
+}
+
+#[tokio::test]
+async fn bad_wishes_for_droplets_are_refused_and_nothing_is_made() {
+    let cloud = Cloud::start(&[]);
+    for (field, value) in [
+        ("name", json!("")),
+        ("name", json!(7)),
+        ("name", json!("under_score")),
+        ("name", json!("x y")),
+        ("image", json!("unknown")),
+        ("image", json!(1)),
+        ("image", Value::Null),
+        ("size", json!("")),
+        ("size", json!("huge")),
+        ("region", json!("mars1")),
+        ("ssh_keys", json!([1])),
+        ("ssh_keys", json!(["00:11"])),
+        ("tags", json!(["sp ace"])),
+        ("tags", json!([1])),
+        ("tags", json!("x")),
+        ("vpc_uuid", json!("nowhere")),
+        ("volumes", json!(["v"])),
+        (
+            "names",
+            json!((0..11).map(|nth| format!("n{nth}")).collect::<Vec<_>>()),
+        ),
+        ("names", json!([1])),
+        ("backups", json!("yes")),
+    ] {
+        let mut body = wish("ok", "tiny", &[]);
+        body[field] = value.clone();
+        let told = cloud.post("/v2/droplets", body).await;
+        assert_eq!(
+            (told.status, told.text("/id")),
+            (422, "unprocessable_entity".into()),
+            "{field} {value}"
+        );
+    }
+    assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 0);
+    // As doctl sends it: no region given is an empty text, no tags are null.
+    let mut body = wish("ok", "tiny", &[]);
+    body["region"] = json!("");
+    body["tags"] = Value::Null;
+    assert_eq!(cloud.post("/v2/droplets", body).await.status, 202);
+}
+
+#[tokio::test]
+async fn two_droplets_may_have_one_name_and_several_come_by_names() {
+    let cloud = Cloud::start(&[]);
+    let (one, two) = (
+        cloud.droplet("twin", "tiny", &[]).await,
+        cloud.droplet("twin", "tiny", &[]).await,
+    );
+    assert_ne!(one, two);
+    assert_eq!(cloud.get("/v2/droplets?name=TWIN").await.number("/meta/total"), 2);
+    let mut body = wish("", "tiny", &["many"]);
+    body["names"] = json!(["a", "b", "a"]);
+    let told = cloud.post("/v2/droplets", body).await;
+    assert_eq!(told.status, 202);
+    assert_eq!(told.at("/droplets").as_array().unwrap().len(), 3);
+    assert_eq!(told.at("/links/actions").as_array().unwrap().len(), 3);
+    assert_eq!(told.text("/links/actions/0/rel"), "multiple_create");
+    assert_eq!(cloud.delete("/v2/droplets?tag_name=many").await.status, 204);
+    assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 2);
+}
+
+#[tokio::test]
+async fn the_droplet_limit_is_the_quota_error() {
+    let cloud = Cloud::start(&["--droplet-limit", "2"]);
+    assert_eq!(cloud.get("/v2/account").await.number("/account/droplet_limit"), 2);
+    let id = cloud.droplet("a", "tiny", &[]).await;
+    let mut body = wish("", "tiny", &[]);
+    body["names"] = json!(["b", "c"]);
+    let told = cloud.post("/v2/droplets", body).await;
+    assert_eq!(
+        (told.status, told.text("/id")),
+        (422, "unprocessable_entity".into())
+    );
+    assert_eq!(
+        told.text("/message"),
+        "creating this/these droplet(s) will exceed your droplet limit"
+    );
+    cloud.droplet("b", "tiny", &[]).await;
+    assert_eq!(
+        cloud.post("/v2/droplets", wish("c", "tiny", &[])).await.status,
+        422
+    );
+    cloud.delete(&format!("/v2/droplets/{id}")).await;
+    cloud.droplet("c", "tiny", &[]).await;
+}
+
+#[tokio::test]
+async fn more_than_200_droplets_are_paged_with_links_that_lead_on() {
+    let cloud = Cloud::start(&[]);
+    let mut made = BTreeSet::new();
+    for batch in 0..21 {
+        let mut body = wish("", "tiny", &["pool:big"]);
+        body["names"] = json!((0..10).map(|nth| format!("d-{batch}-{nth}")).collect::<Vec<_>>());
+        let told = cloud.post("/v2/droplets", body).await;
+        made.extend(
+            told.at("/droplets")
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|droplet| droplet["id"].as_u64().unwrap()),
+        );
+    }
+    cloud.droplet("other", "tiny", &[]).await;
+    let mut url = "/v2/droplets?per_page=50&tag_name=pool%3Abig".to_owned();
+    let mut seen = Vec::new();
+    let mut pages = 0;
+    loop {
+        let told = cloud.get(&url).await;
+        pages += 1;
+        assert_eq!(told.number("/meta/total"), 210);
+        seen.extend(
+            told.at("/droplets")
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|droplet| droplet["id"].as_u64().unwrap()),
+        );
+        match told.at("/links/pages/next").as_str() {
+            Some(next) => url = next.strip_prefix(&cloud.url).unwrap().to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(pages, 5);
+    assert_eq!(seen.len(), 210);
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), made);
+    let first = cloud.get("/v2/droplets?page=1&per_page=200").await;
+    assert_eq!(first.at("/droplets").as_array().unwrap().len(), 200);
+    assert_eq!(
+        first.text("/links/pages/last"),
+        format!("{}/v2/droplets?per_page=200&page=2", cloud.url)
+    );
+    assert_eq!(
+        cloud
+            .get("/v2/droplets")
+            .await
+            .at("/droplets")
+            .as_array()
+            .unwrap()
+            .len(),
+        20
+    );
+    // Every one of them is a process.
+    cloud
+        .until("all run", async || {
+            let state = cloud.get("/_local/state").await.body;
+            state["droplets"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|droplet| droplet["pids"].as_array().unwrap().len() == 1)
+        })
+        .await;
+    assert_eq!(crate::common::marked(&cloud.state_dir()).len(), 211);
+    assert_eq!(cloud.delete("/v2/droplets?tag_name=pool:big").await.status, 204);
+    assert_eq!(crate::common::marked(&cloud.state_dir()).len(), 1);
+}

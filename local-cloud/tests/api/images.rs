@@ -1,0 +1,111 @@
+//! Images and snapshots.
+
+use serde_json::json;
+
+use crate::common::{Cloud, wish};
+
+#[tokio::test]
+async fn snapshots_are_images_and_droplets_are_made_from_them() {
+    let cloud = Cloud::start(&[]);
+    let id = cloud.droplet("a", "tiny", &[]).await;
+    cloud.settled(id, "active").await;
+    let told = cloud
+        .post(
+            &format!("/v2/droplets/{id}/actions"),
+            json!({"type": "snapshot", "name": "snap"}),
+        )
+        .await;
+    assert_eq!(told.status, 201);
+    cloud
+        .until("the snapshot is there", async || {
+            cloud
+                .get(&format!("/v2/droplets/{id}/snapshots"))
+                .await
+                .number("/meta/total")
+                == 1
+        })
+        .await;
+    let snapshot = cloud
+        .get(&format!("/v2/droplets/{id}/snapshots"))
+        .await
+        .number("/snapshots/0/id");
+    let image = cloud.get(&format!("/v2/images/{snapshot}")).await;
+    assert_eq!(
+        (image.text("/image/name"), image.text("/image/status")),
+        ("snap".into(), "available".into())
+    );
+    assert_eq!(
+        cloud.get("/v2/images?private=true").await.number("/meta/total"),
+        1
+    );
+    assert_eq!(
+        cloud
+            .get("/v2/images?type=distribution")
+            .await
+            .number("/meta/total"),
+        3
+    );
+    assert_eq!(
+        cloud
+            .get("/v2/images?type=application")
+            .await
+            .number("/meta/total"),
+        0
+    );
+    assert_eq!(cloud.get("/v2/images").await.number("/meta/total"), 4);
+    let by_slug = cloud.get("/v2/images/tiny").await;
+    let by_id = cloud
+        .get(&format!("/v2/images/{}", by_slug.number("/image/id")))
+        .await;
+    assert_eq!(by_slug.at("/image"), by_id.at("/image"));
+    cloud.post("/v2/tags", json!({"name": "t"})).await;
+    let resource = json!({"resources": [{"resource_id": snapshot.to_string(), "resource_type": "image"}]});
+    assert_eq!(cloud.post("/v2/tags/t/resources", resource).await.status, 204);
+    assert_eq!(
+        cloud.get("/v2/images?tag_name=t").await.number("/images/0/id"),
+        snapshot
+    );
+    assert_eq!(
+        cloud
+            .get("/v2/snapshots?resource_type=droplet")
+            .await
+            .text("/snapshots/0/id"),
+        snapshot.to_string()
+    );
+    assert_eq!(
+        cloud
+            .get("/v2/snapshots?resource_type=volume")
+            .await
+            .number("/meta/total"),
+        0
+    );
+    let moved = cloud
+        .post(
+            &format!("/v2/images/{snapshot}/actions"),
+            json!({"type": "transfer", "region": "fra1"}),
+        )
+        .await;
+    assert_eq!(
+        (moved.status, moved.text("/action/resource_type")),
+        (201, "image".into())
+    );
+    assert_eq!(
+        cloud
+            .put(&format!("/v2/images/{snapshot}"), json!({"name": "new"}))
+            .await
+            .text("/image/name"),
+        "new"
+    );
+    let mut body = wish("b", "", &[]);
+    body["image"] = json!(snapshot);
+    let made = cloud.post("/v2/droplets", body).await;
+    assert_eq!((made.status, made.number("/droplet/image/id")), (202, snapshot));
+    cloud.pids(made.number("/droplet/id"), 1).await;
+    assert_eq!(cloud.delete(&format!("/v2/images/{snapshot}")).await.status, 204);
+    assert_eq!(cloud.get(&format!("/v2/snapshots/{snapshot}")).await.status, 404);
+    assert_eq!(
+        cloud.delete("/v2/images/tiny").await.status,
+        404,
+        "the directory's images stay"
+    );
+}

@@ -1,0 +1,15 @@
+//! The API as clients see it: fields, pages, errors, limits. A file by what is asked for.
+
+#![expect(clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod actions;
+mod calls;
+mod catalogue;
+mod droplets;
+mod images;
+mod keys;
+mod tags;
+mod vpcs;

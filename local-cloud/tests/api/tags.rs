@@ -1,0 +1,107 @@
+//! Tags, and what has them.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::common::Cloud;
+
+#[tokio::test]
+async fn tags_are_put_on_and_taken_off() {
+    let cloud = Cloud::start(&[]);
+    let id = cloud.droplet("a", "tiny", &[]).await;
+    let unknown = json!({"resources": [{"resource_id": id.to_string(), "resource_type": "droplet"}]});
+    assert_eq!(
+        cloud
+            .post("/v2/tags/pool:x/resources", unknown.clone())
+            .await
+            .status,
+        404
+    );
+    for _ in 0..2 {
+        let told = cloud.post("/v2/tags", json!({"name": "pool:x"})).await;
+        assert_eq!((told.status, told.text("/tag/name")), (201, "pool:x".into()));
+    }
+    let told = cloud.post("/v2/tags", json!({"name": "POOL:X"})).await;
+    assert_eq!(told.text("/tag/name"), "pool:x", "the first spelling counts");
+    for bad in [
+        json!(""),
+        json!("sp ace"),
+        json!("ä"),
+        json!("x".repeat(256)),
+        json!(1),
+    ] {
+        assert_eq!(
+            cloud.post("/v2/tags", json!({"name": bad})).await.status,
+            422,
+            "{bad}"
+        );
+    }
+    // Raw as godo sends it, escaped as pydo does.
+    assert_eq!(
+        cloud
+            .post("/v2/tags/pool:x/resources", unknown.clone())
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        cloud
+            .post("/v2/tags/pool%3Ax/resources", unknown.clone())
+            .await
+            .status,
+        204
+    );
+    let tag = cloud.get("/v2/tags/pool%3Ax").await;
+    assert_eq!(tag.number("/tag/resources/count"), 1);
+    assert_eq!(tag.number("/tag/resources/droplets/count"), 1);
+    assert_eq!(
+        tag.text("/tag/resources/droplets/last_tagged_uri"),
+        format!("{}/v2/droplets/{id}", cloud.url)
+    );
+    for kind in ["images", "volumes", "volume_snapshots", "databases"] {
+        assert_eq!(tag.number(&format!("/tag/resources/{kind}/count")), 0);
+    }
+    assert_eq!(
+        cloud
+            .get("/v2/droplets?tag_name=pool:x")
+            .await
+            .number("/meta/total"),
+        1
+    );
+    for (bad, status) in [
+        (
+            json!({"resources": [{"resource_id": "1", "resource_type": "droplet"}]}),
+            404,
+        ),
+        (
+            json!({"resources": [{"resource_id": id.to_string(), "resource_type": "volume"}]}),
+            404,
+        ),
+        (json!({"resources": [{"resource_id": id.to_string()}]}), 422),
+        (json!({"resources": 1}), 422),
+    ] {
+        assert_eq!(
+            cloud.post("/v2/tags/pool:x/resources", bad.clone()).await.status,
+            status,
+            "{bad}"
+        );
+    }
+    let off = cloud
+        .call(Method::DELETE, "/v2/tags/pool:x/resources", unknown)
+        .await;
+    assert_eq!(off.status, 204);
+    assert_eq!(
+        cloud
+            .get("/v2/droplets?tag_name=pool:x")
+            .await
+            .number("/meta/total"),
+        0
+    );
+    let b = cloud.droplet("b", "tiny", &["pool:x"]).await;
+    assert_eq!(cloud.delete("/v2/tags/pool:x").await.status, 204);
+    assert_eq!(
+        cloud.get(&format!("/v2/droplets/{b}")).await.at("/droplet/tags"),
+        &json!([])
+    );
+    assert_eq!(cloud.get("/v2/tags").await.number("/meta/total"), 0);
+}

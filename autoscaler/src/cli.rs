@@ -11,7 +11,7 @@ use tidepool_autoscaler_core::plan::Plan;
 
 use crate::client::{Client, ClientError, mode_text, status_text};
 use crate::config::{self, Config, Problem, Purpose, Surroundings};
-use crate::daemon::{self, DaemonError, Outside};
+use crate::daemon::{self, DaemonError, Runtime};
 use crate::journal::Journal;
 use crate::logging::LogFormat;
 use crate::metrics::PerHost;
@@ -230,10 +230,10 @@ fn load(path: &Path, purpose: Purpose) -> Result<Config, CommandError> {
     })
 }
 
-/// Does what was said. `outside` is what only `main` can give.
-pub async fn run(command: Command, outside: Outside) -> Result<(), CommandError> {
+/// Does what was said. `runtime` is what only `main` can give.
+pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError> {
     match command {
-        Command::Run { config } => Ok(daemon::run(load(&config.config, Purpose::Act)?, outside).await?),
+        Command::Run { config } => Ok(daemon::run(load(&config.config, Purpose::Act)?, runtime).await?),
         Command::Check { config } => {
             let checked = load(&config.config, Purpose::Act)?;
             let pools = crate::record::names(checked.pools.iter().map(|pool| &pool.spec.name));
@@ -242,7 +242,7 @@ pub async fn run(command: Command, outside: Outside) -> Result<(), CommandError>
                 config.config.display()
             ))
         }
-        Command::Plan { config, json } => plan(&load(&config.config, Purpose::Act)?, json, outside).await,
+        Command::Plan { config, json } => plan(&load(&config.config, Purpose::Act)?, json, runtime).await,
         Command::Status { config, json } => {
             let status = client(&config)?.status().await?;
             let text = if json {
@@ -284,14 +284,14 @@ struct Planned {
 }
 
 /// One dry tick of every pool: nothing is written, and nothing is done.
-async fn plan(config: &Config, json: bool, outside: Outside) -> Result<(), CommandError> {
+async fn plan(config: &Config, json: bool, runtime: Runtime) -> Result<(), CommandError> {
     let state = StateDir::existing(&config.state_dir);
     let journal = Journal::look(&state.journal()).map_err(DaemonError::Journal)?;
-    let pools = daemon::pools(config, &state, journal, &outside)?;
+    let pools = daemon::pools(config, &state, journal, &runtime)?;
     let source = daemon::source(&config.metrics)?;
     let mut planned = Vec::new();
     for pool in &pools {
-        planned.push(plan_one(pool, source.as_ref(), config, &outside).await?);
+        planned.push(plan_one(pool, source.as_ref(), config, &runtime).await?);
     }
     if json {
         return print(&serde_json::to_string_pretty(&planned)?);
@@ -312,18 +312,18 @@ async fn plan_one(
     pool: &Pool,
     source: &dyn crate::metrics::MetricSource,
     config: &Config,
-    outside: &Outside,
+    runtime: &Runtime,
 ) -> Result<Planned, CommandError> {
     let failed = |error| CommandError::Plan(pool.name().0.clone(), error);
-    let carried = std::sync::Arc::clone(&pool.carried).lock_owned().await;
-    let look = pool.look(carried).await.map_err(failed)?;
+    let tick_state = std::sync::Arc::clone(&pool.tick_state).lock_owned().await;
+    let look = pool.look(tick_state).await.map_err(failed)?;
     let queries = pool.queries(&look);
     let scraped = matches!(config.metrics, config::MetricsConfig::Scrape(_));
     if scraped && queries.iter().any(|query| query.what.per_host == PerHost::Rate) {
-        source.read(&queries, (outside.clock)()).await;
+        source.read(&queries, (runtime.clock)()).await;
         tokio::time::sleep(RATE_GAP).await;
     }
-    let mut readings = observe::readings(source, queries, (outside.clock)()).await;
+    let mut readings = observe::readings(source, queries, (runtime.clock)()).await;
     let (memory, seen) = look.into_parts(readings.remove(pool.name()).unwrap_or_default());
     let (_, decision, plan) = pool.think(&memory, &seen);
     Ok(Planned {

@@ -21,10 +21,10 @@ use crate::observe;
 use crate::probe::{HttpProbe, MemberProbe};
 use crate::provider::digitalocean::{Account, AccountError, DigitalOcean};
 use crate::provider::{Provider, ProviderErrorKind};
-use crate::record::Board;
+use crate::record::StatusRecorder;
 use crate::server::{self, Shared};
 use crate::state::{StateDir, StateError};
-use crate::tick::{Carried, Look, Pool, TickError, World, wait_until};
+use crate::tick::{Pool, Services, Snapshot, TickError, TickState, wait_until};
 
 /// Running steps are waited for so long at the end: one call to a provider takes at most 15 s, a read with its repetitions
 /// 46 s.
@@ -67,9 +67,9 @@ pub enum DaemonError {
     NoProvider,
 }
 
-/// What `main` gives the daemon from outside.
+/// What only `main` can give the daemon.
 #[derive(Clone)]
-pub struct Outside {
+pub struct Runtime {
     /// The time.
     pub clock: Clock,
     /// Set when the daemon is to stop.
@@ -83,13 +83,13 @@ pub fn pools(
     config: &Config,
     state: &StateDir,
     journal: Journal,
-    outside: &Outside,
+    runtime: &Runtime,
 ) -> Result<Vec<Arc<Pool>>, DaemonError> {
     let digitalocean = config.digitalocean.clone().ok_or(DaemonError::NoProvider)?;
     let account = Arc::new(Account::new(
         digitalocean.base_url.as_deref(),
         digitalocean.token,
-        Arc::clone(&outside.clock),
+        Arc::clone(&runtime.clock),
     )?);
     let probe: Arc<dyn MemberProbe> = Arc::new(HttpProbe::new()?);
     let journal = Arc::new(Mutex::new(journal));
@@ -102,23 +102,23 @@ pub fn pools(
             probe: Arc::clone(&probe),
             ops_port: pool.ops_port,
             journal: Arc::clone(&journal),
-            clock: Arc::clone(&outside.clock),
-            stop: outside.stop.clone(),
-            crash: outside.crash.map(Arc::new),
+            clock: Arc::clone(&runtime.clock),
+            stop: runtime.stop.clone(),
+            crash: runtime.crash.map(Arc::new),
         };
         let mut memory = state.memory_load(&pool.spec.name);
         let journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        journal.remind(&pool.spec, &mut memory, (outside.clock)());
+        journal.remind(&pool.spec, &mut memory, (runtime.clock)());
         drop(journal);
         let control = state.control_load(&pool.spec.name)?;
         pools.push(Arc::new(Pool {
             config: pool.clone(),
             applier,
-            board: Board::new(&pool.spec, control),
+            recorder: StatusRecorder::new(&pool.spec, control),
             control: Mutex::new(control),
-            carried: Arc::new(tokio::sync::Mutex::new(Carried {
+            tick_state: Arc::new(tokio::sync::Mutex::new(TickState {
                 memory,
-                ..Carried::default()
+                ..TickState::default()
             })),
         }));
     }
@@ -133,14 +133,14 @@ pub fn source(config: &MetricsConfig) -> Result<Arc<dyn MetricSource>, DaemonErr
     })
 }
 
-/// Runs until `outside.stop` is set; finishes the steps that run then.
-pub async fn run(config: Config, outside: Outside) -> Result<(), DaemonError> {
+/// Runs until `runtime.stop` is set; finishes the steps that run then.
+pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
     let state = StateDir::open(&config.state_dir)?;
     let _lease = state.lease()?;
     let journal = Journal::open(&state.journal()).map_err(DaemonError::Journal)?;
     let meters = Arc::new(Meters::new()?);
     let (audit, records) = Audit::start(&config.audit, Arc::clone(&meters))?;
-    let pools = pools(&config, &state, journal, &outside)?;
+    let pools = pools(&config, &state, journal, &runtime)?;
     let source = source(&config.metrics)?;
     let listener = tokio::net::TcpListener::bind(config.status.listen)
         .await
@@ -151,18 +151,18 @@ pub async fn run(config: Config, outside: Outside) -> Result<(), DaemonError> {
         meters: Arc::clone(&meters),
         tick_secs: config.tick_secs,
         token: config.status.token.clone(),
-        clock: Arc::clone(&outside.clock),
+        clock: Arc::clone(&runtime.clock),
     };
     tracing::info!(listen = %config.status.listen, pools = pools.len(), "tidepool-autoscaler runs");
-    let port = tokio::spawn(server::serve(listener, shared, outside.stop.clone()));
-    let world = Arc::new(World {
+    let port = tokio::spawn(server::serve(listener, shared, runtime.stop.clone()));
+    let services = Arc::new(Services {
         source,
         state,
         audit,
         meters,
     });
-    ticks(&world, &pools, config.tick_secs, &outside.stop).await;
-    drop((world, pools));
+    ticks(&services, &pools, config.tick_secs, &runtime.stop).await;
+    drop((services, pools));
     if let Err(error) = port.await {
         tracing::error!(%error, "the status port failed");
     }
@@ -175,7 +175,7 @@ pub async fn run(config: Config, outside: Outside) -> Result<(), DaemonError> {
 
 /// Ticks until told to stop. A round that takes longer than its time delays nobody: pools that are still busy are left
 /// out of the next.
-async fn ticks(world: &Arc<World>, pools: &[Arc<Pool>], tick_secs: u32, stop: &CancellationToken) {
+async fn ticks(services: &Arc<Services>, pools: &[Arc<Pool>], tick_secs: u32, stop: &CancellationToken) {
     let mut timer = tokio::time::interval(Duration::from_secs(u64::from(tick_secs)));
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rounds = JoinSet::new();
@@ -184,7 +184,7 @@ async fn ticks(world: &Arc<World>, pools: &[Arc<Pool>], tick_secs: u32, stop: &C
             () = stop.cancelled() => break,
             _ = timer.tick() => {}
         }
-        rounds.spawn(round(Arc::clone(world), pools.to_vec()));
+        rounds.spawn(round(Arc::clone(services), pools.to_vec()));
         while rounds.try_join_next().is_some() {}
     }
     let end = Instant::now() + STOP_MAX;
@@ -205,31 +205,31 @@ async fn ticks(world: &Arc<World>, pools: &[Arc<Pool>], tick_secs: u32, stop: &C
 
 /// One tick of every pool that is free: all are looked at side by side, their signals read together, and each acts by
 /// itself. What fails or panics in one pool ends that pool's tick only.
-pub async fn round(world: Arc<World>, pools: Vec<Arc<Pool>>) {
+pub async fn round(services: Arc<Services>, pools: Vec<Arc<Pool>>) {
     let began = Instant::now();
     let mut looks = JoinSet::new();
     let mut names = BTreeMap::new();
     for pool in &pools {
-        let Ok(carried) = Arc::clone(&pool.carried).try_lock_owned() else {
-            world.meters.tick_ended(pool.name(), "skipped");
+        let Ok(tick_state) = Arc::clone(&pool.tick_state).try_lock_owned() else {
+            services.meters.tick_ended(pool.name(), "skipped");
             continue;
         };
-        if let Some(until) = carried.wait_until
+        if let Some(until) = tick_state.wait_until
             && (pool.applier.clock)() < until
         {
-            world.meters.tick_ended(pool.name(), "waiting");
+            services.meters.tick_ended(pool.name(), "waiting");
             continue;
         }
         let looked_at = Arc::clone(pool);
         let look = async move {
-            let look = tokio::time::timeout(LOOK_MAX, looked_at.look(carried)).await;
+            let look = tokio::time::timeout(LOOK_MAX, looked_at.look(tick_state)).await;
             look.unwrap_or(Err(TickError::Late(LOOK_MAX)))
         };
         let task = looks.spawn(look);
         names.insert(task.id(), Arc::clone(pool));
     }
     let mut queries = Vec::new();
-    let mut seen: Vec<(Arc<Pool>, Look)> = Vec::new();
+    let mut seen: Vec<(Arc<Pool>, Snapshot)> = Vec::new();
     while let Some(ended) = looks.join_next_with_id().await {
         match ended {
             Ok((id, result)) => {
@@ -239,18 +239,18 @@ pub async fn round(world: Arc<World>, pools: Vec<Arc<Pool>>) {
                         queries.extend(pool.queries(&look));
                         seen.push((Arc::clone(pool), look));
                     }
-                    Err(error) => tick_failed(&world, pool, &error).await,
+                    Err(error) => tick_failed(&services, pool, &error).await,
                 }
             }
             Err(error) => {
                 if let Some(pool) = names.get(&error.id()) {
-                    tick_panicked(&world, pool);
+                    tick_panicked(&services, pool);
                 }
             }
         }
     }
     let now = pools.first().map_or(UnixMillis(0), |pool| (pool.applier.clock)());
-    let source = Arc::clone(&world.source);
+    let source = Arc::clone(&services.source);
     // In a task of its own: a source that panics is one that failed, and min and max still hold.
     let read = tokio::spawn(async move { observe::readings(source.as_ref(), queries, now).await }).await;
     let mut readings = read.unwrap_or_else(|error| {
@@ -262,50 +262,50 @@ pub async fn round(world: Arc<World>, pools: Vec<Arc<Pool>>) {
     let mut acting = BTreeMap::new();
     for (pool, look) in seen {
         let signals = readings.remove(pool.name()).unwrap_or_default();
-        let (actor, world) = (Arc::clone(&pool), Arc::clone(&world));
-        let task = acts.spawn(async move { actor.act(&world, look, signals).await });
+        let (actor, services) = (Arc::clone(&pool), Arc::clone(&services));
+        let task = acts.spawn(async move { actor.act(&services, look, signals).await });
         acting.insert(task.id(), pool);
     }
     while let Some(ended) = acts.join_next_with_id().await {
         match ended {
             Ok((id, Ok(()))) => {
                 if let Some(pool) = acting.get(&id) {
-                    world.meters.tick_ended(pool.name(), "done");
-                    world.meters.tick_took(began.elapsed().as_secs_f64());
+                    services.meters.tick_ended(pool.name(), "done");
+                    services.meters.tick_took(began.elapsed().as_secs_f64());
                 }
             }
             Ok((id, Err(error))) => {
                 if let Some(pool) = acting.get(&id) {
-                    tick_failed(&world, pool, &error).await;
+                    tick_failed(&services, pool, &error).await;
                 }
             }
             Err(error) => {
                 if let Some(pool) = acting.get(&error.id()) {
-                    tick_panicked(&world, pool);
+                    tick_panicked(&services, pool);
                 }
             }
         }
     }
 }
 
-async fn tick_failed(world: &World, pool: &Pool, error: &TickError) {
+async fn tick_failed(services: &Services, pool: &Pool, error: &TickError) {
     let text = crate::chain(error);
     tracing::error!(pool = %pool.name(), error = text, "the pool's tick failed");
-    world.meters.tick_ended(pool.name(), "failed");
+    services.meters.tick_ended(pool.name(), "failed");
     if let TickError::Observe(error) = error {
-        world.meters.provider_failed(pool.name(), error.kind);
+        services.meters.provider_failed(pool.name(), error.kind);
         if let ProviderErrorKind::RateLimited { retry_after_secs } = error.kind {
             let until = wait_until((pool.applier.clock)(), retry_after_secs);
-            pool.carried.lock().await.wait_until = Some(until);
+            pool.tick_state.lock().await.wait_until = Some(until);
         }
     }
-    pool.board.failed(text);
+    pool.recorder.failed(text);
 }
 
-fn tick_panicked(world: &World, pool: &Pool) {
+fn tick_panicked(services: &Services, pool: &Pool) {
     // The panic's own words are in the log already.
     tracing::error!(pool = %pool.name(), "the pool's tick panicked; the others go on");
-    world.meters.tick_ended(pool.name(), "panicked");
-    pool.board
+    services.meters.tick_ended(pool.name(), "panicked");
+    pool.recorder
         .failed("the tick panicked; the log says where".to_owned());
 }

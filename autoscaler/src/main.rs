@@ -2,15 +2,19 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use tidepool_autoscaler::apply::CrashPoint;
 use tidepool_autoscaler::cli::{self, Cli};
-use tidepool_autoscaler::daemon::Outside;
+use tidepool_autoscaler::daemon::Runtime;
 use tidepool_autoscaler::logging;
 use tidepool_autoscaler_core::observe::UnixMillis;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// What still runs on the blocking threads at the end is left after this.
+const LEFTOVERS_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -50,22 +54,25 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(cli::EXIT_USAGE));
         }
     };
-    let outside = Outside {
+    let runtime = Runtime {
         clock: Arc::new(now),
         stop: CancellationToken::new(),
         crash,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        stop_on_signals(&outside.stop)?;
-        match cli::run(cli.command, outside).await {
+    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = executor.block_on(async {
+        stop_on_signals(&runtime.stop)?;
+        match cli::run(cli.command, runtime).await {
             Ok(()) => Ok(ExitCode::from(cli::EXIT_OK)),
             Err(error) => {
                 eprintln!("tidepool-autoscaler: {}", tidepool_autoscaler::chain(&error));
                 Ok(error.exit_code())
             }
         }
-    })
+    });
+    // A name that is being looked up on a thread of its own must not hold the end up.
+    executor.shutdown_timeout(LEFTOVERS_MAX);
+    ended
 }
 
 fn now() -> UnixMillis {
@@ -80,8 +87,9 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("told to stop: the running step is finished");
+        // First the stop, then the log: one that can't be written must not be in its way.
         stop.cancel();
+        tracing::info!("stopping: the running step is finished first");
     });
     Ok(())
 }

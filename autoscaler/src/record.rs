@@ -44,7 +44,7 @@ pub fn steps(applied: &Applied) -> Vec<StepStatus> {
 
 /// The status of one pool between ticks. Shared between the tick that writes it and the port that reads it.
 #[derive(Debug)]
-pub struct Board {
+pub struct StatusRecorder {
     status: Mutex<Inner>,
 }
 
@@ -57,7 +57,7 @@ struct Inner {
 
 /// All that one tick did.
 #[derive(Debug, Clone, Copy)]
-pub struct TickStory<'a> {
+pub struct TickReport<'a> {
     /// The pool's settings.
     pub spec: &'a PoolSpec,
     /// What was seen.
@@ -72,9 +72,9 @@ pub struct TickStory<'a> {
     pub applied: &'a Applied,
 }
 
-impl Board {
+impl StatusRecorder {
     /// A pool that was not looked at yet.
-    pub fn new(spec: &PoolSpec, control: Control) -> Board {
+    pub fn new(spec: &PoolSpec, control: Control) -> StatusRecorder {
         let status = PoolStatus {
             name: spec.name.clone(),
             provider: "digitalocean".to_owned(),
@@ -97,7 +97,7 @@ impl Board {
             history: VecDeque::new(),
             decisions: VecDeque::new(),
         };
-        Board {
+        StatusRecorder {
             status: Mutex::new(inner),
         }
     }
@@ -132,9 +132,9 @@ impl Board {
     }
 
     /// A tick that decided.
-    pub fn ticked(&self, story: &TickStory<'_>, ended: UnixMillis) {
-        let roster = Roster::of(story.spec, story.seen, story.memory);
-        let TickStory { spec, decision, .. } = *story;
+    pub fn ticked(&self, report: &TickReport<'_>, ended: UnixMillis) {
+        let roster = Roster::of(report.spec, report.seen, report.memory);
+        let TickReport { spec, decision, .. } = *report;
         let mut inner = self.inner();
         let status = &mut inner.status;
         (status.min, status.max) = (spec.min, spec.max);
@@ -142,9 +142,13 @@ impl Board {
             (decision.actual, decision.desired, decision.planned);
         status.serving = roster.serving_ready();
         status.last_tick_at = Some(ended);
-        status.last_error = first_trouble(story.applied);
+        status.last_error = first_trouble(report.applied);
         status.members = members(&roster, decision);
-        status.signals = decision.proposals.iter().map(|p| signal(p, story.seen)).collect();
+        status.signals = decision
+            .proposals
+            .iter()
+            .map(|p| signal(p, report.seen))
+            .collect();
         let point = point(spec, decision, status.serving);
         inner.remember_point(point);
         inner.remember_decision(DecisionStatus {
@@ -155,7 +159,7 @@ impl Board {
             planned: decision.planned,
             reason: decision.reason.clone(),
             formulas: decision.proposals.iter().map(|p| p.formula.clone()).collect(),
-            steps: steps(story.applied),
+            steps: steps(report.applied),
         });
     }
 }

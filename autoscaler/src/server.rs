@@ -128,7 +128,7 @@ fn status_route(Data(shared): Data<&Shared>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         now: (shared.clock)(),
         tick_secs: shared.tick_secs,
-        pools: shared.pools.iter().map(|pool| pool.board.status()).collect(),
+        pools: shared.pools.iter().map(|pool| pool.recorder.status()).collect(),
     })
 }
 
@@ -136,7 +136,7 @@ fn status_route(Data(shared): Data<&Shared>) -> Json<Status> {
 fn hold_route(Path(name): Path<String>, Data(shared): Data<&Shared>) -> Response {
     change(shared, &name, |pool| {
         let size = pool
-            .board
+            .recorder
             .actual()
             .ok_or((StatusCode::CONFLICT, "the pool was not observed yet".to_owned()))?;
         // Dead members may leave a pool under its minimum for a moment; that is not what is meant to be held.
@@ -200,7 +200,7 @@ fn change(
         return failure(StatusCode::INTERNAL_SERVER_ERROR, &crate::chain(&error));
     }
     *pool.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
-    pool.board.mode_set(control);
+    pool.recorder.mode_set(control);
     tracing::info!(pool = %pool.name(), ?control, "the operator decides");
     Json(record::mode(control)).into_response()
 }

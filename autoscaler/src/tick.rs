@@ -16,7 +16,7 @@ use crate::meters::Meters;
 use crate::metrics::{MetricSource, SignalQuery};
 use crate::observe;
 use crate::provider::{ProviderError, ProviderErrorKind};
-use crate::record::{self, Board, TickStory};
+use crate::record::{self, StatusRecorder, TickReport};
 use crate::state::StateDir;
 
 /// A decision that changes nothing is recorded once in so long, seconds.
@@ -31,16 +31,16 @@ pub struct Pool {
     /// Runs its steps.
     pub applier: Applier,
     /// What is told of it.
-    pub board: Board,
+    pub recorder: StatusRecorder,
     /// The operator's word.
     pub control: Mutex<Control>,
     /// What its ticks carry on. Locked for a whole tick: that is the single flight.
-    pub carried: Arc<tokio::sync::Mutex<Carried>>,
+    pub tick_state: Arc<tokio::sync::Mutex<TickState>>,
 }
 
 /// What one tick leaves to the next.
 #[derive(Debug, Default)]
-pub struct Carried {
+pub struct TickState {
     /// The core's memory.
     pub memory: Memory,
     /// The provider wants no call before this time.
@@ -50,7 +50,7 @@ pub struct Carried {
 }
 
 /// What all pools share.
-pub struct World {
+pub struct Services {
     /// Where samples come from.
     pub source: Arc<dyn MetricSource>,
     /// Where memory is kept.
@@ -76,16 +76,16 @@ pub enum TickError {
 }
 
 /// A pool that is being looked at: nobody else does so meanwhile.
-pub struct Look {
-    carried: OwnedMutexGuard<Carried>,
+pub struct Snapshot {
+    tick_state: OwnedMutexGuard<TickState>,
     seen: Observation,
 }
 
-impl Look {
+impl Snapshot {
     /// The memory and the observation, for a tick that does nothing.
     pub fn into_parts(self, signals: BTreeMap<String, SignalReading>) -> (Memory, Observation) {
         let seen = Observation { signals, ..self.seen };
-        (self.carried.memory.clone(), seen)
+        (self.tick_state.memory.clone(), seen)
     }
 }
 
@@ -101,7 +101,7 @@ impl Pool {
     }
 
     /// First half of a tick: who is there. The signals are added when all pools have been looked at.
-    pub async fn look(&self, carried: OwnedMutexGuard<Carried>) -> Result<Look, TickError> {
+    pub async fn look(&self, tick_state: OwnedMutexGuard<TickState>) -> Result<Snapshot, TickError> {
         let Applier {
             provider,
             probe,
@@ -113,11 +113,11 @@ impl Pool {
             .await
             .map_err(TickError::Observe)?;
         let seen = observe::observation(clock(), members, drained, BTreeMap::new());
-        Ok(Look { carried, seen })
+        Ok(Snapshot { tick_state, seen })
     }
 
     /// Which signals are wanted of those who are there.
-    pub fn queries(&self, look: &Look) -> Vec<SignalQuery> {
+    pub fn queries(&self, look: &Snapshot) -> Vec<SignalQuery> {
         observe::queries(self.name(), &self.config.signals, &look.seen.members)
     }
 
@@ -133,35 +133,35 @@ impl Pool {
     /// Second half of a tick: decide, plan, apply, record.
     pub async fn act(
         &self,
-        world: &World,
-        look: Look,
+        services: &Services,
+        look: Snapshot,
         signals: BTreeMap<String, SignalReading>,
     ) -> Result<(), TickError> {
-        let Look {
-            mut carried,
+        let Snapshot {
+            mut tick_state,
             mut seen,
         } = look;
         let spec = &self.config.spec;
         seen.signals = signals;
-        let (memory, decision, plan) = self.think(&carried.memory, &seen);
+        let (memory, decision, plan) = self.think(&tick_state.memory, &seen);
 
         let mut next = memory.clone();
         next.intend(spec, &decision, &plan);
-        world
+        services
             .state
             .memory_save(self.name(), &next)
             .map_err(TickError::Memory)?;
-        carried.memory = next;
-        self.journal_forget(&carried.memory);
+        tick_state.memory = next;
+        self.journal_forget(&tick_state.memory);
 
         let applied = self.applier.apply(self.name(), &plan).await;
-        take_in(&mut carried, &decision, &applied, (self.applier.clock)());
-        world
+        take_in(&mut tick_state, &decision, &applied, (self.applier.clock)());
+        services
             .state
-            .memory_save(self.name(), &carried.memory)
+            .memory_save(self.name(), &tick_state.memory)
             .map_err(TickError::Memory)?;
 
-        let story = TickStory {
+        let report = TickReport {
             spec,
             seen: &seen,
             memory: &memory,
@@ -169,7 +169,7 @@ impl Pool {
             decision: &decision,
             applied: &applied,
         };
-        self.record(world, &mut carried, &story);
+        self.record(services, &mut tick_state, &report);
         Ok(())
     }
 
@@ -183,53 +183,53 @@ impl Pool {
         journal.forget(self.name(), &pending);
     }
 
-    fn record(&self, world: &World, carried: &mut Carried, story: &TickStory<'_>) {
-        let TickStory {
+    fn record(&self, services: &Services, tick_state: &mut TickState, report: &TickReport<'_>) {
+        let TickReport {
             decision, applied, ..
-        } = *story;
-        self.board.ticked(story, (self.applier.clock)());
-        let status = self.board.status();
-        world
+        } = *report;
+        self.recorder.ticked(report, (self.applier.clock)());
+        let status = self.recorder.status();
+        services
             .meters
             .decided(self.name(), decision, status.serving, status.min, status.max);
-        world.meters.applied(self.name(), applied);
+        services.meters.applied(self.name(), applied);
         let idle = applied.steps.is_empty() && decision.desired == decision.actual;
-        let recently = carried
+        let recently = tick_state
             .recorded_at
             .is_some_and(|at| !decision.at.is_past(at, RECORD_IDLE_SECS));
         if idle && recently {
             return;
         }
-        carried.recorded_at = Some(decision.at);
+        tick_state.recorded_at = Some(decision.at);
         if !idle {
             tracing::info!(pool = %self.name(), reason = decision.reason, steps = applied.steps.len(), "decided");
         }
-        world.audit.record(Record {
+        services.audit.record(Record {
             at: decision.at,
             pool: self.name().clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             decision: decision.clone(),
             steps: record::steps(applied),
             inputs: Inputs {
-                spec: story.spec.clone(),
-                observation: story.seen.clone(),
-                memory: story.memory.clone(),
-                control: story.control,
+                spec: report.spec.clone(),
+                observation: report.seen.clone(),
+                memory: report.memory.clone(),
+                control: report.control,
             },
         });
     }
 }
 
 /// Takes the steps' outcomes into the memory: creates that surely didn't happen, and how long the provider wants patience.
-fn take_in(carried: &mut Carried, decision: &Decision, applied: &Applied, now: UnixMillis) {
+fn take_in(tick_state: &mut TickState, decision: &Decision, applied: &Applied, now: UnixMillis) {
     for (name, refusal) in applied.failed_creates() {
         let outcome = match refusal {
             Some(ProviderErrorKind::QuotaReached) => CreateOutcome::QuotaReached,
             Some(_) | None => CreateOutcome::Failed,
         };
-        carried.memory.create_failed(name, decision.at, outcome);
+        tick_state.memory.create_failed(name, decision.at, outcome);
     }
-    carried.wait_until = applied.wait_secs.map(|secs| wait_until(now, secs));
+    tick_state.wait_until = applied.wait_secs.map(|secs| wait_until(now, secs));
 }
 
 /// When a provider that asked for patience is asked again.

@@ -49,8 +49,8 @@ async fn status_port(stage: &Stage, token: Option<&str>) -> String {
     let clock = Arc::clone(&stage.now);
     let shared = Shared {
         pools: Arc::new(stage.pools.clone()),
-        state: stage.world.state.clone(),
-        meters: Arc::clone(&stage.world.meters),
+        state: stage.services.state.clone(),
+        meters: Arc::clone(&stage.services.meters),
         tick_secs: 10,
         token: token.map(|token| Secret::new(token.to_owned())),
         clock: Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
@@ -87,7 +87,7 @@ async fn the_operator_speaks_through_the_status_port() {
     // The word outlives the daemon.
     let name = PoolName("api".to_owned());
     assert_eq!(
-        stage.world.state.control_load(&name).unwrap(),
+        stage.services.state.control_load(&name).unwrap(),
         Control::Hold { size: 7 }
     );
     stage.rounds(2).await;
@@ -164,7 +164,7 @@ async fn the_status_port_tells_what_is_so() {
     assert_eq!(steps, ["api-5", "api-6", "api-7", "api-8"]);
     // A thousand ticks make no more than an hour of points.
     stage.rounds(800).await;
-    let pool = stage.pools.first().unwrap().board.status();
+    let pool = stage.pools.first().unwrap().recorder.status();
     assert!(
         pool.history.len() <= 360 && pool.decisions.len() <= 50,
         "{} {}",

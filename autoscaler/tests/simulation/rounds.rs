@@ -41,7 +41,7 @@ async fn one_bad_pool_stops_no_other() {
 #[tokio::test]
 async fn a_pool_that_is_still_busy_is_left_out() {
     let stage = stage(&[("busy", 5), ("free", 5)], metrics(Says::Idle), "");
-    let busy = Arc::clone(&stage.pools.first().unwrap().carried)
+    let busy = Arc::clone(&stage.pools.first().unwrap().tick_state)
         .lock_owned()
         .await;
     stage.rounds(1).await;
@@ -60,7 +60,7 @@ async fn a_pool_that_is_still_busy_is_left_out() {
 async fn what_was_recorded_gives_the_same_decision_again() {
     let Stage {
         pools,
-        world,
+        services,
         now,
         records,
         dir,
@@ -71,7 +71,7 @@ async fn what_was_recorded_gives_the_same_decision_again() {
         stage.rounds(3).await;
         stage
     };
-    drop((pools, world, now, clouds));
+    drop((pools, services, now, clouds));
     records.await.unwrap();
     let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
     let recorded: Vec<Record> = text

@@ -16,9 +16,9 @@ use tidepool_autoscaler::meters::Meters;
 use tidepool_autoscaler::metrics::{MetricError, MetricSource, SignalQuery};
 use tidepool_autoscaler::probe::MemberProbe;
 use tidepool_autoscaler::provider::{CreateMember, Provider, ProviderError, ProviderErrorKind};
-use tidepool_autoscaler::record::Board;
+use tidepool_autoscaler::record::StatusRecorder;
 use tidepool_autoscaler::state::StateDir;
-use tidepool_autoscaler::tick::{Carried, Pool, World};
+use tidepool_autoscaler::tick::{Pool, Services, TickState};
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, PoolName, Power, Readiness, Sample, UnixMillis,
@@ -241,7 +241,7 @@ impl MetricSource for FakeMetrics {
 pub(crate) struct Stage {
     pub(crate) clouds: BTreeMap<String, Arc<FakeCloud>>,
     pub(crate) pools: Vec<Arc<Pool>>,
-    pub(crate) world: Arc<World>,
+    pub(crate) services: Arc<Services>,
     pub(crate) now: Arc<AtomicI64>,
     pub(crate) stop: CancellationToken,
     pub(crate) records: JoinHandle<()>,
@@ -303,13 +303,13 @@ pub(crate) fn stage(pools: &[(&str, u32)], source: Arc<dyn MetricSource>, panics
                 stop: stop.clone(),
                 crash: None,
             },
-            board: Board::new(&config.spec, Control::Auto),
+            recorder: StatusRecorder::new(&config.spec, Control::Auto),
             control: Mutex::new(Control::Auto),
-            carried: Arc::new(tokio::sync::Mutex::new(Carried::default())),
+            tick_state: Arc::new(tokio::sync::Mutex::new(TickState::default())),
             config,
         }));
     }
-    let world = Arc::new(World {
+    let services = Arc::new(Services {
         source,
         state,
         audit,
@@ -318,7 +318,7 @@ pub(crate) fn stage(pools: &[(&str, u32)], source: Arc<dyn MetricSource>, panics
     Stage {
         clouds,
         pools: made,
-        world,
+        services,
         now,
         stop,
         records,
@@ -334,16 +334,16 @@ impl Stage {
     pub(crate) async fn rounds(&self, count: u32) {
         for _ in 0..count {
             self.now.fetch_add(TICK_SECS * 1000, Ordering::SeqCst);
-            round(Arc::clone(&self.world), self.pools.clone()).await;
+            round(Arc::clone(&self.services), self.pools.clone()).await;
         }
     }
 
     pub(crate) fn error(&self, pool: usize) -> Option<String> {
-        self.pools.get(pool).unwrap().board.status().last_error
+        self.pools.get(pool).unwrap().recorder.status().last_error
     }
 
     pub(crate) fn metrics(&self) -> String {
-        String::from_utf8(self.world.meters.text().unwrap()).unwrap()
+        String::from_utf8(self.services.meters.text().unwrap()).unwrap()
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tidepool_autoscaler::audit::Audit;
 use tidepool_autoscaler::config::{AuditConfig, Purpose, Surroundings, parse};
-use tidepool_autoscaler::daemon::{Outside, pools, round};
+use tidepool_autoscaler::daemon::{Runtime, pools, round};
 use tidepool_autoscaler::journal::{Journal, Line};
 use tidepool_autoscaler::meters::Meters;
 use tidepool_autoscaler::provider::ProviderErrorKind;
 use tidepool_autoscaler::state::StateDir;
-use tidepool_autoscaler::tick::World;
+use tidepool_autoscaler::tick::Services;
 use tidepool_autoscaler_core::observe::{MemberName, PoolName, Power, UnixMillis};
 use tidepool_autoscaler_core::plan::Step;
 use tokio_util::sync::CancellationToken;
@@ -126,7 +126,7 @@ async fn a_state_that_cannot_be_written_stops_every_step() {
 #[tokio::test]
 async fn a_journal_that_cannot_be_written_stops_every_step() {
     let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
-    let to_look_at = Journal::look(&stage.world.state.journal()).unwrap();
+    let to_look_at = Journal::look(&stage.services.state.journal()).unwrap();
     *stage.pools.first().unwrap().applier.journal.lock().unwrap() = to_look_at;
     stage.rounds(1).await;
     assert_eq!(*stage.cloud("api").calls.lock().unwrap(), ["list"]);
@@ -174,21 +174,21 @@ async fn a_create_that_was_begun_before_a_crash_is_not_begun_again() {
         base: Path::new("/"),
     };
     let clock = Arc::clone(&now);
-    let outside = Outside {
+    let runtime = Runtime {
         clock: Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
         stop: CancellationToken::new(),
         crash: None,
     };
     let config = parse(&text, &around, Purpose::Act).unwrap();
     let journal = Journal::open(&state.journal()).unwrap();
-    let pools = pools(&config, &state, journal, &outside).unwrap();
+    let pools = pools(&config, &state, journal, &runtime).unwrap();
     let meters = Arc::new(Meters::new().unwrap());
     let audit = AuditConfig {
         file: dir.path().join("audit.jsonl"),
         index: None,
     };
     let (audit, _records) = Audit::start(&audit, Arc::clone(&meters)).unwrap();
-    let world = Arc::new(World {
+    let services = Arc::new(Services {
         source: metrics(Says::Nothing),
         state,
         audit,
@@ -196,7 +196,7 @@ async fn a_create_that_was_begun_before_a_crash_is_not_begun_again() {
     });
     let mut creates = Vec::new();
     for _ in 0..4 {
-        round(Arc::clone(&world), pools.clone()).await;
+        round(Arc::clone(&services), pools.clone()).await;
         let asked = server.received_requests().await.unwrap();
         let names = asked.iter().filter(|request| request.method.as_str() == "POST");
         creates.push(

@@ -10,10 +10,12 @@ mod settings;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::store::{OpenOptions, StoreUrl};
+
+pub use tidepool_listener::TlsFiles;
 
 pub use settings::{CONFIG_ENV, SETTINGS, Setting, Use};
 
@@ -45,32 +47,15 @@ pub struct StoreConfig {
     pub options: OpenOptions,
 }
 
-/// PEM files of the public listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate chain, leaf first.
-    pub cert_file: PathBuf,
-    /// The private key.
-    pub key_file: PathBuf,
-}
-
 /// Bounds of the public listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most connections at a time; more wait in the kernel's queue.
-    pub connections_max: usize,
+    /// Those of its connections.
+    pub connections: tidepool_listener::Limits,
     /// Most GET, HEAD and OPTIONS requests at a time; more are answered 503 at once.
     pub reads_in_flight_max: usize,
     /// Most other requests at a time; counted apart, so that a store that can't write doesn't take the reads along.
     pub writes_in_flight_max: usize,
-    /// Longest time from a request's first byte to its last header (and for a TLS handshake).
-    pub header_timeout: Duration,
-    /// Longest time from a request's headers to the end of its body.
-    pub body_timeout: Duration,
-    /// Longest time that a connection may stay without a request.
-    pub idle_timeout: Duration,
-    /// Most bytes of a request line and headers together.
-    pub header_bytes_max: usize,
 }
 
 /// What is logged, and how.

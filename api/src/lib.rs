@@ -11,6 +11,6 @@ pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
 pub mod operations;
+pub mod public;
 pub mod run;
-pub mod server;
 pub mod store;

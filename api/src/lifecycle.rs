@@ -4,40 +4,15 @@
 //! new connections), cutting (the drain's bound has passed).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::watch;
+pub use tidepool_listener::Stage;
+use tidepool_listener::Stages;
 
-/// A stage of the process's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Stage {
-    /// Before the store is open.
-    Starting,
-    /// Normal operation.
-    Serving,
-    /// Traffic should go elsewhere; what comes is still served.
-    Draining,
-    /// Nothing new is accepted; requests in flight finish.
-    Stopping,
-    /// Connections are cut.
-    Cutting,
-}
-
-const STAGES: [Stage; 5] = [
-    Stage::Starting,
-    Stage::Serving,
-    Stage::Draining,
-    Stage::Stopping,
-    Stage::Cutting,
-];
-
-/// The stage, and how to wait for the next one.
-#[derive(Debug)]
+/// The stage, and what is in flight.
+#[derive(Debug, Default)]
 pub struct Lifecycle {
-    // The same value twice: reading a watch channel takes a lock, and every request asks.
-    stage: AtomicU8,
-    announced: watch::Sender<Stage>,
+    stages: Arc<Stages>,
     reads: AtomicUsize,
     writes: AtomicUsize,
 }
@@ -51,48 +26,22 @@ pub enum RequestKind {
     Write,
 }
 
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self {
-            stage: AtomicU8::new(Stage::Starting as u8),
-            announced: watch::Sender::new(Stage::Starting),
-            reads: AtomicUsize::new(0),
-            writes: AtomicUsize::new(0),
-        }
-    }
-}
-
 impl Lifecycle {
     /// Where the process is.
     #[must_use]
     pub fn stage(&self) -> Stage {
-        let index = usize::from(self.stage.load(Ordering::Relaxed));
-        STAGES.get(index).copied().unwrap_or(Stage::Cutting)
+        self.stages.stage()
     }
 
     /// Goes on to a later stage; going back does nothing.
     pub fn advance(&self, to: Stage) {
-        self.announced.send_if_modified(|stage| {
-            let forward = to > *stage;
-            if forward {
-                *stage = to;
-                self.stage.store(to as u8, Ordering::Relaxed);
-            }
-            forward
-        });
+        self.stages.advance(to);
     }
 
-    /// Tells every change of stage.
+    /// The stages alone, as the listeners take them.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Stage> {
-        self.announced.subscribe()
-    }
-
-    /// Waits until the stage is at least `stage`.
-    pub async fn reached(&self, stage: Stage) {
-        // The sender lives in self, so the channel can't close.
-        let mut stages = self.subscribe();
-        let _unclosed = stages.wait_for(|now| *now >= stage).await;
+    pub fn stages(&self) -> Arc<Stages> {
+        Arc::clone(&self.stages)
     }
 
     /// Requests in flight.
@@ -135,15 +84,6 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn stages_only_go_forward() {
-        let lifecycle = Lifecycle::default();
-        lifecycle.advance(Stage::Stopping);
-        lifecycle.advance(Stage::Serving);
-        assert_eq!(lifecycle.stage(), Stage::Stopping);
-        lifecycle.reached(Stage::Draining).await;
-    }
 
     #[test]
     fn in_flight_counts_both_kinds_and_lets_go() {

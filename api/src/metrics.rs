@@ -14,6 +14,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, PullingGauge,
     Registry, TextEncoder,
 };
+use tidepool_listener::ConnectionMetrics;
 
 use crate::http::Route;
 use crate::lifecycle::Lifecycle;
@@ -192,17 +193,6 @@ impl Metrics {
         )?))
     }
 
-    /// Open connections of the public listener.
-    #[must_use]
-    pub fn connections(&self) -> &IntGauge {
-        &self.connections
-    }
-
-    /// Counts a connection that the server cut.
-    pub fn connection_cut(&self, reason: &'static str) {
-        self.connections_cut.with_label_values(&[reason]).inc();
-    }
-
     /// The Prometheus text exposition (version 0.0.4).
     ///
     /// # Errors
@@ -211,6 +201,20 @@ impl Metrics {
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+impl ConnectionMetrics for Metrics {
+    fn opened(&self) {
+        self.connections.inc();
+    }
+
+    fn closed(&self) {
+        self.connections.dec();
+    }
+
+    fn cut(&self, reason: &'static str) {
+        self.connections_cut.with_label_values(&[reason]).inc();
     }
 }
 

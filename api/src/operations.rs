@@ -10,14 +10,12 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service};
 use tokio::sync::Mutex;
 
-use crate::config::Limits;
 use crate::keys::chain;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::metrics::Metrics;
-use crate::server::{Peer, Service};
 use crate::store::Store;
 
 /// How long the store may take to say that it is well. Health checkers commonly wait 5 s: this leaves them an answer.
@@ -25,17 +23,6 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the store's word counts, so that many checkers are one question.
 const READY_AGE_MAX: Duration = Duration::from_millis(500);
-
-/// Bounds of this listener: a few checkers, and nobody who has reason to be slow.
-pub const LIMITS: Limits = Limits {
-    connections_max: 256,
-    reads_in_flight_max: 256,
-    writes_in_flight_max: 256,
-    header_timeout: Duration::from_secs(10),
-    body_timeout: Duration::from_secs(10),
-    idle_timeout: Duration::from_secs(75),
-    header_bytes_max: 16 * 1024,
-};
 
 /// What the operations listener knows.
 pub struct Operations {
@@ -178,12 +165,16 @@ impl Operations {
 }
 
 impl Service for Operations {
-    type Body = crate::server::AnswerBody<Full<Bytes>, crate::server::Answering>;
+    type Body = AnswerBody<Full<Bytes>, Answering>;
 
-    async fn answer(self: Arc<Self>, request: http::Request<Incoming>, peer: Peer) -> Response<Self::Body> {
+    async fn answer(
+        self: Arc<Self>,
+        request: http::Request<RequestBody>,
+        peer: Peer,
+    ) -> Response<Self::Body> {
         let answering = peer.answering();
         let response = self.answer_path(request.method(), request.uri().path()).await;
-        response.map(|body| crate::server::AnswerBody::new(body, answering))
+        response.map(|body| AnswerBody::new(body, answering))
     }
 }
 

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidepool_listener::{BoundSocket, Limits, Server, Stages, Tls, TlsError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -13,8 +14,8 @@ use crate::http::{AppState, routes};
 use crate::keys::{KeyFreshness, LoadedKeys, refresh_forever};
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::metrics::Metrics;
-use crate::operations::{self, Operations};
-use crate::server::{BoundSocket, PublicService, PublicServiceParts, Server, Tls, TlsError};
+use crate::operations::Operations;
+use crate::public::{PublicService, PublicServiceParts};
 use crate::store::{self, CollectionCatalog, OpenError, Store, StoreError};
 
 /// How long connections that were cut may take to notice, and the operations listener to say its last word. The drain's
@@ -146,8 +147,8 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     })?;
     let server = Server {
         name: "public",
-        limits: config.limits,
-        lifecycle: Arc::clone(&lifecycle),
+        limits: config.limits.connections,
+        stages: lifecycle.stages(),
         metrics: Some(metrics),
         tls,
     };
@@ -245,7 +246,7 @@ async fn drain(
 
 /// The operations listener, with a life of its own: it goes on until the public one is done.
 struct OperationsTask {
-    lifecycle: Arc<Lifecycle>,
+    stages: Arc<Stages>,
     task: JoinHandle<()>,
 }
 
@@ -259,20 +260,20 @@ impl OperationsTask {
             source,
         })?;
         tracing::info!(%address, "operations listening");
-        let lifecycle = Arc::new(Lifecycle::default());
+        let stages = Arc::new(Stages::default());
         let server = Server {
             name: "operations",
-            limits: operations::LIMITS,
-            lifecycle: Arc::clone(&lifecycle),
+            limits: Limits::PRIVATE,
+            stages: Arc::clone(&stages),
             metrics: None,
             tls: None,
         };
         let task = tokio::spawn(server.run(listener, Arc::clone(operations)));
-        Ok(Self { lifecycle, task })
+        Ok(Self { stages, task })
     }
 
     async fn stop(self) {
-        self.lifecycle.advance(Stage::Stopping);
+        self.stages.advance(Stage::Stopping);
         if tokio::time::timeout(LAST_WORDS_MAX, self.task).await.is_err() {
             tracing::debug!("operations connections were still open");
         }

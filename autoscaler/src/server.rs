@@ -4,12 +4,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use poem::http::{StatusCode, header};
-use poem::listener::TcpAcceptor;
 use poem::web::{Data, Json, Path};
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, handler, post};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidepool_autoscaler_core::decide::Control;
+use tidepool_listener::{EndpointService, Limits, Server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -45,18 +45,17 @@ pub struct Shared {
 
 /// Serves until `stop` is set.
 pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToken) {
-    let acceptor = match TcpAcceptor::from_tokio(listener) {
-        Ok(acceptor) => acceptor,
-        Err(error) => return tracing::error!(%error, "the status port can't be served"),
+    let server = Server {
+        name: "status",
+        limits: Limits::PRIVATE,
+        stages: Arc::default(),
+        metrics: None,
+        tls: None,
     };
-    let server = poem::Server::new_with_acceptor(acceptor);
-    let stopped = async move { stop.cancelled().await };
-    if let Err(error) = server
-        .run_with_graceful_shutdown(routes(shared), stopped, Some(CLOSE_MAX))
-        .await
-    {
-        tracing::error!(%error, "the status port failed");
-    }
+    let service = Arc::new(EndpointService::new(routes(shared)));
+    server
+        .run_until((listener, service), stop.cancelled_owned(), CLOSE_MAX)
+        .await;
 }
 
 /// All routes of the status port.

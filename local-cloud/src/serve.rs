@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::join_all;
-use poem::Server;
-use poem::listener::TcpAcceptor;
+use tidepool_listener::{EndpointService, Limits, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -86,13 +85,20 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let calls = CancellationToken::new();
     let server = {
-        let (api, calls) = (Api(Arc::clone(&app)), calls.clone());
-        let acceptor = TcpAcceptor::from_std(listener)?;
-        tokio::spawn(async move {
-            Server::new_with_acceptor(acceptor)
-                .run_with_graceful_shutdown(api, calls.cancelled_owned(), Some(CALLS_END_WITHIN))
-                .await
-        })
+        let service = Arc::new(EndpointService::new(Api(Arc::clone(&app))));
+        let server = Server {
+            name: "api",
+            limits: Limits::PRIVATE,
+            stages: Arc::default(),
+            metrics: None,
+            tls: None,
+        };
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::spawn(server.run_until(
+            (listener, service),
+            calls.clone().cancelled_owned(),
+            CALLS_END_WITHIN,
+        ))
     };
     tracing::info!(addresses = app.addresses.describe(), state = %app.state.path().display(), "serving");
     // For scripts: the one line on standard output, once calls are taken.
@@ -109,9 +115,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     shut_down(&app, Duration::ZERO).await;
     app.balancers.clear();
     guard.release().await;
-    served
-        .context("the API's server ended")?
-        .context("the API's server failed")
+    served.context("the API's listener failed")
 }
 
 fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {

@@ -301,13 +301,15 @@ fn limits(values: &mut Values) -> Option<Limits> {
     // hyper's buffer is never smaller than 8 KiB; a megabyte of headers is an attack.
     let header_bytes_max = values.count("limits.header_bytes_max", 8_192, 1_048_576);
     Some(Limits {
-        connections_max: connections_max?,
+        connections: tidepool_listener::Limits {
+            connections_max: connections_max?,
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            idle_timeout: idle_timeout?,
+            header_bytes_max: header_bytes_max?,
+        },
         reads_in_flight_max: reads_in_flight_max?,
         writes_in_flight_max: writes_in_flight_max?,
-        header_timeout: header_timeout?,
-        body_timeout: body_timeout?,
-        idle_timeout: idle_timeout?,
-        header_bytes_max: header_bytes_max?,
     })
 }
 

@@ -7,8 +7,9 @@ use tidepool_api::config::{Config, Limits, Sources};
 use tidepool_api::keys::KeyFreshness;
 use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
+use tidepool_api::public::{PublicService, PublicServiceParts};
 use tidepool_api::run::nonce;
-use tidepool_api::server::{BoundSocket, PublicService, PublicServiceParts, Server};
+use tidepool_listener::{BoundSocket, Server};
 
 use super::harness::{Connection, SOON};
 
@@ -40,8 +41,8 @@ async fn serve(
     let address = socket.address();
     let server = Server {
         name: "public",
-        limits: default_limits(),
-        lifecycle: Arc::clone(&lifecycle),
+        limits: default_limits().connections,
+        stages: lifecycle.stages(),
         metrics: None,
         tls: None,
     };

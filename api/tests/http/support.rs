@@ -15,9 +15,10 @@ use tidepool_api::http::{AppState, routes};
 use tidepool_api::keys::{KeyFreshness, LoadedKeys};
 use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
+use tidepool_api::public::{PublicService, PublicServiceParts};
 use tidepool_api::run::{nonce, now};
-use tidepool_api::server::{BoundSocket, PublicService, PublicServiceParts, Server};
 use tidepool_api::store::{self, CollectionCatalog, KeyRecord, OpenOptions};
+use tidepool_listener::{BoundSocket, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -80,13 +81,15 @@ impl Api {
             store,
         };
         let limits = Limits {
-            connections_max: 100,
+            connections: tidepool_listener::Limits {
+                connections_max: 100,
+                header_timeout: DEADLINE,
+                body_timeout: DEADLINE,
+                idle_timeout: DEADLINE,
+                header_bytes_max: 64 * 1024,
+            },
             reads_in_flight_max: 100,
             writes_in_flight_max: 100,
-            header_timeout: DEADLINE,
-            body_timeout: DEADLINE,
-            idle_timeout: DEADLINE,
-            header_bytes_max: 64 * 1024,
         };
         let lifecycle = Arc::new(Lifecycle::default());
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -102,8 +105,8 @@ impl Api {
         let address = socket.address();
         let server = Server {
             name: "public",
-            limits,
-            lifecycle: Arc::clone(&lifecycle),
+            limits: limits.connections,
+            stages: lifecycle.stages(),
             metrics: Some(metrics),
             tls: None,
         };

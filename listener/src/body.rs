@@ -5,16 +5,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::activity::Activity;
+use crate::activity::Activity;
 
-/// A request's body. After its deadline reading fails with `TimedOut`, and `late` says so to whoever answers.
-pub(super) struct RequestBody {
+/// A request's body. After its deadline reading fails with `TimedOut`, and its [`Lateness`] says so to whoever answers.
+pub struct RequestBody {
     inner: Incoming,
+    // A body that is known to be empty has nothing to watch.
+    watch: Option<Watch>,
+}
+
+struct Watch {
     deadline: Instant,
     // Made when the body first keeps us waiting: most come with their headers.
     clock: Option<Pin<Box<Sleep>>>,
@@ -23,21 +29,35 @@ pub(super) struct RequestBody {
     ended: bool,
 }
 
+/// Whether a request's body missed its deadline.
+#[derive(Debug, Clone)]
+pub struct Lateness(Option<Arc<AtomicBool>>);
+
+impl Lateness {
+    /// Whether it did so by now.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.0.as_ref().is_some_and(|late| late.load(Ordering::Relaxed))
+    }
+}
+
 impl RequestBody {
-    pub(super) fn new(
-        inner: Incoming,
-        deadline: Instant,
-        late: Arc<AtomicBool>,
-        activity: Arc<Activity>,
-    ) -> Self {
-        Self {
-            inner,
-            deadline,
+    #[inline]
+    pub(crate) fn of(inner: Incoming, timeout: Duration, activity: &Arc<Activity>) -> Self {
+        let watch = (!inner.is_end_stream()).then(|| Watch {
+            deadline: Instant::now() + timeout,
             clock: None,
-            late,
-            activity,
+            late: Arc::default(),
+            activity: Arc::clone(activity),
             ended: false,
-        }
+        });
+        Self { inner, watch }
+    }
+
+    /// Tells later, when the body has been read or dropped, whether it came in time.
+    #[must_use]
+    pub fn lateness(&self) -> Lateness {
+        Lateness(self.watch.as_ref().map(|watch| Arc::clone(&watch.late)))
     }
 }
 
@@ -49,22 +69,26 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let Some(watch) = &mut self.watch else {
+            return polled.map(|frame| frame.map(|frame| frame.map_err(io::Error::other)));
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(io::Error::other(error)))),
             Poll::Ready(None) => {
-                self.ended = true;
+                watch.ended = true;
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let deadline = self.deadline;
-                let clock = self
+                let deadline = watch.deadline;
+                let clock = watch
                     .clock
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
                 if clock.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                self.late.store(true, Ordering::Relaxed);
+                watch.late.store(true, Ordering::Relaxed);
                 Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
             }
         }
@@ -81,8 +105,11 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if !self.ended && !self.inner.is_end_stream() {
-            self.activity.body_left_unread();
+        if let Some(watch) = &self.watch
+            && !watch.ended
+            && !self.inner.is_end_stream()
+        {
+            watch.activity.body_left_unread();
         }
     }
 }

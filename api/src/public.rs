@@ -1,26 +1,17 @@
 //! The public listener's service: around the REST interface, what every request needs and no route should know of.
 //! Counting, metrics, the bounds of load, body and time, panics, and letting connections go while draining.
 
-use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
-use http::uri::Scheme;
 use http::{Method, Version};
 use http_body_util::combinators::BoxBody;
-use hyper::body::{Body as _, Incoming};
-use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Addr, Body, Endpoint, Request, RequestParts, Response};
+use poem::{Endpoint, Response};
+use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service, poem_request};
 
-use super::activity::{ANSWER_MAX, Activity, Answering};
-use super::body::{AnswerBody, RequestBody};
-use super::{Peer, Service};
 use crate::config::Limits;
 use crate::http::error::{Problem, ProblemKind};
 use crate::http::{RequestId, Route};
@@ -62,7 +53,7 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
     /// Answers from the routes, or with the reason why they were not asked or gave nothing.
     async fn answered(
         &self,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         peer: &Peer,
         head: &Head,
     ) -> Result<Response, Refusal> {
@@ -77,11 +68,11 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
         if parts.freshness.is_stale() && request.uri().path().starts_with("/v1/") {
             return Err(Refusal::KeysUnknown);
         }
-        let late = Arc::new(AtomicBool::new(false));
-        let request = poem_request(request, peer, parts.limits.body_timeout, &late);
+        let lateness = request.body().lateness();
+        let request = poem_request(request, peer);
         let answering = AssertUnwindSafe(parts.endpoint.get_response(request)).catch_unwind();
-        match within_bound(answering, &peer.activity).await {
-            _ if late.load(Ordering::Relaxed) => Err(Refusal::BodyTooSlow),
+        match peer.within_bound(answering).await {
+            _ if lateness.is_late() => Err(Refusal::BodyTooSlow),
             Some(Ok(response)) => Ok(response),
             Some(Err(_panic)) => Err(Refusal::Defect),
             None => match head.kind {
@@ -167,7 +158,7 @@ impl<E: Endpoint<Output = Response> + 'static> Service for PublicService<E> {
 
     async fn answer(
         self: Arc<Self>,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         peer: Peer,
     ) -> http::Response<Self::Body> {
         let began = Instant::now();
@@ -176,7 +167,7 @@ impl<E: Endpoint<Output = Response> + 'static> Service for PublicService<E> {
             _ => RequestKind::Write,
         };
         let (in_flight, of_its_kind) = InFlight::enter(&self.parts.lifecycle, kind);
-        let held = (in_flight, Answering::begin(&peer.activity, began));
+        let held = (in_flight, peer.answering_since(began));
         let head = Head {
             method: request.method().clone(),
             version: request.version(),
@@ -193,49 +184,6 @@ impl<E: Endpoint<Output = Response> + 'static> Service for PublicService<E> {
         let response: http::Response<BoxBody<bytes::Bytes, std::io::Error>> = response.into();
         response.map(|body| AnswerBody::new(body, held))
     }
-}
-
-fn poem_request(
-    request: http::Request<Incoming>,
-    peer: &Peer,
-    body_timeout: Duration,
-    late: &Arc<AtomicBool>,
-) -> Request {
-    let (parts, incoming) = request.into_parts();
-    let body = match incoming.is_end_stream() {
-        true => Body::empty(),
-        false => {
-            let deadline = tokio::time::Instant::now() + body_timeout;
-            let activity = Arc::clone(&peer.activity);
-            let body = RequestBody::new(incoming, deadline, Arc::clone(late), activity);
-            Body::from(BoxBody::new(body))
-        }
-    };
-    let scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
-    let parts = RequestParts::from((
-        parts,
-        LocalAddr(Addr::SocketAddr(peer.local)),
-        RemoteAddr(Addr::SocketAddr(peer.remote)),
-        scheme,
-    ));
-    Request::from_parts(parts, body)
-}
-
-/// The future's value, or `None` after [`ANSWER_MAX`].
-///
-/// On HTTP/1 the connection's supervisor watches the time and polls this again when it is over, so that no request arms
-/// a timer; an HTTP/2 stream is a task of its own and keeps one.
-async fn within_bound<F: Future>(future: F, activity: &Activity) -> Option<F::Output> {
-    if activity.is_http2() {
-        return tokio::time::timeout(ANSWER_MAX, future).await.ok();
-    }
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending if activity.is_overdue() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }
 
 /// A line for each request at debug, for slow ones at info. Failures are logged where they are handled.

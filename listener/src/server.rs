@@ -1,112 +1,22 @@
-//! The listeners: an accept loop of our own, because connections, headers, bodies, idleness and draining need bounds
-//! that a framework's server does not give. What a request means is a [`Service`]'s business.
-
-mod activity;
-mod body;
-mod connection;
-mod public;
-mod tls;
+//! The accept loop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use hyper::body::Incoming;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Limits;
-use crate::lifecycle::{Lifecycle, Stage};
-use crate::metrics::Metrics;
-
-pub use activity::{Activity, Answering};
-pub use body::AnswerBody;
-pub use public::{PublicService, PublicServiceParts};
-pub use tls::{Tls, TlsError};
-
-/// The kernel's queue of connections that nobody accepted yet; Linux cuts it to net.core.somaxconn (4,096).
-const BACKLOG: u32 = 1_024;
+use crate::{ConnectionMetrics, Limits, Service, Stage, Stages, Tls, connection};
 
 /// Pause after a failed accept (usually: no file descriptors left), so that the loop does not spin. Doubles up to the
 /// second value: connections that end meanwhile free descriptors.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Answers requests.
-pub trait Service: Send + Sync + 'static {
-    /// The answers' bodies.
-    type Body: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
-        + Send
-        + 'static;
-
-    /// Answers one request of the connection that `peer` describes.
-    fn answer(
-        self: Arc<Self>,
-        request: http::Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = http::Response<Self::Body>> + Send + 'static;
-}
-
-/// The connection that a request came on.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// Its clocks.
-    pub activity: Arc<Activity>,
-    /// Our end.
-    pub local: SocketAddr,
-    /// The client's end.
-    pub remote: SocketAddr,
-    /// Whether it speaks TLS.
-    pub tls: bool,
-}
-
-impl Peer {
-    /// Marks a request as being answered until the value is dropped; belongs into the answer's body.
-    #[must_use]
-    pub fn answering(&self) -> Answering {
-        Answering::begin(&self.activity, Instant::now())
-    }
-}
-
-/// A socket that has its address but takes no connections yet.
-#[derive(Debug)]
-pub struct BoundSocket {
-    socket: TcpSocket,
-    address: SocketAddr,
-}
-
-impl BoundSocket {
-    /// Takes the address.
-    ///
-    /// # Errors
-    /// The kernel's; most often the address is taken.
-    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address })
-    }
-
-    /// The address, with the port that port 0 became.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Opens it for connections.
-    ///
-    /// # Errors
-    /// The kernel's; most often somebody else listens there by now.
-    pub fn listen(self) -> std::io::Result<TcpListener> {
-        self.socket.listen(BACKLOG)
-    }
-}
+/// How long connections that are cut may take to notice.
+const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// How a listener serves.
 pub struct Server {
@@ -115,15 +25,38 @@ pub struct Server {
     /// Bounds.
     pub limits: Limits,
     /// When to stop.
-    pub lifecycle: Arc<Lifecycle>,
+    pub stages: Arc<Stages>,
     /// Where connections are counted, if they are.
-    pub metrics: Option<Arc<Metrics>>,
+    pub metrics: Option<Arc<dyn ConnectionMetrics>>,
     /// TLS, if spoken.
     pub tls: Option<Arc<Tls>>,
 }
 
 impl Server {
-    /// Serves until the lifecycle stops and every connection has ended.
+    /// Serves until `stop` is done, then lets requests in flight finish within `drain`, and cuts what is left.
+    pub async fn run_until<S: Service>(
+        self,
+        (listener, service): (TcpListener, Arc<S>),
+        stop: impl Future<Output = ()>,
+        drain: Duration,
+    ) {
+        let (name, stages) = (self.name, Arc::clone(&self.stages));
+        let mut running = std::pin::pin!(self.run(listener, service));
+        tokio::select! {
+            () = &mut running => return,
+            () = stop => {}
+        }
+        stages.advance(Stage::Stopping);
+        if tokio::time::timeout(drain, &mut running).await.is_ok() {
+            return;
+        }
+        stages.advance(Stage::Cutting);
+        if tokio::time::timeout(CUT_MAX, running).await.is_err() {
+            tracing::warn!(listener = name, "connections did not end when they were cut");
+        }
+    }
+
+    /// Serves until the stage is [`Stage::Stopping`] and every connection has ended.
     pub async fn run<S: Service>(self, listener: TcpListener, service: Arc<S>) {
         let server = Arc::new(self);
         let permits = Arc::new(Semaphore::new(server.limits.connections_max));
@@ -136,7 +69,7 @@ impl Server {
                 connection::serve(&server, service, stream, remote).await;
             });
         };
-        let mut stopping = std::pin::pin!(server.lifecycle.reached(Stage::Stopping));
+        let mut stopping = std::pin::pin!(server.stages.reached(Stage::Stopping));
         let mut pause = ACCEPT_PAUSE.0;
         loop {
             let permit = tokio::select! {

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::activity::{Activity, Cut, Phase, WatchedIo};
-use super::{Peer, Server, Service};
-use crate::lifecycle::{Lifecycle, Stage};
-use crate::metrics::Metrics;
+use crate::activity::{Activity, Cut, Phase, WatchedIo};
+use crate::{ConnectionMetrics, Peer, RequestBody, Server, Service, Stage, Stages};
 
 /// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much
 /// later than its bound.
@@ -38,13 +37,13 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// What hyper's connections have in common.
 type Ended = hyper::Result<()>;
 
-pub(super) async fn serve<S: Service>(
+pub(crate) async fn serve<S: Service>(
     server: &Server,
     service: Arc<S>,
     stream: TcpStream,
     remote: SocketAddr,
 ) {
-    let _counted = server.metrics.as_deref().map(ConnectionGauge::enter);
+    let _counted = server.metrics.as_deref().map(|metrics| Counted::enter(metrics));
     let Ok(local) = stream.local_addr() else { return };
     // Answers are written whole; waiting for more to send would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
@@ -65,7 +64,7 @@ pub(super) async fn serve<S: Service>(
         Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake failed"),
         Err(_) => {
             if let Some(metrics) = &server.metrics {
-                metrics.connection_cut("slow_handshake");
+                metrics.cut("slow_handshake");
             }
         }
     }
@@ -92,6 +91,7 @@ async fn serve_http1<S: Service>(
         remote: ends.remote,
         tls,
     };
+    let body_timeout = server.limits.body_timeout;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -101,7 +101,8 @@ async fn serve_http1<S: Service>(
         .max_buf_size(BUFFER_BYTES_MIN.max(server.limits.header_bytes_max * 2));
     let connection = builder.serve_connection(
         io,
-        service_fn(move |request| {
+        service_fn(move |request: http::Request<Incoming>| {
+            let request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
             let answer = Arc::clone(&service).answer(request, peer.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         }),
@@ -127,6 +128,7 @@ async fn serve_http2<S: Service>(
         tls: true,
     };
     let header_bytes_max = u32::try_from(server.limits.header_bytes_max).unwrap_or(u32::MAX);
+    let body_timeout = server.limits.body_timeout;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -136,7 +138,8 @@ async fn serve_http2<S: Service>(
         .keep_alive_timeout(HTTP2_PING_INTERVAL);
     let connection = builder.serve_connection(
         io,
-        service_fn(move |request| {
+        service_fn(move |request: http::Request<Incoming>| {
+            let request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
             let answer = Arc::clone(&service).answer(request, peer.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         }),
@@ -169,10 +172,10 @@ impl<'a> Supervisor<'a> {
     /// The stage is polled only when it has changed: a request pays an atomic load for it. Its waker stays good because
     /// all of this is one task.
     async fn drive<C: Future<Output = Ended>>(&self, connection: C, close_gently: fn(Pin<&mut C>)) {
-        let lifecycle: &Lifecycle = &self.server.lifecycle;
+        let stages: &Stages = &self.server.stages;
         let mut connection = pin!(connection);
         let mut look = pin!(tokio::time::sleep(self.look_interval));
-        let mut stop_asked = pin!(lifecycle.reached(Stage::Stopping));
+        let mut stop_asked = pin!(stages.reached(Stage::Stopping));
         let mut stage_seen = None;
         let mut stopping = Stopping::No;
         let cut = poll_fn(|cx| {
@@ -181,7 +184,7 @@ impl<'a> Supervisor<'a> {
                     log_end(&ended);
                     return Poll::Ready(None);
                 }
-                let stage = lifecycle.stage();
+                let stage = stages.stage();
                 if stopping == Stopping::No && stage_seen != Some(stage) {
                     stage_seen = Some(stage);
                     if stop_asked.as_mut().poll(cx).is_ready() {
@@ -216,14 +219,14 @@ impl<'a> Supervisor<'a> {
         })
         .await;
         if let (Some(cut), Some(metrics)) = (cut, &self.server.metrics) {
-            metrics.connection_cut(cut.as_str());
+            metrics.cut(cut.as_str());
         }
     }
 
     fn verdict(&self, now: Instant, stopping: Stopping) -> Option<Cut> {
         let still_writing = self.activity.is_write_blocked();
         let unfinished = self.activity.phase() == Phase::Busy || still_writing;
-        if self.server.lifecycle.stage() >= Stage::Cutting || (stopping == Stopping::Closing && !unfinished) {
+        if self.server.stages.stage() >= Stage::Cutting || (stopping == Stopping::Closing && !unfinished) {
             return Some(Cut::Stop);
         }
         self.activity.judge(now, &self.server.limits)
@@ -242,22 +245,30 @@ enum Stopping {
 /// A client that goes away, sends nonsense or is cut is daily business.
 fn log_end(ended: &Ended) {
     if let Err(error) = ended {
-        tracing::debug!(error = %crate::keys::chain(error), "connection ended early");
+        tracing::debug!(error = %chain(error), "connection ended early");
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {source}"),
     }
 }
 
 /// Counts a connection until dropped.
-struct ConnectionGauge<'a>(&'a Metrics);
+struct Counted<'a>(&'a dyn ConnectionMetrics);
 
-impl<'a> ConnectionGauge<'a> {
-    fn enter(metrics: &'a Metrics) -> Self {
-        metrics.connections().inc();
+impl<'a> Counted<'a> {
+    fn enter(metrics: &'a dyn ConnectionMetrics) -> Self {
+        metrics.opened();
         Self(metrics)
     }
 }
 
-impl Drop for ConnectionGauge<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.connections().dec();
+        self.0.closed();
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::config::Limits;
+use crate::Limits;
 
 /// Longest time that a client may leave an answer's bytes unread before it is cut.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// Longest time that a request may take from its headers to its answer. The store answers within 25 s (contract), a
 /// body arrives within 20 s by default, a PATCH that meets other writers asks the store a few times: past this, the
 /// handler hangs.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(90);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(90);
 
 /// How long and how much is read after an answer that came before the whole body: a client that is still sending would
 /// otherwise get a reset instead of the answer.
@@ -26,7 +26,7 @@ const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Waits for a request's first byte.
     Idle = 0,
     /// Has some of a request's headers.
@@ -54,7 +54,7 @@ pub struct Activity {
 
 /// Why a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// Its headers took too long.
     SlowHeaders,
     /// No request came.
@@ -68,7 +68,7 @@ pub(super) enum Cut {
 }
 
 impl Cut {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::SlowHeaders => "slow_headers",
             Self::Idle => "idle",
@@ -80,7 +80,7 @@ impl Cut {
 }
 
 impl Activity {
-    pub(super) fn new(http2: bool) -> Self {
+    pub(crate) fn new(http2: bool) -> Self {
         // An HTTP/2 connection's frames are no requests; only its streams count.
         let phase = if http2 { Phase::Idle } else { Phase::Reading };
         Self {
@@ -95,7 +95,7 @@ impl Activity {
         }
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Idle,
             1 => Phase::Reading,
@@ -104,7 +104,8 @@ impl Activity {
         }
     }
 
-    pub(super) fn is_http2(&self) -> bool {
+    #[inline]
+    pub(crate) fn is_http2(&self) -> bool {
         self.http2
     }
 
@@ -132,21 +133,21 @@ impl Activity {
     }
 
     /// A request's body was not read to its end.
-    pub(super) fn body_left_unread(&self) {
+    pub(crate) fn body_left_unread(&self) {
         self.body_unread.store(true, Ordering::Relaxed);
     }
 
     /// Whether the request in flight has taken longer than [`ANSWER_MAX`] (HTTP/1 only).
-    pub(super) fn is_overdue(&self) -> bool {
+    pub(crate) fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_write_blocked(&self) -> bool {
+    pub(crate) fn is_write_blocked(&self) -> bool {
         self.blocked_since_ms.load(Ordering::Relaxed) != 0
     }
 
     /// Judges the current state. Marks a request that hangs as overdue, for its own future to see.
-    pub(super) fn judge(&self, now: Instant, limits: &Limits) -> Option<Cut> {
+    pub(crate) fn judge(&self, now: Instant, limits: &Limits) -> Option<Cut> {
         let now_ms = self.now_ms(now);
         let past = |since: u64, bound: Duration| Duration::from_millis(now_ms.saturating_sub(since)) >= bound;
         let blocked = self.blocked_since_ms.load(Ordering::Relaxed);
@@ -191,7 +192,7 @@ pub struct Answering {
 }
 
 impl Answering {
-    pub(super) fn begin(activity: &Arc<Activity>, now: Instant) -> Self {
+    pub(crate) fn begin(activity: &Arc<Activity>, now: Instant) -> Self {
         activity.request_begun(now);
         let activity = Arc::clone(activity);
         Self { activity }
@@ -205,14 +206,14 @@ impl Drop for Answering {
 }
 
 /// A socket that tells its [`Activity`] what happens.
-pub(super) struct WatchedIo<T> {
+pub(crate) struct WatchedIo<T> {
     inner: T,
     activity: Arc<Activity>,
     linger_bytes_left: usize,
 }
 
 impl<T> WatchedIo<T> {
-    pub(super) fn new(inner: T, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(inner: T, activity: Arc<Activity>) -> Self {
         Self {
             inner,
             activity,

@@ -1,0 +1,60 @@
+//! poem's endpoints behind our accept loop.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Body as _;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Body, Endpoint, Request, RequestParts, Response};
+
+use crate::{AnswerBody, Answering, Peer, RequestBody, Service};
+
+/// A request as poem's endpoints take it.
+#[must_use]
+pub fn poem_request(request: http::Request<RequestBody>, peer: &Peer) -> Request {
+    let (parts, body) = request.into_parts();
+    let body = match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::from(BoxBody::new(body)),
+    };
+    let scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    let parts = RequestParts::from((
+        parts,
+        LocalAddr(Addr::SocketAddr(peer.local)),
+        RemoteAddr(Addr::SocketAddr(peer.remote)),
+        scheme,
+    ));
+    Request::from_parts(parts, body)
+}
+
+/// Answers with an endpoint.
+#[derive(Debug)]
+pub struct EndpointService<E> {
+    endpoint: E,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> EndpointService<E> {
+    /// Around an endpoint whose errors are answers already.
+    #[must_use]
+    pub fn new(endpoint: E) -> Self {
+        Self { endpoint }
+    }
+}
+
+impl<E: Endpoint<Output = Response> + 'static> Service for EndpointService<E> {
+    type Body = AnswerBody<BoxBody<Bytes, io::Error>, Answering>;
+
+    async fn answer(
+        self: Arc<Self>,
+        request: http::Request<RequestBody>,
+        peer: Peer,
+    ) -> http::Response<Self::Body> {
+        let answering = peer.answering();
+        let response = self.endpoint.get_response(poem_request(request, &peer)).await;
+        let response: http::Response<BoxBody<Bytes, io::Error>> = response.into();
+        response.map(|body| AnswerBody::new(body, answering))
+    }
+}

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, UnixMillis};
-use tidepool_autoscaler_core::plan::{Plan, Step, StepKind};
+use tidepool_autoscaler_core::outcome::{Plan, Step, StepKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Journal, Line, Outcome};

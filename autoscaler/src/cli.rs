@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tidepool_autoscaler_core::decide::Decision;
-use tidepool_autoscaler_core::plan::Plan;
+use tidepool_autoscaler_core::outcome::Decision;
+use tidepool_autoscaler_core::outcome::Plan;
 
 use crate::client::{Client, ClientError, mode_text, status_text};
 use crate::config::{self, Config, Problem, Purpose, Surroundings};
@@ -297,9 +297,9 @@ async fn plan(config: &Config, json: bool, runtime: Runtime) -> Result<(), Comma
         return print(&serde_json::to_string_pretty(&planned)?);
     }
     for Planned { pool, decision, plan } in &planned {
-        print(&format!("{pool}: {}", decision.reason))?;
+        print(&format!("{pool}: {}", decision.reason()))?;
         for proposal in &decision.proposals {
-            print(&format!("  {}", proposal.formula))?;
+            print(&format!("  {}", proposal.formula()))?;
         }
         for step in &plan.steps {
             print(&format!("  would {} {}", step.kind().name(), step.name()))?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tidepool_autoscaler_core::memory::{Memory, ordinal_of};
 use tidepool_autoscaler_core::observe::{MemberName, PoolName, UnixMillis};
-use tidepool_autoscaler_core::plan::Step;
+use tidepool_autoscaler_core::outcome::Step;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 /// Beyond this the journal is made short again: a line has about 200 bytes, so that it holds the last 20,000 steps.

@@ -3,8 +3,8 @@
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use tidepool_autoscaler_core::decide::Decision;
 use tidepool_autoscaler_core::observe::PoolName;
+use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::signal::Signal;
 
 use crate::apply::Applied;

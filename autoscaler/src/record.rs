@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use tidepool_autoscaler_core::decide::{Control, Decision};
+use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{MemberName, Observation, PoolName, SignalReading, UnixMillis};
-use tidepool_autoscaler_core::policy::Proposal;
+use tidepool_autoscaler_core::outcome::Decision;
+use tidepool_autoscaler_core::outcome::Proposal;
 use tidepool_autoscaler_core::roster::Roster;
 use tidepool_autoscaler_core::signal::Signal;
 use tidepool_autoscaler_core::spec::PoolSpec;
@@ -157,8 +158,8 @@ impl StatusRecorder {
             actual: decision.actual,
             desired: decision.desired,
             planned: decision.planned,
-            reason: decision.reason.clone(),
-            formulas: decision.proposals.iter().map(|p| p.formula.clone()).collect(),
+            reason: decision.reason(),
+            formulas: decision.proposals.iter().map(Proposal::formula).collect(),
             steps: steps(report.applied),
         });
     }
@@ -258,7 +259,9 @@ fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
             count(values.warm.len()),
             *expected,
         ),
-        Signal::Stale { age_secs, expected } => (SignalState::Stale, Some(*age_secs), 0, *expected),
+        Signal::Stale {
+            age_secs, expected, ..
+        } => (SignalState::Stale, Some(*age_secs), 0, *expected),
         Signal::Missing { expected, .. } => (SignalState::Missing, None, 0, *expected),
     };
     let newest = match seen.signals.get(&proposal.policy) {
@@ -273,7 +276,7 @@ fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
         age_secs: age_secs.or_else(|| newest.map(|at| seen.at.secs_since(at))),
         hosts_fresh: fresh,
         hosts_expected: expected,
-        detail: (state != SignalState::Fresh).then(|| proposal.formula.clone()),
+        detail: (state != SignalState::Fresh).then(|| proposal.formula()),
     }
 }
 

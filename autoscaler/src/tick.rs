@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidepool_autoscaler_core::decide::{Control, Decision, decide};
+use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::{CreateOutcome, Memory};
 use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, UnixMillis};
-use tidepool_autoscaler_core::plan::{Plan, plan};
+use tidepool_autoscaler_core::outcome::Decision;
+use tidepool_autoscaler_core::outcome::Plan;
+use tidepool_autoscaler_core::plan::plan;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::apply::{Applied, Applier};
@@ -202,7 +204,7 @@ impl Pool {
         }
         tick_state.recorded_at = Some(decision.at);
         if !idle {
-            tracing::info!(pool = %self.name(), reason = decision.reason, steps = applied.steps.len(), "decided");
+            tracing::info!(pool = %self.name(), reason = decision.reason(), steps = applied.steps.len(), "decided");
         }
         services.audit.record(Record {
             at: decision.at,

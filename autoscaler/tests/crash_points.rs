@@ -17,7 +17,7 @@ use tidepool_autoscaler::apply::CrashPoint;
 use tidepool_autoscaler::provider::Provider;
 use tidepool_autoscaler::provider::digitalocean::DigitalOcean;
 use tidepool_autoscaler_core::observe::{Member, PoolName, Power};
-use tidepool_autoscaler_core::plan::StepKind;
+use tidepool_autoscaler_core::outcome::StepKind;
 
 use self::local_cloud::LocalCloud;
 

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::decide::Decision;
 use crate::observe::{Member, MemberId, MemberName, Observation, Readiness, UnixMillis};
-use crate::plan::{Plan, Step};
+use crate::outcome::{Decision, Plan, Step};
 use crate::spec::PoolSpec;
 
 /// At most so many recommendations are kept: the longest window (3,600 s) at the shortest tick (1 s), and room.

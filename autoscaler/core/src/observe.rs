@@ -139,3 +139,8 @@ pub struct Observation {
     /// What was read of each policy's signal, by the policy's name.
     pub signals: BTreeMap<String, SignalReading>,
 }
+
+/// A count as the core's number of members; more than 4 billion don't exist.
+pub(crate) fn count(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::members::MemberState;
 use crate::memory::Memory;
-use crate::observe::{Member, MemberId, MemberName, Observation, Power, Readiness, UnixMillis};
+use crate::observe::{Member, MemberId, MemberName, Observation, Power, Readiness, UnixMillis, count};
 use crate::spec::PoolSpec;
 
 /// One member and what it is.
@@ -91,12 +91,12 @@ impl<'a> Roster<'a> {
 
     /// The pool's size: members that count, and creates whose member is not seen yet.
     pub fn actual(&self) -> u32 {
-        saturating(self.counted().count() + self.pending.len())
+        count(self.counted().count() + self.pending.len())
     }
 
     /// How many are in the load balancer and ready.
     pub fn serving_ready(&self) -> u32 {
-        saturating(
+        count(
             self.entries
                 .iter()
                 .filter(|e| e.state == MemberState::Serving && !e.duplicate)
@@ -180,9 +180,4 @@ fn kept_of_each_name<'a>(members: &[&'a Member]) -> BTreeMap<&'a MemberName, &'a
     kept.into_iter()
         .map(|(name, member)| (name, &member.id))
         .collect()
-}
-
-/// A count as the core's number of members; more than 4 billion don't exist.
-pub(crate) fn saturating(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

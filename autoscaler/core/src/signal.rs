@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{MemberName, SignalReading, UnixMillis};
+use crate::observe::{MemberName, SignalReading, UnixMillis, count};
 
 /// A sample that claims to be later than this is from a wrong clock and does not count. Hosts that keep time by NTP are
 /// within a second of each other; 15 s leave room for one that has just booted.
@@ -40,16 +40,44 @@ pub enum Signal {
     Stale {
         /// Seconds.
         age_secs: f64,
+        /// A value older than so many seconds does not count.
+        #[serde(default)]
+        fresh_secs: u32,
         /// Hosts that should have one.
         expected: u32,
     },
     /// There is nothing to go by.
     Missing {
         /// Why.
-        reason: String,
+        reason: MissingReason,
         /// Hosts that should have one.
         expected: u32,
     },
+}
+
+/// Why a signal has no value at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingReason {
+    /// It was not asked for.
+    NotRead,
+    /// No member has served for long enough to be measured.
+    NobodyWarm,
+    /// Every sample claims to be from the future.
+    Future {
+        /// So many.
+        samples: u32,
+    },
+    /// The samples are not numbers.
+    NotNumbers {
+        /// So many.
+        samples: u32,
+    },
+    /// No expected host has a value.
+    NoValues,
+    /// The source failed, in its own words.
+    #[serde(untagged)]
+    Failed(String),
 }
 
 /// Fresh values by host.
@@ -87,18 +115,15 @@ pub fn assess(
     fresh_secs: u32,
     now: UnixMillis,
 ) -> Signal {
-    let expected = crate::roster::saturating(hosts.expected.len());
-    let missing = |reason: &str| Signal::Missing {
-        reason: reason.to_owned(),
-        expected,
-    };
+    let expected = count(hosts.expected.len());
+    let missing = |reason| Signal::Missing { reason, expected };
     let samples = match reading {
-        None => return missing("it was not read"),
-        Some(SignalReading::Failed { reason }) => return missing(reason),
+        None => return missing(MissingReason::NotRead),
+        Some(SignalReading::Failed { reason }) => return missing(MissingReason::Failed(reason.clone())),
         Some(SignalReading::Samples(samples)) => samples,
     };
     if hosts.expected.is_empty() {
-        return missing("no member has served for long enough to be measured");
+        return missing(MissingReason::NobodyWarm);
     }
 
     let (mut future, mut not_a_number) = (0_u32, 0_u32);
@@ -139,13 +164,16 @@ pub fn assess(
     } else if stale_age_secs.is_finite() {
         Signal::Stale {
             age_secs: stale_age_secs,
+            fresh_secs,
             expected,
         }
     } else if future > 0 {
-        missing(&format!("{future} samples claim to be from the future"))
+        missing(MissingReason::Future { samples: future })
     } else if not_a_number > 0 {
-        missing(&format!("{not_a_number} samples are not numbers"))
+        missing(MissingReason::NotNumbers {
+            samples: not_a_number,
+        })
     } else {
-        missing("no expected host has a value")
+        missing(MissingReason::NoValues)
     }
 }

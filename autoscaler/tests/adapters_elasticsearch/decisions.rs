@@ -122,10 +122,10 @@ async fn decisions_are_found_by_pool_time_and_outcome() {
                 }),
             )
             .await;
-        let reasons: Vec<&Value> = found.iter().map(|one| &one["decision"]["reason"]).collect();
+        let reasons: Vec<&str> = found.iter().filter_map(|one| one["decision"]["reason"].as_str()).collect();
         assert_eq!(
             reasons,
-            [&records[2].decision.reason, &records[1].decision.reason]
+            [records[2].decision.reason(), records[1].decision.reason()]
         );
         let inputs: Inputs = serde_json::from_str(found[1]["inputs"].as_str().unwrap()).unwrap();
         assert_eq!(inputs, records[1].inputs);

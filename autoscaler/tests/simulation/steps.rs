@@ -13,7 +13,7 @@ use tidepool_autoscaler::provider::ProviderErrorKind;
 use tidepool_autoscaler::state::StateDir;
 use tidepool_autoscaler::tick::Services;
 use tidepool_autoscaler_core::observe::{MemberName, PoolName, Power, UnixMillis};
-use tidepool_autoscaler_core::plan::Step;
+use tidepool_autoscaler_core::outcome::Step;
 use tokio_util::sync::CancellationToken;
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};

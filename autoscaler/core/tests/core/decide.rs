@@ -1,6 +1,6 @@
 //! What a pool should be.
 
-use tidepool_autoscaler_core::decide::{Control, busyness, decide};
+use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::{Memory, QUOTA_WAIT_SECS, Recommendation, Resize};
 use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness, SignalReading};
 use tidepool_autoscaler_core::spec::{PoolSpec, StepLimits};
@@ -31,22 +31,22 @@ fn load_grows_a_pool_and_calm_shrinks_it() {
 fn reasons_tell_what_and_why() {
     let grown = decided(&spec(), &cpu(4, 1.2), &watched());
     assert_eq!(
-        grown.reason,
+        grown.reason(),
         "grow from 4 to 10, by way of 8: cpu: ceil(4 hosts × mean 1.2000 / target 0.5) = 10; at most 4 more within 60 s"
     );
     let over = decided(&spec(), &cpu(8, 1.0), &watched());
     assert_eq!(
-        over.reason,
+        over.reason(),
         "grow from 8 to 10: cpu: ceil(8 hosts × mean 1.0000 / target 0.5) = 16; 16 are over the maximum of 10"
     );
     let calm = decided(&spec(), &cpu(8, 0.1), &watched());
     assert_eq!(
-        calm.reason,
+        calm.reason(),
         "shrink from 8 to 2, by way of 6: cpu: ceil(8 hosts × mean 0.1000 / target 0.5) = 2; at most 2 fewer within 60 s"
     );
     let kept = decided(&spec(), &cpu(4, 0.5), &watched());
     assert_eq!(
-        kept.reason,
+        kept.reason(),
         "keep 4: cpu: ceil(4 hosts × mean 0.5000 / target 0.5) = 4"
     );
     let by_tick = StepLimits {
@@ -61,12 +61,12 @@ fn reasons_tell_what_and_why() {
     };
     assert!(
         decided(&limited, &cpu(4, 1.0), &watched())
-            .reason
+            .reason()
             .ends_with("at most 1 more in a tick")
     );
     assert!(
         decided(&limited, &cpu(4, 0.1), &watched())
-            .reason
+            .reason()
             .ends_with("at most 1 fewer in a tick")
     );
 }
@@ -96,7 +96,7 @@ fn out_if_any_policy_says_so_and_in_only_if_all_agree() {
     }
     let torn = seen(members(4), &[("cpu", all(0.1)), ("memory", failed())]);
     assert_eq!(
-        decided(&spec, &torn, &watched()).reason,
+        decided(&spec, &torn, &watched()).reason(),
         "keep 4: memory is missing: no answer"
     );
 }
@@ -118,7 +118,7 @@ fn minimum_and_maximum_hold_without_any_metric() {
     let decision = decided(&fixed, &blind(2), &watched());
     assert_eq!((decision.desired, decision.planned), (3, 3));
     assert_eq!(
-        decision.reason,
+        decision.reason(),
         "grow from 2 to 3: no policy, so the bounds alone decide; 2 are under the minimum of 3"
     );
 }
@@ -155,12 +155,12 @@ fn shrinking_goes_to_the_most_that_was_needed_within_the_window() {
     assert_eq!(decided(&spec(), &cpu(4, 0.1), &memory(10, 1)).desired, 2);
     assert!(
         decided(&spec(), &cpu(4, 0.1), &memory(10, 3))
-            .reason
+            .reason()
             .ends_with("within the last 300 s 3 were needed")
     );
     assert!(
         !decided(&spec(), &cpu(4, 0.1), &memory(10, 1))
-            .reason
+            .reason()
             .contains("were needed")
     );
 }
@@ -184,12 +184,12 @@ fn growth_goes_to_the_least_that_was_enough_within_its_window() {
     assert_eq!(decided(&slow, &cpu(4, 0.7), &memory(10, 9)).desired, 6);
     assert!(
         decided(&slow, &cpu(4, 0.7), &memory(10, 5))
-            .reason
+            .reason()
             .ends_with("within the last 60 s 5 were enough")
     );
     assert!(
         !decided(&slow, &cpu(4, 0.7), &memory(10, 6))
-            .reason
+            .reason()
             .contains("were enough")
     );
 }
@@ -213,7 +213,7 @@ fn step_limits_hold_for_each_period() {
     assert_eq!(decided(&spec(), &cpu(4, 1.0), &resized(60, 3, 0)).planned, 8);
     assert_eq!(decided(&spec(), &cpu(8, 0.1), &resized(59, 9, 1)).planned, 7);
     assert_eq!(decided(&spec(), &cpu(8, 0.1), &resized(60, 9, 1)).planned, 6);
-    let reason = decided(&spec(), &cpu(4, 0.7), &watched()).reason;
+    let reason = decided(&spec(), &cpu(4, 0.7), &watched()).reason();
     assert!(!reason.contains("at most"), "{reason}");
 }
 
@@ -233,17 +233,17 @@ fn what_holds_nothing_back_is_no_reason() {
             recommendations: vec![recommendation],
             ..watched()
         };
-        assert_eq!(decided(&spec, &cpu(4, 0.5), &memory).reason, kept);
+        assert_eq!(decided(&spec, &cpu(4, 0.5), &memory).reason(), kept);
     }
     let blocked = Memory {
         create_blocked_until: Some(at(NOW + 1)),
         ..watched()
     };
-    assert_eq!(decided(&spec, &cpu(4, 0.5), &blocked).reason, kept);
+    assert_eq!(decided(&spec, &cpu(4, 0.5), &blocked).reason(), kept);
     // Steps as long as the limits allow are not cut short; one more is.
     let grown = decided(&spec, &cpu(4, 1.0), &watched());
     assert_eq!(grown.planned, 8);
-    assert!(!grown.reason.contains("at most"), "{}", grown.reason);
+    assert!(!grown.reason().contains("at most"), "{}", grown.reason());
     let three_fewer = PoolSpec {
         limits: StepLimits {
             in_max: 3,
@@ -255,10 +255,10 @@ fn what_holds_nothing_back_is_no_reason() {
         let shrunk = decided(&three_fewer, &cpu(8, value), &watched());
         assert_eq!(shrunk.planned, planned);
         assert_eq!(
-            shrunk.reason.contains("at most 3 fewer"),
+            shrunk.reason().contains("at most 3 fewer"),
             told,
             "{}",
-            shrunk.reason
+            shrunk.reason()
         );
     }
 }
@@ -273,7 +273,7 @@ fn a_full_account_blocks_growth_only() {
     assert_eq!((decision.desired, decision.planned), (6, 4));
     assert!(
         decision
-            .reason
+            .reason()
             .ends_with("the provider said that the account's limit is reached")
     );
     assert_eq!(decided(&spec(), &cpu(4, 0.7), &blocked(0)).planned, 6);
@@ -299,7 +299,7 @@ fn the_operator_comes_before_the_policies_but_not_before_the_bounds() {
             decision.recommended,
             decision.desired,
             decision.planned,
-            decision.reason,
+            decision.reason(),
         )
     };
     let (recommended, desired, planned, reason) = said(Control::Hold { size: 4 }, &cpu(4, 0.7));
@@ -328,7 +328,7 @@ fn what_is_gone_is_replaced_also_without_metrics() {
         (3, 4, 4, 4)
     );
     assert_eq!(
-        decision.reason,
+        decision.reason(),
         "grow from 3 to 4: cpu is missing: no answer; 1 of 4 are gone and are replaced"
     );
     // What came from elsewhere is kept, for no metric says that it is too much.
@@ -337,7 +337,7 @@ fn what_is_gone_is_replaced_also_without_metrics() {
     // A policy that wants fewer than before is not asked to replace what it doesn't want.
     let calm = decided(&spec(), &cpu(3, 0.1), &memory);
     assert_eq!((calm.recommended, calm.desired), (1, 2));
-    let reason = decided(&spec(), &cpu(4, 0.5), &memory).reason;
+    let reason = decided(&spec(), &cpu(4, 0.5), &memory).reason();
     assert!(!reason.contains("gone"), "{reason}");
 }
 
@@ -372,7 +372,7 @@ fn refused_repairs_are_told() {
         ..member(n)
     };
     let outage = seen(vec![unready(1), unready(2), member(3)], &[("cpu", failed())]);
-    let reason = decided(&spec(), &outage, &watched()).reason;
+    let reason = decided(&spec(), &outage, &watched()).reason();
     assert!(
         reason.ends_with("no repairs, for more than half of the serving members are not ready at once"),
         "{reason}"
@@ -388,7 +388,7 @@ fn refused_repairs_are_told() {
     let decision = decided(&spec(), &dying, &watched());
     assert!(
         decision
-            .reason
+            .reason()
             .ends_with("no more repairs: at most 3 members are replaced within 600 s")
     );
     assert_eq!(decision.actual, 2);
@@ -404,7 +404,7 @@ fn busyness_is_of_the_first_policy_that_can_be_read() {
         members(2),
         &[("cpu", failed()), ("memory", reading(&[(1, 0.3), (2, 0.6)]))],
     );
-    let busy = busyness(&decided(&spec, &seen, &watched()));
+    let busy = decided(&spec, &seen, &watched()).busyness();
     assert_eq!(
         busy.into_iter().collect::<Vec<_>>(),
         [(name("api-1"), 0.3), (name("api-2"), 0.6)]

@@ -15,3 +15,4 @@ mod roster;
 mod signal;
 mod simulation;
 mod support;
+mod words;

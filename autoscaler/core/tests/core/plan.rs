@@ -2,7 +2,7 @@
 
 use tidepool_autoscaler_core::memory::{MemberMemory, Memory};
 use tidepool_autoscaler_core::observe::{Member, MemberId, Observation, Power, Readiness, SignalReading};
-use tidepool_autoscaler_core::plan::{Step, StepKind};
+use tidepool_autoscaler_core::outcome::{Step, StepKind};
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::support::{

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use tidepool_autoscaler_core::observe::MemberName;
-use tidepool_autoscaler_core::policy::{Verdict, propose};
-use tidepool_autoscaler_core::signal::{Signal, Values};
+use tidepool_autoscaler_core::outcome::Verdict;
+use tidepool_autoscaler_core::policy::propose;
+use tidepool_autoscaler_core::signal::{MissingReason, Signal, Values};
 use tidepool_autoscaler_core::spec::{Across, TargetPolicy};
 
 use crate::support::{name, policy};
@@ -82,7 +83,7 @@ fn a_table_of_loads() {
     ];
     for (n, (kind, warm, warming, size, serving, verdict)) in table.iter().enumerate() {
         let proposal = propose(&across(*kind), fresh(warm, warming), *size, *serving);
-        assert_eq!(proposal.verdict, *verdict, "row {n}: {}", proposal.formula);
+        assert_eq!(proposal.verdict, *verdict, "row {n}: {}", proposal.formula());
     }
 }
 
@@ -128,7 +129,7 @@ fn a_partial_signal_may_grow_a_pool_but_not_shrink_or_keep_it_small() {
     let proposal = propose(&policy("cpu", 0.5), partial(&[1.5, 1.5]), 4, 4);
     assert_eq!(proposal.verdict, Verdict::Grow { to: 6 });
     assert_eq!(
-        proposal.formula,
+        proposal.formula(),
         "cpu: ceil(4 hosts × mean 1.5000 / target 0.5) = 6 to 12; only 2 of 4 hosts have a fresh value"
     );
     // Silent hosts count as idle on the way out.
@@ -148,6 +149,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
         &policy("cpu", 0.5),
         Signal::Stale {
             age_secs: 400.4,
+            fresh_secs: 120,
             expected: 2,
         },
         4,
@@ -155,11 +157,11 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
     );
     assert_eq!((stale.verdict, stale.value), (Verdict::Blind, None));
     assert_eq!(
-        stale.formula,
+        stale.formula(),
         "cpu is stale: its newest value is 400 s old, 120 s are allowed"
     );
     let gone = Signal::Missing {
-        reason: "503".to_owned(),
+        reason: MissingReason::Failed("503".to_owned()),
         expected: 2,
     };
     let missing = propose(&policy("cpu", 0.5), gone.clone(), 4, 4);
@@ -167,7 +169,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
         (missing.verdict, missing.value, missing.target),
         (Verdict::Blind, None, 0.5)
     );
-    assert_eq!(missing.formula, "cpu is missing: 503");
+    assert_eq!(missing.formula(), "cpu is missing: 503");
     assert_eq!(missing.signal, gone);
 }
 
@@ -175,7 +177,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
 fn formulas_tell_the_numbers() {
     let told = |kind, warm: &[f64], warming: &[f64], serving| {
         let proposal = propose(&across(kind), fresh(warm, warming), 2, serving);
-        (proposal.value.unwrap(), proposal.formula)
+        (proposal.value.unwrap(), proposal.formula())
     };
     let formula = "cpu: ceil(2 hosts × mean 0.7500 / target 0.5) = 3";
     assert_eq!(told(Across::Avg, &[0.5, 1.0], &[], 2), (0.75, formula.to_owned()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidepool_autoscaler_core::observe::{MemberName, Sample, SignalReading};
-use tidepool_autoscaler_core::signal::{CLOCK_SKEW_SECS_MAX, Hosts, Signal, assess};
+use tidepool_autoscaler_core::signal::{CLOCK_SKEW_SECS_MAX, Hosts, MissingReason, Signal, assess};
 
 use crate::support::{NOW, at, name, reading};
 
@@ -30,7 +30,7 @@ fn judged(samples: Vec<(&str, f64, i64)>) -> Signal {
     assess(Some(&reading), &hosts(&three()), FRESH_SECS, at(NOW))
 }
 
-fn missing(signal: &Signal) -> &str {
+fn missing(signal: &Signal) -> &MissingReason {
     let Signal::Missing { reason, .. } = signal else {
         panic!("{signal:?} is not missing")
     };
@@ -86,6 +86,7 @@ fn only_old_values_make_it_stale_and_the_newest_tells_the_age() {
         signal,
         Signal::Stale {
             age_secs: 400.0,
+            fresh_secs: FRESH_SECS,
             expected: 2
         }
     );
@@ -100,7 +101,7 @@ fn a_value_from_the_future_does_not_count_beyond_the_clocks_skew() {
     };
     assert_eq!(values.age_secs, 0.0);
     let beyond = judged(vec![("api-1", 0.2, NOW + skew + 1), ("api-2", 0.2, NOW + 3600)]);
-    assert_eq!(missing(&beyond), "2 samples claim to be from the future");
+    assert_eq!(missing(&beyond), &MissingReason::Future { samples: 2 });
 }
 
 #[test]
@@ -134,29 +135,34 @@ fn the_newest_of_a_hosts_values_counts() {
 #[test]
 fn what_is_not_a_number_is_told() {
     let signal = judged(vec![("api-1", f64::INFINITY, NOW), ("api-2", f64::NAN, NOW)]);
-    assert_eq!(missing(&signal), "2 samples are not numbers");
+    assert_eq!(missing(&signal), &MissingReason::NotNumbers { samples: 2 });
 }
 
 #[test]
 fn nothing_to_go_by_says_why() {
     let names = three();
-    let told = |reading: Option<&SignalReading>, hosts: &Hosts<'_>| {
+    let reason = |reading: Option<&SignalReading>, hosts: &Hosts<'_>| {
         let signal = assess(reading, hosts, FRESH_SECS, at(NOW));
-        missing(&signal).to_owned()
+        missing(&signal).clone()
     };
-    assert_eq!(told(None, &hosts(&names)), "it was not read");
+    assert_eq!(reason(None, &hosts(&names)), MissingReason::NotRead);
     let failed = SignalReading::Failed {
         reason: "503".to_owned(),
     };
-    assert_eq!(told(Some(&failed), &hosts(&names)), "503");
     assert_eq!(
-        told(Some(&reading(&[])), &hosts(&names)),
-        "no expected host has a value"
+        reason(Some(&failed), &hosts(&names)),
+        MissingReason::Failed("503".to_owned())
+    );
+    assert_eq!(
+        reason(Some(&reading(&[])), &hosts(&names)),
+        MissingReason::NoValues
     );
     let nobody = Hosts {
         expected: BTreeSet::new(),
         serving: BTreeSet::new(),
     };
-    let text = told(Some(&reading(&[(1, 0.2)])), &nobody);
-    assert_eq!(text, "no member has served for long enough to be measured");
+    assert_eq!(
+        reason(Some(&reading(&[(1, 0.2)])), &nobody),
+        MissingReason::NobodyWarm
+    );
 }

@@ -9,7 +9,8 @@ use tidepool_autoscaler_core::memory::{CreateOutcome, Memory};
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, Power, Readiness, Sample, SignalReading, UnixMillis,
 };
-use tidepool_autoscaler_core::plan::{Plan, Step, plan};
+use tidepool_autoscaler_core::outcome::{Plan, Step};
+use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::signal::Signal;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
@@ -309,7 +310,7 @@ fn check(spec: &PoolSpec, seen: &Observation, before: &Memory, plan: &Plan) {
         assert!(
             decision.desired >= decision.actual.min(spec.max),
             "{}",
-            decision.reason
+            decision.reason()
         );
         assert!(plan.removed <= decision.actual.saturating_sub(spec.max));
     }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use tidepool_autoscaler_core::decide::{Control, Decision, decide};
+use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::{MemberMemory, Memory};
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, PoolName, Power, Readiness, Sample, SignalReading, UnixMillis,
 };
-use tidepool_autoscaler_core::plan::{Plan, plan};
+use tidepool_autoscaler_core::outcome::Decision;
+use tidepool_autoscaler_core::outcome::Plan;
+use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::spec::{Across, Lifetimes, PoolSpec, RepairLimit, StepLimits, TargetPolicy};
 
 /// The time of most tests, seconds.

@@ -1,0 +1,49 @@
+//! Who goes when a pool is too large.
+
+use std::collections::BTreeMap;
+
+use crate::members::MemberState;
+use crate::observe::{Member, MemberName};
+use crate::outcome::Decision;
+use crate::roster::{Entry, Roster};
+use crate::spec::PoolSpec;
+
+/// Who goes when the pool is too large: what doesn't serve, then what is not ready, then what has another image than new
+/// members get, then the least busy, then the newest. At least `min` ready members stay in the load balancer.
+pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) -> Vec<&'a Member> {
+    let too_many = decision.actual.saturating_sub(decision.planned) as usize;
+    let busy: BTreeMap<MemberName, f64> = decision.busyness();
+    let mut candidates: Vec<&Entry<'a>> = roster.counted().collect();
+    let rank = |state: MemberState| match state {
+        MemberState::Dead => 0,
+        MemberState::Booting => 1,
+        MemberState::Ready => 2,
+        MemberState::Unready => 3,
+        MemberState::Serving | MemberState::Draining => 4,
+    };
+    let busy_of = |e: &Entry<'_>| busy.get(&e.member.name).copied().unwrap_or(f64::INFINITY);
+    candidates.sort_by(|a, b| {
+        let by_state = rank(a.state).cmp(&rank(b.state));
+        let by_image = (a.member.image == spec.image).cmp(&(b.member.image == spec.image));
+        let by_busyness = busy_of(a).total_cmp(&busy_of(b));
+        let by_age = b.member.created_at.cmp(&a.member.created_at);
+        by_state
+            .then(by_image)
+            .then(by_busyness)
+            .then(by_age)
+            .then(a.member.id.cmp(&b.member.id))
+    });
+    let mut spare = roster.serving_ready().saturating_sub(spec.min);
+    let may_go = |e: &&Entry<'a>| {
+        let serves = e.state == MemberState::Serving;
+        let may = !serves || spare > 0;
+        spare = spare.saturating_sub(u32::from(serves));
+        may
+    };
+    candidates
+        .into_iter()
+        .filter(may_go)
+        .take(too_many)
+        .map(|e| e.member)
+        .collect()
+}

@@ -1,0 +1,5 @@
+//! What the policies want: each reads its signal and proposes a size.
+
+mod target;
+
+pub use target::propose;

@@ -1,0 +1,198 @@
+//! Where reasons become text: the one place. Every number comes from [`crate::outcome`] and [`crate::signal`].
+
+use std::cmp::Ordering;
+
+use serde::{Serialize, Serializer};
+
+use crate::observe::UnixMillis;
+use crate::outcome::{Decision, Proposal, Reason, Verdict, Working};
+use crate::signal::{MissingReason, Signal};
+use crate::spec::Across;
+
+impl Decision {
+    /// Why, in one sentence.
+    pub fn reason(&self) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(|reason| self.text_of(reason)).collect();
+        let headline = headline(self);
+        if reasons.is_empty() {
+            headline
+        } else {
+            format!("{headline}: {}", reasons.join("; "))
+        }
+    }
+
+    fn text_of(&self, reason: &Reason) -> String {
+        let policy = |name: &str| self.proposals.iter().find(|p| p.policy == name);
+        match reason {
+            Reason::Policy { policy: name } => policy(name).map_or_else(|| name.clone(), Proposal::formula),
+            Reason::NoPolicy => "no policy, so the bounds alone decide".to_owned(),
+            Reason::Held { size } => format!("held at {size} by the operator"),
+            Reason::SetByHand { size } => format!("set to {size} by hand"),
+            Reason::OutWindow { secs, enough } => format!("within the last {secs} s {enough} were enough"),
+            Reason::InWindow { secs, needed } => format!("within the last {secs} s {needed} were needed"),
+            Reason::NotWatched { secs } => format!("not watched for {secs} s yet, so it doesn't shrink"),
+            Reason::OverMaximum { wanted, max } => format!("{wanted} are over the maximum of {max}"),
+            Reason::UnderMinimum { wanted, min } => format!("{wanted} are under the minimum of {min}"),
+            Reason::Gone { gone, kept } => format!("{gone} of {kept} are gone and are replaced"),
+            Reason::AccountFull => {
+                "no growth now: the provider said that the account's limit is reached".to_owned()
+            }
+            Reason::OutLimit { max, period_secs } => format!("at most {max} more {}", period(*period_secs)),
+            Reason::InLimit { max, period_secs } => format!("at most {max} fewer {}", period(*period_secs)),
+            Reason::TooManyUnready => {
+                "no repairs, for more than half of the serving members are not ready at once".to_owned()
+            }
+            Reason::TooManyRepairs { max, window_secs } => {
+                format!("no more repairs: at most {max} members are replaced within {window_secs} s")
+            }
+        }
+    }
+}
+
+fn headline(decision: &Decision) -> String {
+    let Decision {
+        actual,
+        desired,
+        planned,
+        ..
+    } = decision;
+    let to = if planned == desired {
+        String::new()
+    } else {
+        format!(", by way of {planned}")
+    };
+    match desired.cmp(actual) {
+        Ordering::Greater => format!("grow from {actual} to {desired}{to}"),
+        Ordering::Less => format!("shrink from {actual} to {desired}{to}"),
+        Ordering::Equal => format!("keep {actual}"),
+    }
+}
+
+fn period(secs: u32) -> String {
+    if secs == 0 {
+        "in a tick".to_owned()
+    } else {
+        format!("within {secs} s")
+    }
+}
+
+impl Proposal {
+    /// How the policy came to its verdict, with the numbers.
+    pub fn formula(&self) -> String {
+        let name = &self.policy;
+        match &self.signal {
+            Signal::Fresh { .. } => self.working_text(),
+            Signal::Partial { values, expected } => {
+                let known = values.warm.len();
+                format!(
+                    "{}; only {known} of {expected} hosts have a fresh value",
+                    self.working_text()
+                )
+            }
+            Signal::Stale {
+                age_secs, fresh_secs, ..
+            } => {
+                format!(
+                    "{name} is stale: its newest value is {age_secs:.0} s old, {fresh_secs} s are allowed"
+                )
+            }
+            Signal::Missing { reason, .. } => format!("{name} is missing: {}", missing(reason)),
+        }
+    }
+
+    fn working_text(&self) -> String {
+        let name = &self.policy;
+        let Working::Load {
+            across,
+            measured,
+            hosts,
+            target,
+            low,
+            high,
+        } = &self.working
+        else {
+            return name.clone();
+        };
+        let members = if low == high {
+            format!("{low}")
+        } else {
+            format!("{low} to {high}")
+        };
+        match across {
+            Across::Avg => {
+                format!("{name}: ceil({hosts} hosts × mean {measured:.4} / target {target}) = {members}")
+            }
+            Across::Max => {
+                format!("{name}: ceil({hosts} hosts × largest {measured:.4} / target {target}) = {members}")
+            }
+            Across::Sum => format!("{name}: ceil(total {measured:.4} / target {target} a host) = {members}"),
+        }
+    }
+}
+
+fn missing(reason: &MissingReason) -> String {
+    match reason {
+        MissingReason::NotRead => "it was not read".to_owned(),
+        MissingReason::Failed(reason) => reason.clone(),
+        MissingReason::NobodyWarm => "no member has served for long enough to be measured".to_owned(),
+        MissingReason::Future { samples } => format!("{samples} samples claim to be from the future"),
+        MissingReason::NotNumbers { samples } => format!("{samples} samples are not numbers"),
+        MissingReason::NoValues => "no expected host has a value".to_owned(),
+    }
+}
+
+#[derive(Serialize)]
+struct DecisionText<'a> {
+    at: UnixMillis,
+    actual: u32,
+    kept: u32,
+    recommended: u32,
+    desired: u32,
+    planned: u32,
+    reason: String,
+    reasons: &'a [Reason],
+    proposals: &'a [Proposal],
+}
+
+impl Serialize for Decision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = DecisionText {
+            at: self.at,
+            actual: self.actual,
+            kept: self.kept,
+            recommended: self.recommended,
+            desired: self.desired,
+            planned: self.planned,
+            reason: self.reason(),
+            reasons: &self.reasons,
+            proposals: &self.proposals,
+        };
+        text.serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+struct ProposalText<'a> {
+    policy: &'a str,
+    verdict: Verdict,
+    formula: String,
+    working: &'a Working,
+    signal: &'a Signal,
+    value: Option<f64>,
+    target: f64,
+}
+
+impl Serialize for Proposal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = ProposalText {
+            policy: &self.policy,
+            verdict: self.verdict,
+            formula: self.formula(),
+            working: &self.working,
+            signal: &self.signal,
+            value: self.value,
+            target: self.target,
+        };
+        text.serialize(serializer)
+    }
+}

@@ -1,0 +1,131 @@
+//! How reasons read, and what JSON keeps of them.
+
+use tidepool_autoscaler_core::outcome::{Decision, Reason};
+use tidepool_autoscaler_core::signal::{MissingReason, Signal};
+
+use crate::support::{cpu, decided, seen, spec, watched};
+
+#[test]
+fn every_reason_reads_as_part_of_a_sentence() {
+    let table = [
+        (Reason::NoPolicy, "no policy, so the bounds alone decide"),
+        (Reason::Held { size: 4 }, "held at 4 by the operator"),
+        (Reason::SetByHand { size: 4 }, "set to 4 by hand"),
+        (
+            Reason::OutWindow { secs: 60, enough: 3 },
+            "within the last 60 s 3 were enough",
+        ),
+        (
+            Reason::InWindow { secs: 300, needed: 5 },
+            "within the last 300 s 5 were needed",
+        ),
+        (
+            Reason::NotWatched { secs: 300 },
+            "not watched for 300 s yet, so it doesn't shrink",
+        ),
+        (
+            Reason::OverMaximum { wanted: 12, max: 10 },
+            "12 are over the maximum of 10",
+        ),
+        (
+            Reason::UnderMinimum { wanted: 1, min: 2 },
+            "1 are under the minimum of 2",
+        ),
+        (
+            Reason::Gone { gone: 1, kept: 4 },
+            "1 of 4 are gone and are replaced",
+        ),
+        (
+            Reason::AccountFull,
+            "no growth now: the provider said that the account's limit is reached",
+        ),
+        (
+            Reason::OutLimit {
+                max: 4,
+                period_secs: 60,
+            },
+            "at most 4 more within 60 s",
+        ),
+        (
+            Reason::InLimit {
+                max: 1,
+                period_secs: 0,
+            },
+            "at most 1 fewer in a tick",
+        ),
+        (
+            Reason::TooManyUnready,
+            "no repairs, for more than half of the serving members are not ready at once",
+        ),
+        (
+            Reason::TooManyRepairs {
+                max: 5,
+                window_secs: 600,
+            },
+            "no more repairs: at most 5 members are replaced within 600 s",
+        ),
+    ];
+    for (reason, text) in table {
+        let decision = Decision {
+            reasons: vec![reason],
+            ..decided(&spec(), &cpu(4, 0.5), &watched())
+        };
+        assert_eq!(decision.reason(), format!("keep 4: {text}"));
+    }
+}
+
+#[test]
+fn json_has_the_words_and_the_values_and_comes_back_as_it_was() {
+    let decision = decided(&spec(), &cpu(8, 1.0), &watched());
+    assert_eq!(
+        decision.reasons,
+        [
+            Reason::Policy {
+                policy: "cpu".to_owned()
+            },
+            Reason::OverMaximum { wanted: 16, max: 10 },
+        ]
+    );
+    let json = serde_json::to_value(&decision).unwrap();
+    assert_eq!(json.pointer("/reason").unwrap(), &decision.reason());
+    assert_eq!(json.pointer("/reasons/1/kind").unwrap(), "over_maximum");
+    assert_eq!(
+        json.pointer("/proposals/0/formula").unwrap(),
+        "cpu: ceil(8 hosts × mean 1.0000 / target 0.5) = 16"
+    );
+    assert_eq!(json.pointer("/proposals/0/working/low").unwrap(), 16);
+    assert_eq!(serde_json::from_value::<Decision>(json).unwrap(), decision);
+    let blind = decided(&spec(), &seen(Vec::new(), &[]), &watched());
+    let json = serde_json::to_string(&blind).unwrap();
+    assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), blind);
+}
+
+/// As version 0.1.0 wrote it, before reasons were values.
+const OLD_DECISION: &str = r#"{"at":100000000,"actual":4,"kept":4,"recommended":4,"desired":4,"planned":4,
+    "reason":"keep 4: cpu is missing: 503",
+    "proposals":[
+        {"policy":"cpu","verdict":{"kind":"blind"},"formula":"cpu is missing: 503",
+         "signal":{"state":"missing","reason":"503","expected":4},"value":null,"target":0.5},
+        {"policy":"memory","verdict":{"kind":"blind"},"formula":"memory is stale: its newest value is 400 s old, 120 s are allowed",
+         "signal":{"state":"stale","age_secs":400.0,"expected":4},"value":null,"target":0.5}]}"#;
+
+#[test]
+fn a_decision_of_an_older_version_can_be_read() {
+    let old: Decision = serde_json::from_str(OLD_DECISION).unwrap();
+    assert_eq!((old.desired, old.reasons.len()), (4, 0));
+    let signals: Vec<&Signal> = old.proposals.iter().map(|p| &p.signal).collect();
+    assert_eq!(
+        signals,
+        [
+            &Signal::Missing {
+                reason: MissingReason::Failed("503".to_owned()),
+                expected: 4
+            },
+            &Signal::Stale {
+                age_secs: 400.0,
+                fresh_secs: 0,
+                expected: 4
+            },
+        ]
+    );
+}

@@ -61,24 +61,60 @@ impl Media {
     }
 }
 
-/// Whether a `Content-Type` is the wanted one; a charset other than UTF-8 is not. Other parameters mean nothing here.
+/// Names of UTF-8 (the labels of the WHATWG Encoding Standard), and of ASCII, which is a part of it.
+const UTF_8_LABELS: [&str; 8] = [
+    "utf-8",
+    "utf8",
+    "unicode-1-1-utf-8",
+    "unicode11utf8",
+    "unicode20utf8",
+    "x-unicode20utf8",
+    "us-ascii",
+    "ascii",
+];
+
+/// Whether a `Content-Type` is the wanted one, in UTF-8. JSON defines no `charset` (RFC 8259, 11), so only one that names
+/// another encoding counts; an empty or malformed parameter, like any other, means nothing here.
 fn is_media_type(given: &[u8], wanted: &str) -> bool {
-    let mut parts = given.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    parts
-        .next()
-        .is_some_and(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
-        && parts.all(|parameter| {
-            let (name, value) = match parameter.iter().position(|byte| *byte == b'=') {
-                Some(at) => parameter.split_at(at),
-                None => (parameter, &b""[..]),
-            };
-            let charset = value.strip_prefix(b"=").unwrap_or_default();
-            let charset = charset
-                .strip_prefix(b"\"")
-                .and_then(|text| text.strip_suffix(b"\""))
-                .unwrap_or(charset);
-            !name.eq_ignore_ascii_case(b"charset") || charset.eq_ignore_ascii_case(b"utf-8")
-        })
+    let mut parts = split_unquoted(given).map(<[u8]>::trim_ascii);
+    let essence = parts.next().unwrap_or_default();
+    essence.eq_ignore_ascii_case(wanted.as_bytes()) && parts.all(names_utf_8)
+}
+
+/// Whether a parameter is anything but a `charset` that names an encoding other than UTF-8.
+fn names_utf_8(parameter: &[u8]) -> bool {
+    let Some(equals) = parameter.iter().position(|byte| *byte == b'=') else {
+        return true;
+    };
+    let (name, value) = parameter.split_at(equals);
+    if !name.trim_ascii().eq_ignore_ascii_case(b"charset") {
+        return true;
+    }
+    // Quotes, escapes and padding around the label; what remains of a label has none of these characters.
+    let label: Vec<u8> = value
+        .iter()
+        .copied()
+        .filter(|byte| !matches!(byte, b'=' | b'"' | b'\'' | b'\\' | b' ' | b'\t'))
+        .collect();
+    label.is_empty()
+        || UTF_8_LABELS
+            .iter()
+            .any(|known| label.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// The parts between semicolons, of which those in a quoted string don't count.
+fn split_unquoted(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b';' => return !quoted,
+            _ => {}
+        }
+        false
+    })
 }
 
 /// Refuses encoded content; decoding comes later, bounded.
@@ -258,6 +294,21 @@ mod tests {
             "application/json; charset=utf-8",
             "application/json;charset=\"UTF-8\" ; x=y",
             "application/json;",
+            "application/json; charset=utf8",
+            "application/json;CHARSET=\"UTF8\"",
+            "application/json; charset=unicode-1-1-utf-8",
+            "application/json; charset=x-unicode20utf8; version=1",
+            "application/json; charset='utf-8'",
+            "application/json; charset = utf-8",
+            "application/json; charset=",
+            "application/json; charset=\"\"",
+            "application/json; charset",
+            "application/json; charset=\"utf-8",
+            "application/json; charset=\"utf\\-8\"",
+            "application/json; charset=us-ascii",
+            "application/json; profile=\"a; charset=latin1\"",
+            "application/json; profile=\"a\\\"; charset=latin1\"; charset=utf8",
+            "application/json; ; =; x",
         ] {
             assert!(is_media_type(good.as_bytes(), json), "{good}");
         }
@@ -266,12 +317,19 @@ mod tests {
             "text/json",
             "application/problem+json",
             "application/jsonx",
+            "application/json charset=utf-8",
             "application/json; charset=latin1",
-            "application/json; charset",
+            "application/json; charset=\"ISO-8859-1\"",
+            "application/json; charset=utf-16",
+            "application/json; charset=utf-16le",
+            "application/json; charset=utf-7",
+            "application/json; charset=utf-8; charset=utf-16",
+            "application/json; charset=windows-1252",
             "application/json, text/plain",
         ] {
             assert!(!is_media_type(bad.as_bytes(), json), "{bad}");
         }
+        assert!(is_media_type(b"application/json; x=\xff", json));
     }
 
     #[test]

@@ -160,6 +160,52 @@ async fn contract_54_json_whatever_accept_says_and_415_without_a_content_type() 
         .expect_problem(415, "unsupported-media-type");
 }
 
+/// RFC 8259, 11: JSON defines no charset, so naming UTF-8 by any of its labels has no effect.
+#[tokio::test]
+async fn a_charset_that_names_utf_8_in_any_spelling_changes_nothing() {
+    let api = with_document().await;
+    let parameters = [
+        "charset=utf8",
+        "charset=\"UTF8\"",
+        "Charset=Unicode-1-1-UTF-8",
+        "charset=unicode11utf8",
+        "charset=unicode20utf8",
+        "charset=x-unicode20utf8",
+        "charset=",
+        "charset=\"\"",
+        "charset",
+        "charset=\"utf-8",
+        "profile=\"a; charset=latin1\"",
+    ];
+    for (method, path, media) in [
+        ("PUT", DOC, JSON),
+        ("PUT", "/v1/collections/c", JSON),
+        ("POST", "/v1/collections/c/documents", JSON),
+        ("PATCH", DOC, "application/merge-patch+json"),
+    ] {
+        let body = if path.ends_with("/c") {
+            "{}"
+        } else {
+            r#"{"data":{}}"#
+        };
+        let send = async |media: String| {
+            let headers = [("content-type", media.as_str())];
+            api.send(method, path, &headers, Some(body.to_owned())).await
+        };
+        for parameter in parameters {
+            let answer = send(format!("{media}; {parameter}")).await;
+            let success = if method == "POST" { 201 } else { 200 };
+            assert_eq!(answer.status, success, "{method} {media}; {parameter}");
+        }
+        for charset in ["utf-16", "\"latin1\"", "iso-8859-1"] {
+            let answer = send(format!("{media};charset={charset}")).await;
+            let answer = answer.expect_problem(415, "unsupported-media-type");
+            let patch = (method == "PATCH").then_some(media);
+            assert_eq!(answer.header("accept-patch"), patch, "{method}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn contract_55_documents_are_private_and_no_cors_is_granted() {
     let api = with_document().await;

@@ -51,7 +51,11 @@ enum Command {
     #[command(subcommand, long_about = help::KEYS_ABOUT, after_long_help = help::KEYS_AFTER)]
     Keys(KeysCommand),
     /// Print the OpenAPI document.
-    Openapi,
+    Openapi {
+        /// full: all that is served. basic: for generators that know no merge patch, without PATCH, HEAD and 304.
+        #[arg(long, default_value = "full", value_parser = clap::builder::PossibleValuesParser::new(http::OpenApiProfile::NAMES))]
+        profile: String,
+    },
     /// Print a completion script for a shell.
     #[command(after_long_help = help::COMPLETIONS_AFTER)]
     Completions {
@@ -156,7 +160,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             block_on(async { run::serve(config).await.map_err(serve_failure) })
         }
         Command::Keys(command) => keys::run(command),
-        Command::Openapi => print(&http::openapi_document()),
+        Command::Openapi { profile } => {
+            let profile = http::OpenApiProfile::parse(&profile).unwrap_or(http::OpenApiProfile::Full);
+            print(&http::openapi_document(profile))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidepool-api", &mut script);

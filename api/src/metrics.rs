@@ -39,11 +39,12 @@ fn method_index(method: &Method) -> usize {
 }
 
 /// Statuses that this server gives; any other (there should be none) shares `other`.
-const STATUSES: [(u16, &str); 23] = [
+const STATUSES: [(u16, &str); 24] = [
     (200, "200"),
     (201, "201"),
     (204, "204"),
     (304, "304"),
+    (307, "307"),
     (400, "400"),
     (401, "401"),
     (403, "403"),
@@ -134,8 +135,7 @@ impl Metrics {
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(connections_cut.clone()))?;
         registry.register(Box::new(MachineCollector::new()?))?;
-        let cells = Route::ALL
-            .iter()
+        let cells = (0..Route::count())
             .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())))
             .collect();
         Ok(Self {
@@ -159,7 +159,7 @@ impl Metrics {
         let (method_index, status_index) = (method_index(method), status_index(status));
         let cell = self
             .cells
-            .get(route as usize)
+            .get(route.index())
             .and_then(|methods| methods.get(method_index))
             .and_then(|statuses| statuses.get(status_index));
         let Some(cell) = cell else { return };
@@ -226,10 +226,20 @@ mod tests {
     fn a_request_is_counted_once_under_its_own_labels() {
         let metrics = Metrics::new().unwrap();
         let took = Duration::from_millis(2);
-        metrics.request_answered(&Method::GET, Route::Document, StatusCode::OK, took);
-        metrics.request_answered(&Method::GET, Route::Document, StatusCode::OK, took);
+        metrics.request_answered(
+            &Method::GET,
+            Route::of("/v1/collections/c/documents/a"),
+            StatusCode::OK,
+            took,
+        );
+        metrics.request_answered(
+            &Method::GET,
+            Route::of("/v1/collections/c/documents/a"),
+            StatusCode::OK,
+            took,
+        );
         let odd = Method::from_bytes(b"BREW").unwrap();
-        metrics.request_answered(&odd, Route::Unknown, StatusCode::IM_A_TEAPOT, took);
+        metrics.request_answered(&odd, Route::UNKNOWN, StatusCode::IM_A_TEAPOT, took);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let document = "method=\"GET\",route=\"/v1/collections/{collection}/documents/{id}\",status=\"200\"";
         assert!(

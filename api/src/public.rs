@@ -90,7 +90,7 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let took = head.began.elapsed();
-        let route = response.extensions().get().copied().unwrap_or(Route::Unknown);
+        let route = response.extensions().get().copied().unwrap_or(Route::UNKNOWN);
         self.parts
             .metrics
             .request_answered(&head.method, route, response.status(), took);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
 
@@ -13,6 +12,7 @@ use super::error::Problem;
 use super::page_token::{self, Binding};
 use super::payload::{
     CollectionBody, CollectionListBody, CollectionSettingsBody, ETag, PAGE_ITEMS_MAX, PageSize, PathHeader,
+    described_only,
 };
 use super::{AppState, Tag};
 use crate::domain::{CollectionName, check_collection_settings};
@@ -22,15 +22,10 @@ use crate::store::{Collection, CollectionPut, Cursor, Delete};
 /// time, a page ends after 8,000 collections at the latest, early and perhaps empty, and the client asks on.
 const LIST_ROUNDS_MAX: usize = 8;
 
-/// What the sender of a request may do.
-pub(super) struct Sender(pub(super) Grant);
+/// What the client that sent a request may do.
+pub(super) struct Caller(pub(super) Grant);
 
-impl<'a> FromRequest<'a> for Sender {
-    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        let Data(state) = Data::<&Arc<AppState>>::from_request_without_body(request).await?;
-        Ok(Self(super::authenticate(state, request.headers())?))
-    }
-}
+described_only!(Caller);
 
 type State<'a> = Data<&'a Arc<AppState>>;
 
@@ -98,16 +93,11 @@ impl Collections {
     ///
     /// Shows the collections that the key has any scope on, ordered by name. A page may end early, or be empty; only
     /// an absent `next_page_token` means the end.
-    #[oai(
-        path = "/",
-        method = "get",
-        method = "head",
-        operation_id = "list_collections"
-    )]
+    #[oai(path = "/", method = "get", method = "head")]
     pub(super) async fn list(
         &self,
         state: State<'_>,
-        sender: Sender,
+        caller: Caller,
         /// Most collections of the page.
         limit: Query<Option<PageSize>>,
         /// The `next_page_token` of the page before; leave it out for the first page.
@@ -121,7 +111,7 @@ impl Collections {
         let mut items: Vec<Collection> = Vec::new();
         let mut at_end = false;
         // One more than the page holds tells whether it is the last.
-        let asked = if matches!(sender.0, Grant::Open) {
+        let asked = if matches!(caller.0, Grant::Open) {
             limit + 1
         } else {
             PAGE_ITEMS_MAX
@@ -130,7 +120,7 @@ impl Collections {
             let found = state.store.collection_list(after.as_ref(), asked).await?;
             at_end = found.len() < asked;
             for collection in found {
-                if !sender.0.sees(&collection.name) {
+                if !caller.0.sees(&collection.name) {
                     after = Some(collection.name);
                 } else if items.len() < limit {
                     after = Some(collection.name.clone());
@@ -157,7 +147,6 @@ impl Collections {
         path = "/:collection",
         method = "get",
         method = "head",
-        operation_id = "get_collection",
         request_header(
             name = "If-Match",
             ty = "Option<String>",
@@ -196,7 +185,6 @@ impl Collections {
     #[oai(
         path = "/:collection",
         method = "put",
-        operation_id = "put_collection",
         request_header(
             name = "If-Match",
             ty = "Option<String>",
@@ -240,7 +228,6 @@ impl Collections {
     #[oai(
         path = "/:collection",
         method = "delete",
-        operation_id = "delete_collection",
         request_header(
             name = "If-Match",
             ty = "Option<String>",

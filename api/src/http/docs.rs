@@ -5,13 +5,12 @@ use std::sync::LazyLock;
 
 use http::header::{self, HeaderValue};
 use poem::Response;
+use poem::http::StatusCode;
 use poem_openapi::OpenApiService;
 
-use super::openapi;
-
-const STYLE: &str = "swagger-ui.css";
-const SCRIPT: &str = "swagger-ui-bundle.js";
-const START: &str = "start.js";
+use super::error::{Problem, ProblemKind};
+use super::openapi::Profile;
+use super::{incoming, openapi};
 
 /// What the page may load: only from here. Swagger UI sets styles inline and shows icons as data.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -28,6 +27,12 @@ const PAGE: &str = r#"<!DOCTYPE html>
 <title>Tidepool API</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
+<style>
+/* HEAD is served wherever GET is: shown, it would only repeat it. */
+.opblock-head { display: none; }
+/* Bodies are shown as they came: often one long line. */
+.responses-wrapper .microlight code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+</style>
 </head>
 <body>
 <div id="ui"></div>
@@ -37,31 +42,81 @@ const PAGE: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-const START_SCRIPT: &str = r##"SwaggerUIBundle({
+const START_SCRIPT: &str = r##"// Swagger UI parses JSON before it shows it, which alters numbers: 9007199254740993 would be shown as 9007199254740992, and 1.0
+// as 1. Here the bytes that came are shown.
+const showBytes = () => ({
+  wrapComponents: {
+    responseBody: (Original, system) => (props) => {
+      const h = system.React.createElement;
+      if (typeof props.content !== "string" || !/json/i.test(props.contentType)) {
+        return h(Original, props);
+      }
+      const Code = props.getComponent("HighlightCode", true) || props.getComponent("highlightCode");
+      const code = { language: "json", downloadable: true, fileName: "response.json", canCopy: true };
+      return h("div", null, h("h5", null, "Response body"), h(Code, code, props.content));
+    },
+  },
+});
+
+SwaggerUIBundle({
   dom_id: "#ui",
   url: "/openapi.json",
   validatorUrl: null,
   deepLinking: true,
   tryItOutEnabled: true,
   persistAuthorization: true,
+  plugins: [showBytes],
 });
 "##;
 
-/// Whether `/docs/{name}` is served.
-pub(super) fn is_asset(name: &str) -> bool {
-    matches!(name, STYLE | SCRIPT | START)
+/// Whoever opens the server in a browser meets the documentation.
+pub(super) fn root() -> Response {
+    Response::builder()
+        .status(StatusCode::TEMPORARY_REDIRECT)
+        .header(header::LOCATION, "/docs")
+        .finish()
 }
 
-/// The page, or one of its assets.
-pub(super) fn page(path: &str) -> Response {
-    let asset = path.strip_prefix("/docs/").unwrap_or_default();
-    let (content_type, body) = match asset {
-        STYLE => ("text/css; charset=utf-8", ASSETS.style),
-        SCRIPT => ("text/javascript; charset=utf-8", ASSETS.script),
-        START => ("text/javascript; charset=utf-8", START_SCRIPT),
-        _ => ("text/html; charset=utf-8", PAGE),
+/// The page.
+pub(super) fn page() -> Response {
+    asset("text/html; charset=utf-8", PAGE)
+}
+
+/// Swagger UI's style sheet.
+pub(super) fn style() -> Response {
+    asset("text/css; charset=utf-8", ASSETS.style)
+}
+
+/// Swagger UI itself.
+pub(super) fn script() -> Response {
+    asset("text/javascript; charset=utf-8", ASSETS.script)
+}
+
+/// What starts it.
+pub(super) fn start() -> Response {
+    asset("text/javascript; charset=utf-8", START_SCRIPT)
+}
+
+/// The OpenAPI document; `?profile=` asks for another than the full one.
+pub(super) fn document(query: Option<&str>) -> Result<Response, Problem> {
+    static FULL: LazyLock<String> = LazyLock::new(|| openapi::document(Profile::Full));
+    static BASIC: LazyLock<String> = LazyLock::new(|| openapi::document(Profile::Basic));
+    let profile = match incoming::query_value(query, "profile") {
+        None => Profile::Full,
+        Some(name) => Profile::parse(&name).ok_or_else(|| {
+            let detail = format!("profile must be {}, is {name:?}", Profile::NAMES.join(" or "));
+            Problem::new(ProblemKind::InvalidRequest, detail)
+        })?,
     };
-    let mut response = text(content_type, body);
+    let text = match profile {
+        Profile::Full => &FULL,
+        Profile::Basic => &BASIC,
+    };
+    Ok(cached("application/json", text.as_str()))
+}
+
+fn asset(content_type: &'static str, body: &'static str) -> Response {
+    let mut response = cached(content_type, body);
     let policy = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
     response
         .headers_mut()
@@ -69,13 +124,7 @@ pub(super) fn page(path: &str) -> Response {
     response
 }
 
-/// The OpenAPI document.
-pub(super) fn document() -> Response {
-    static DOCUMENT: LazyLock<String> = LazyLock::new(openapi::document);
-    text("application/json", DOCUMENT.as_str())
-}
-
-fn text(content_type: &'static str, body: &'static str) -> Response {
+fn cached(content_type: &'static str, body: &'static str) -> Response {
     let mut response = Response::builder().body(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
@@ -14,9 +13,9 @@ use super::error::{Problem, ProblemKind};
 use super::page_token::{self, Binding};
 use super::payload::{
     DocumentBody, DocumentCreateBody, DocumentListBody, DocumentPatchBody, DocumentPutBody, ETag, PageSize,
-    PathHeader,
+    PathHeader, described_only,
 };
-use super::{AppState, Tag, incoming};
+use super::{AppState, Tag};
 use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{
     CollectionId, CollectionName, DocumentId, DocumentMeta, DocumentPatch, NewDocument, Precondition,
@@ -29,11 +28,7 @@ pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// `If-Match` and `If-None-Match` of a request.
 pub(super) struct Conditions(pub(super) Precondition);
 
-impl<'a> FromRequest<'a> for Conditions {
-    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(incoming::precondition(request.headers())?))
-    }
-}
+described_only!(Conditions);
 
 type State<'a> = Data<&'a Arc<AppState>>;
 
@@ -128,12 +123,7 @@ impl Documents {
     ///
     /// Pages through the documents of a collection in an unspecified but stable order: a document that exists
     /// throughout is seen exactly once. A page may end early; only an absent `next_page_token` means the end.
-    #[oai(
-        path = "/:collection/documents",
-        method = "get",
-        method = "head",
-        operation_id = "list_documents"
-    )]
+    #[oai(path = "/:collection/documents", method = "get", method = "head")]
     pub(super) async fn list(
         &self,
         state: State<'_>,
@@ -172,15 +162,13 @@ impl Documents {
     ///
     /// Creates a document under the id in the body, or, without one, under a new UUID (version 7). An id that is taken
     /// is a 409; use PUT to create or replace.
-    #[oai(
-        path = "/:collection/documents",
-        method = "post",
-        operation_id = "create_document"
-    )]
+    #[oai(path = "/:collection/documents", method = "post")]
     pub(super) async fn create(
         &self,
         state: State<'_>,
         collection: Path<CollectionName>,
+        // Checked as everywhere, though a new document has no version that a condition could name.
+        _conditions: Conditions,
         body: DocumentCreateBody,
     ) -> Result<CreateDocument, Problem> {
         let document = NewDocument::parse(&body.0).map_err(Problem::invalid_body)?;
@@ -213,7 +201,6 @@ impl Documents {
         path = "/:collection/documents/:id",
         method = "get",
         method = "head",
-        operation_id = "get_document",
         request_header(
             name = "If-Match",
             ty = "Option<String>",
@@ -252,7 +239,6 @@ impl Documents {
     #[oai(
         path = "/:collection/documents/:id",
         method = "put",
-        operation_id = "put_document",
         request_header(
             name = "If-Match",
             ty = "Option<String>",
@@ -300,7 +286,6 @@ impl Documents {
     #[oai(
         path = "/:collection/documents/:id",
         method = "patch",
-        operation_id = "patch_document",
         request_header(
             name = "If-Match",
             ty = "Option<String>",
@@ -347,7 +332,6 @@ impl Documents {
     #[oai(
         path = "/:collection/documents/:id",
         method = "delete",
-        operation_id = "delete_document",
         request_header(
             name = "If-Match",
             ty = "Option<String>",

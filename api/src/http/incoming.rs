@@ -150,38 +150,39 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
     })
 }
 
-/// The values of the known query parameters, in their order. Unknown and repeated ones are refused, all at once.
-pub(super) fn query<'q, const N: usize>(
-    query: Option<&'q str>,
-    known: [&'static str; N],
-) -> Result<[Option<Cow<'q, str>>; N], Problem> {
-    let mut values = [const { None }; N];
+/// Refuses unknown and repeated query parameters, all at once.
+pub(super) fn check_query(query: Option<&str>, known: &[&str]) -> Result<(), Problem> {
     let mut problems = Vec::new();
-    for pair in query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-    {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = form_decode(name);
-        let known = known.iter().zip(&mut values).find(|(known, _)| **known == name);
-        match known {
-            None => problems.push(format!("the query parameter {name:?} is not known here")),
-            Some((_, Some(_))) => {
-                problems.push(format!("the query parameter {name} is given more than once"))
-            }
-            Some((_, slot)) => *slot = Some(form_decode(value)),
+    let mut seen = Vec::new();
+    for (name, _) in query_pairs(query) {
+        if !known.contains(&&*name) {
+            problems.push(format!("the query parameter {name:?} is not known here"));
+        } else if seen.contains(&name) {
+            problems.push(format!("the query parameter {name} is given more than once"));
+        } else {
+            seen.push(name);
         }
     }
     if problems.is_empty() {
-        return Ok(values);
+        return Ok(());
     }
     Err(Problem::new(ProblemKind::InvalidRequest, problems.join("; ")))
 }
 
-/// Refuses every query parameter.
-pub(super) fn no_query(given: Option<&str>) -> Result<(), Problem> {
-    query(given, []).map(|[]| ())
+/// The value of a query parameter, if it is given.
+pub(super) fn query_value<'q>(query: Option<&'q str>, wanted: &str) -> Option<Cow<'q, str>> {
+    query_pairs(query)
+        .find(|(name, _)| name == wanted)
+        .map(|(_, value)| form_decode(value))
+}
+
+/// Names, decoded, and values, not yet.
+fn query_pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    let pairs = query.unwrap_or_default().split('&');
+    pairs.filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (form_decode(name), value)
+    })
 }
 
 fn form_decode(text: &str) -> Cow<'_, str> {
@@ -334,17 +335,16 @@ mod tests {
 
     #[test]
     fn query_parameters_are_strict() {
-        let [a, b] = query(Some("b=x%20y+z&&a="), ["a", "b"]).unwrap();
-        assert_eq!((a.as_deref(), b.as_deref()), (Some(""), Some("x y z")));
-        assert!(query(None, ["a"]).unwrap()[0].is_none());
+        let query = Some("b=x%20y+z&&a=");
+        check_query(query, &["a", "b"]).unwrap();
+        assert_eq!(query_value(query, "a").as_deref(), Some(""));
+        assert_eq!(query_value(query, "b").as_deref(), Some("x y z"));
+        assert_eq!(query_value(None, "a"), None);
         for bad in ["c=1", "a=1&a=1", "a=1&%61=1", "c", "=1"] {
-            assert_eq!(
-                query(Some(bad), ["a", "b"]).unwrap_err().kind(),
-                ProblemKind::InvalidRequest,
-                "{bad}"
-            );
+            let problem = check_query(Some(bad), &["a", "b"]).unwrap_err();
+            assert_eq!(problem.kind(), ProblemKind::InvalidRequest, "{bad}");
         }
-        assert!(no_query(Some("")).is_ok() && no_query(Some("a=1")).is_err());
+        assert!(check_query(Some(""), &[]).is_ok() && check_query(Some("a=1"), &[]).is_err());
     }
 
     async fn read(pieces: Vec<usize>) -> Result<Bytes, Problem> {

@@ -3,10 +3,12 @@
 //! No SQL, no CQL, no retries, no clock or randomness of its own. Error statuses stand in `error.rs` alone.
 //!
 //! A request passes: route (404, 405), key (401, 403), encoding and media type (415), body size (413), then names,
-//! query, conditions and body (400), and only then the store (404, 412, 409). Handlers carry their OpenAPI description
-//! (`#[OpenApi]`), and are called from here: see `docs/adr/0020-own-dispatch.md`.
+//! query, conditions and body (400), and only then the store (404, 412, 409). The table in `routes.rs` says what each
+//! operation asks for. Handlers carry their OpenAPI description (`#[OpenApi]`), and are called from here: see
+//! `docs/adr/0020-own-dispatch.md`.
 
 pub mod access;
+mod call;
 mod collections;
 mod docs;
 pub mod documents;
@@ -17,27 +19,25 @@ mod page_token;
 mod payload;
 mod request_id;
 mod route;
+mod routes;
 
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use poem::http::{Method, StatusCode};
-use poem::web::Data;
-use poem::{Body, Endpoint, IntoResponse, Request, Response};
+use poem::{Body, Endpoint, Request, Response};
 use poem_openapi::Tags;
-use poem_openapi::param::{Path, Query};
 
-use crate::domain::{CollectionName, DocumentId, InvalidName, Timestamp, WriteStamp};
+use crate::domain::{CollectionName, Timestamp, WriteStamp};
 use crate::store::{CollectionCatalog, Store};
 use access::{Access, AuthProblem, Grant};
-use collections::{Collections, Sender};
-use documents::{Conditions, Documents};
+use call::Call;
 use error::{Problem, ProblemKind};
-use incoming::{Media, PendingBody};
-use payload::{CollectionSettingsBody, DocumentCreateBody, DocumentPatchBody, DocumentPutBody, PageSize};
+use incoming::PendingBody;
 use route::Target;
+use routes::{BodyMode, Operation, Requires};
 
-pub use openapi::document as openapi_document;
+pub use openapi::{Profile as OpenApiProfile, document as openapi_document};
 pub use request_id::RequestId;
 pub use route::Route;
 
@@ -150,174 +150,78 @@ async fn answer(
     target: &Target<'_>,
     body: &mut PendingBody,
 ) -> Result<Response, Problem> {
-    let route = target.route;
-    if route == Route::Unknown {
+    let operation = match find(target.route, request.method())? {
+        Found::Operation(operation) => operation,
+        Found::Options => return Ok(options(target.route)),
+    };
+    let mut call = Call {
+        state,
+        request,
+        target,
+        grant: Grant::Open,
+        collection: None,
+        id: None,
+        body: bytes::Bytes::new(),
+    };
+    if operation.access != Requires::Nothing {
+        call.grant = authenticate(state, request.headers())?;
+        check_scope(operation, &mut call)?;
+        incoming::refuse_content_encoding(request.headers())?;
+        if let BodyMode::Whole(media) = operation.body {
+            media.demand(request.headers())?;
+            call.body = body.read().await?;
+        }
+        call.check_path()?;
+        incoming::check_query(call.query(), operation.query)?;
+        if operation.writes() {
+            incoming::refuse_idempotency_key(request.headers())?;
+        }
+    }
+    (operation.handler)(call).await
+}
+
+/// What a method leads to on a route.
+enum Found {
+    Operation(&'static Operation),
+    Options,
+}
+
+fn find(route: Route, method: &Method) -> Result<Found, Problem> {
+    if route == Route::UNKNOWN {
         return Err(Problem::new(
             ProblemKind::NotFound,
             "no route has this path; /docs shows those there are",
         ));
     }
-    if request.method() == Method::OPTIONS {
-        return Ok(options(route));
+    if let Some(operation) = route.operation(method) {
+        return Ok(Found::Operation(operation));
     }
-    if !route.has(request.method()) {
-        let problem = Problem::new(
-            ProblemKind::MethodNotAllowed,
-            format!("this path has {}", route.allow()),
-        );
-        return Err(problem.with_header(header::ALLOW, route.allow()));
+    if *method == Method::OPTIONS {
+        return Ok(Found::Options);
     }
-    match route {
-        Route::Docs => return Ok(docs::page(request.uri().path())),
-        Route::OpenApi => return Ok(docs::document()),
-        _ => {}
-    }
-    let sender = authenticate(state, request.headers())?;
-    let collection = target.collection.as_deref().map(CollectionName::parse);
-    if let Some(Ok(name)) = &collection {
-        let level = route.level(request.method());
-        if !sender.allows(level, name) {
-            return Err(Problem::new(
-                ProblemKind::Forbidden,
-                format!("the key needs the scope {}:{name}", level.as_str()),
-            ));
-        }
-    }
-    incoming::refuse_content_encoding(request.headers())?;
-    let media = match *request.method() {
-        Method::PATCH => Some(Media::MergePatch),
-        Method::PUT | Method::POST => Some(Media::Json),
-        _ => None,
-    };
-    let body = match media {
-        Some(media) => {
-            media.demand(request.headers())?;
-            body.read().await?
-        }
-        None => bytes::Bytes::new(),
-    };
-    let call = Call {
-        state,
-        request,
-        sender,
-        body,
-    };
-    let Some(collection) = collection else {
-        return Box::pin(call.collections()).await;
-    };
-    let collection = Path(collection.map_err(|problem| invalid_id("collection's name", &problem))?);
-    let id = match target.id.as_deref() {
-        None => None,
-        Some(id) => Some(Path(
-            DocumentId::parse(id).map_err(|problem| invalid_id("document's id", &problem))?,
-        )),
-    };
-    match (route, id) {
-        (_, Some(id)) => call.document(collection, id).await,
-        (Route::Documents, None) => Box::pin(call.documents(collection)).await,
-        _ => Box::pin(call.collection(collection)).await,
-    }
+    let problem = Problem::new(
+        ProblemKind::MethodNotAllowed,
+        format!("this path has {}", route.allow()),
+    );
+    Err(problem.with_header(header::ALLOW, route.allow()))
 }
 
-type PageQuery = (Query<Option<PageSize>>, Query<Option<String>>);
-
-/// A request that may be carried out, as far as route, key and media type go.
-struct Call<'r> {
-    state: &'r Arc<AppState>,
-    request: &'r Request,
-    sender: Grant,
-    body: bytes::Bytes,
-}
-
-impl Call<'_> {
-    async fn collections(self) -> Result<Response, Problem> {
-        let (limit, page_token) = self.page_query()?;
-        let page = Collections.list(Data(self.state), Sender(self.sender), limit, page_token);
-        Ok(page.await?.into_response())
+/// Whether the key may do this to the path's collection. A name that is not one is refused later, in its turn.
+fn check_scope(operation: &Operation, call: &mut Call<'_>) -> Result<(), Problem> {
+    let Requires::Scope(level) = operation.access else {
+        return Ok(());
+    };
+    let collection = CollectionName::parse(call.target.parameter("collection").unwrap_or_default());
+    if let Ok(name) = &collection
+        && !call.grant.allows(level, name)
+    {
+        return Err(Problem::new(
+            ProblemKind::Forbidden,
+            format!("the key needs the scope {}:{name}", level.as_str()),
+        ));
     }
-
-    async fn collection(self, name: Path<CollectionName>) -> Result<Response, Problem> {
-        let state = Data(self.state);
-        let conditions = self.conditions()?;
-        Ok(match *self.request.method() {
-            Method::PUT => {
-                let body = CollectionSettingsBody(self.body);
-                Collections
-                    .put(state, name, conditions, body)
-                    .await?
-                    .into_response()
-            }
-            Method::DELETE => Collections.delete(state, name, conditions).await?.into_response(),
-            _ => Collections.get(state, name, conditions).await?.into_response(),
-        })
-    }
-
-    async fn documents(self, collection: Path<CollectionName>) -> Result<Response, Problem> {
-        let state = Data(self.state);
-        if self.request.method() == Method::POST {
-            // Checked as everywhere, though a new document has no version that a condition could name.
-            self.conditions()?;
-            let body = DocumentCreateBody(self.body);
-            return Ok(Documents.create(state, collection, body).await?.into_response());
-        }
-        let (limit, page_token) = self.page_query()?;
-        let page = Documents.list(state, collection, limit, page_token);
-        Ok(page.await?.into_response())
-    }
-
-    /// Reads are the most frequent by far. The other handlers are boxed, so that a request's future, which is moved a few
-    /// times before it runs, is only as large as that of a read.
-    async fn document(
-        self,
-        collection: Path<CollectionName>,
-        id: Path<DocumentId>,
-    ) -> Result<Response, Problem> {
-        let state = Data(self.state);
-        let conditions = self.conditions()?;
-        Ok(match *self.request.method() {
-            Method::PUT => {
-                let body = DocumentPutBody(self.body);
-                Box::pin(Documents.put(state, collection, id, conditions, body))
-                    .await?
-                    .into_response()
-            }
-            Method::PATCH => {
-                let body = DocumentPatchBody(self.body);
-                Box::pin(Documents.patch(state, collection, id, conditions, body))
-                    .await?
-                    .into_response()
-            }
-            Method::DELETE => Box::pin(Documents.delete(state, collection, id, conditions))
-                .await?
-                .into_response(),
-            _ => Documents
-                .get(state, collection, id, conditions)
-                .await?
-                .into_response(),
-        })
-    }
-
-    /// What single resources take beside their path: conditions, and no query.
-    fn conditions(&self) -> Result<Conditions, Problem> {
-        incoming::no_query(self.request.uri().query())?;
-        if self.request.method() != Method::GET && self.request.method() != Method::HEAD {
-            incoming::refuse_idempotency_key(self.request.headers())?;
-        }
-        incoming::precondition(self.request.headers()).map(Conditions)
-    }
-
-    /// What lists take.
-    fn page_query(&self) -> Result<PageQuery, Problem> {
-        let [limit, page_token] = incoming::query(self.request.uri().query(), ["limit", "page_token"])?;
-        let limit = match limit {
-            None => None,
-            Some(text) => Some(PageSize::parse(&text).ok_or_else(|| {
-                let detail = format!("limit must be 1 to {}, is {text:?}", payload::PAGE_ITEMS_MAX);
-                Problem::new(ProblemKind::InvalidRequest, detail)
-            })?),
-        };
-        Ok((Query(limit), Query(page_token.map(std::borrow::Cow::into_owned))))
-    }
+    call.collection = Some(collection);
+    Ok(())
 }
 
 /// Who sent the request; two `Authorization` lines are nobody.
@@ -330,16 +234,10 @@ fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Grant, Problem>
     Ok(state.access.authorise(header)?)
 }
 
-fn invalid_id(what: &str, problem: &InvalidName) -> Problem {
-    Problem::new(ProblemKind::InvalidId, format!("the {what} {problem}"))
-}
-
 fn options(route: Route) -> Response {
     let mut response = Response::builder()
         .status(StatusCode::NO_CONTENT)
         .body(Body::empty());
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(route.allow()));
+    response.headers_mut().insert(header::ALLOW, route.allow_header());
     response
 }

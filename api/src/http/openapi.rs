@@ -1,29 +1,62 @@
 //! The OpenAPI document: poem-openapi's, from the handlers' signatures, and a pass over it for what it can't say.
 //!
-//! The pass writes the schemas out (closed objects, examples), gives every operation its security, its problems and
-//! `X-Request-Id`, spells headers as people do, and links operations that follow from each other.
+//! The pass writes the schemas out (`schemas`), gives every operation what its row in `routes.rs` says (id, security,
+//! problems) and `X-Request-Id`, spells headers as people do, links operations that follow from each other, and writes whole
+//! numbers as such.
 
+mod schemas;
+
+use poem::http::Method;
 use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
 
 use super::collections::Collections;
 use super::documents::Documents;
 use super::error::{PROBLEM_JSON, ProblemKind};
-use super::payload::{NAME_PATTERN, schema};
-use crate::domain::NAME_CHARS_MAX;
+use super::route::Route;
+use super::routes::{OPERATIONS, Operation};
+use schemas::schemas;
 
 const DESCRIPTION: &str = "A REST document database. Documents are JSON objects in collections; each has a version, \
 which is its `ETag`, so that reads can be conditional and writes never overwrite what the writer has not seen. Errors \
-are RFC 9457 problems with a `request_id`.";
+are RFC 9457 problems with a `request_id`. HEAD is served wherever GET is.";
+
+/// Which document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// All that is served.
+    Full,
+    /// For generators that know only JSON bodies and one kind of answer beside success and error: without PATCH (whose body is
+    /// a merge patch), without HEAD, and without 304. What is left is the same. See `docs/generators.md`.
+    Basic,
+}
+
+impl Profile {
+    /// Their names.
+    pub const NAMES: [&str; 2] = ["full", "basic"];
+
+    /// The profile of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "full" => Some(Self::Full),
+            "basic" => Some(Self::Basic),
+            _ => None,
+        }
+    }
+}
 
 /// The document as pretty JSON with a final newline. It depends on nothing but this program's version.
 #[must_use]
-pub fn document() -> String {
+pub fn document(profile: Profile) -> String {
     let service = OpenApiService::new((Collections, Documents), "Tidepool", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION);
     let mut document: Value = serde_json::from_str(&service.spec()).unwrap_or_default();
     complete(&mut document);
-    let mut text = serde_json::to_string_pretty(&sorted(document)).unwrap_or_default();
+    if profile == Profile::Basic {
+        reduce(&mut document);
+    }
+    let mut text = serde_json::to_string_pretty(&tidy(document)).unwrap_or_default();
     text.push('\n');
     text
 }
@@ -52,61 +85,114 @@ fn complete(document: &mut Value) {
     if let Some(document) = document.as_object_mut() {
         document.remove("servers");
     }
-    let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for operations in paths.values_mut().filter_map(Value::as_object_mut) {
-        for (method, operation) in operations {
-            complete_operation(method, operation);
+    for (path, method, value) in operations_mut(document) {
+        // HEAD stands in the row of GET.
+        let row_method = if method == "head" { "get" } else { method };
+        let row = OPERATIONS.iter().find(|row| {
+            row.path == path && row.method.as_str().eq_ignore_ascii_case(row_method) && row.is_documented()
+        });
+        // A handler without a row is not served; a test demands one for each.
+        if let Some(row) = row {
+            let id = match method {
+                "head" => head_id(row),
+                _ => row.id.to_owned(),
+            };
+            complete_operation(&Described { row, method, id }, value);
         }
     }
 }
 
-fn complete_operation(method: &str, operation: &mut Value) {
-    let get_id = operation
-        .get("operationId")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    // One handler serves GET and HEAD; each needs an id of its own.
-    let id = match (method, get_id.split_once('_')) {
-        ("head", Some((_, subject))) => format!("head_{subject}"),
-        _ => get_id,
-    };
-    if method == "head" {
+/// Each operation with its path and its method, which is in lower case.
+fn operations_mut(document: &mut Value) -> impl Iterator<Item = (&str, &str, &mut Value)> {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    paths.into_iter().flatten().flat_map(|(path, methods)| {
+        let methods = methods.as_object_mut().into_iter().flatten();
+        methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    })
+}
+
+/// Takes out what the basic profile leaves out.
+fn reduce(document: &mut Value) {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for methods in paths
+        .into_iter()
+        .flat_map(Map::values_mut)
+        .filter_map(Value::as_object_mut)
+    {
+        methods.retain(|method, _| method != "head" && method != "patch");
+    }
+    for (_, _, operation) in operations_mut(document) {
+        let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        responses.remove("304");
+        let links = responses
+            .values_mut()
+            .filter_map(|response| response.get_mut("links"));
+        for links in links.filter_map(Value::as_object_mut) {
+            links.retain(|id, _| !id.starts_with("head_") && !id.starts_with("patch_"));
+        }
+    }
+}
+
+/// An operation of the document and its row.
+struct Described<'d> {
+    row: &'static Operation,
+    method: &'d str,
+    id: String,
+}
+
+/// `get_document` is `head_document`, and `list_documents` is `head_documents`.
+fn head_id(row: &Operation) -> String {
+    let subject = row.id.split_once('_').map_or(row.id, |(_, subject)| subject);
+    format!("head_{subject}")
+}
+
+fn complete_operation(described: &Described<'_>, operation: &mut Value) {
+    let row = described.row;
+    if described.method == "head" {
         let summary = operation
             .get("summary")
             .and_then(Value::as_str)
             .unwrap_or_default();
         set(operation, "summary", json!(format!("{summary}: headers only")));
     }
-    set(operation, "operationId", json!(id));
+    set(operation, "operationId", json!(described.id));
     // The empty alternative: a server without keys, which is only possible on loopback, asks for none.
     set(operation, "security", json!([{ "key": [] }, {}]));
     for parameter in array_mut(operation, "parameters") {
         complete_parameter(parameter);
     }
-    if let Some(contents) = operation
+    let contents = operation
         .pointer_mut("/requestBody/content")
-        .and_then(Value::as_object_mut)
-    {
-        for content in contents.values_mut() {
-            set(content, "example", body_example(&id));
-        }
+        .and_then(Value::as_object_mut);
+    for content in contents.into_iter().flat_map(Map::values_mut) {
+        let name = content.pointer("/schema/$ref").and_then(Value::as_str);
+        let example = schemas::example(name.unwrap_or_default());
+        set(content, "example", example);
     }
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
         return;
     };
     for (status, response) in responses.iter_mut() {
-        complete_success(&id, status, response);
+        complete_success(row, status, response);
     }
-    for (status, kinds) in problems_of(&id) {
+    for (status, kinds) in by_status(row.problems()) {
         responses.insert(status.to_string(), problem_response(&kinds));
     }
-    if method == "head" {
+    if described.method == "head" {
         for response in responses.values_mut().filter_map(Value::as_object_mut) {
             response.remove("content");
         }
+    }
+}
+
+/// The schema that a parameter of a path shares with the members of its name.
+fn parameter_schema(parameter: &Value) -> Option<&'static str> {
+    match (parameter.get("in")?.as_str()?, parameter.get("name")?.as_str()?) {
+        ("path", "collection") => Some("#/components/schemas/CollectionName"),
+        ("path", "id") => Some("#/components/schemas/DocumentId"),
+        _ => None,
     }
 }
 
@@ -120,6 +206,8 @@ fn complete_parameter(parameter: &mut Value) {
         if let Some(schema) = parameter.get_mut("schema") {
             set(schema, "pattern", json!(ENTITY_TAGS_PATTERN));
         }
+    } else if let Some(schema) = parameter_schema(parameter) {
+        set(parameter, "schema", json!({ "$ref": schema }));
     } else if parameter.get("name") == Some(&json!("page_token"))
         && let Some(schema) = parameter.get_mut("schema")
     {
@@ -136,7 +224,7 @@ fn complete_parameter(parameter: &mut Value) {
 const ENTITY_TAGS_PATTERN: &str =
     r#"^([ \t,]*\*[ \t,]*|[ \t,]*(W/)?"[!#-~]*"[ \t]*(,[ \t]*((W/)?"[!#-~]*"[ \t]*)?)*)$"#;
 
-fn complete_success(id: &str, status: &str, response: &mut Value) {
+fn complete_success(row: &Operation, status: &str, response: &mut Value) {
     if let Some(headers) = response.get_mut("headers").and_then(Value::as_object_mut) {
         let named: Map<String, Value> = std::mem::take(headers)
             .into_iter()
@@ -145,7 +233,7 @@ fn complete_success(id: &str, status: &str, response: &mut Value) {
         *headers = named;
     }
     add_request_id(response);
-    let links = links_of(id, status);
+    let links = links_of(row, status);
     if !links.is_empty() {
         set(response, "links", Value::Object(links));
     }
@@ -175,46 +263,8 @@ fn header_name(name: &str) -> String {
     }
 }
 
-/// The problems that each operation can answer with, by status.
-fn problems_of(id: &str) -> Vec<(u16, Vec<ProblemKind>)> {
-    use ProblemKind as P;
-    let mut kinds = vec![
-        P::InvalidRequest,
-        P::Unauthenticated,
-        P::UnsupportedMediaType,
-        P::Internal,
-        P::StoreUnavailable,
-    ];
-    let writes = matches!(id.split('_').next(), Some("create" | "put" | "patch" | "delete"));
-    let has_body = matches!(id.split('_').next(), Some("create" | "put" | "patch"));
-    let lists = matches!(
-        id,
-        "list_documents" | "list_collections" | "head_documents" | "head_collections"
-    );
-    if !id.ends_with("_collections") {
-        kinds.extend([P::InvalidId, P::Forbidden]);
-        if id != "put_collection" {
-            kinds.push(P::CollectionNotFound);
-        }
-    }
-    if id.ends_with("_document") && !matches!(id, "create_document" | "put_document") {
-        kinds.push(P::DocumentNotFound);
-    }
-    if lists {
-        kinds.push(P::InvalidPageToken);
-    } else if id != "create_document" {
-        kinds.push(P::PreconditionFailed);
-    }
-    if writes {
-        kinds.push(P::OutcomeUnknown);
-    }
-    if has_body {
-        kinds.extend([P::InvalidBody, P::BodyTooLarge]);
-    }
-    if id == "create_document" {
-        kinds.push(P::AlreadyExists);
-    }
-    let mut by_status: Vec<(u16, Vec<P>)> = Vec::new();
+fn by_status(kinds: Vec<ProblemKind>) -> Vec<(u16, Vec<ProblemKind>)> {
+    let mut by_status: Vec<(u16, Vec<ProblemKind>)> = Vec::new();
     for kind in kinds {
         let status = kind.status().as_u16();
         match by_status.iter_mut().find(|(known, _)| *known == status) {
@@ -225,9 +275,13 @@ fn problems_of(id: &str) -> Vec<(u16, Vec<ProblemKind>)> {
     by_status
 }
 
+/// One schema for all problems, so that a generated client has one type for them; which types an operation has for a status is
+/// said in words and in `x-problem-types`.
 fn problem_response(kinds: &[ProblemKind]) -> Value {
     let types: Vec<&str> = kinds.iter().map(|kind| kind.type_uri()).collect();
-    let titles: Vec<&str> = kinds.iter().map(|kind| kind.title()).collect();
+    let described = kinds
+        .iter()
+        .map(|kind| format!("{} (`{}`)", kind.title(), kind.type_uri()));
     let mut headers = Map::new();
     headers.insert(
         "X-Request-Id".to_owned(),
@@ -243,169 +297,76 @@ fn problem_response(kinds: &[ProblemKind]) -> Value {
         headers.insert("Retry-After".to_owned(), header);
     }
     json!({
-        "description": format!("{}.", titles.join(", or: ")),
+        "description": format!("{}.", described.collect::<Vec<_>>().join(", or: ")),
         "headers": headers,
-        "content": { PROBLEM_JSON: { "schema": { "allOf": [
-            { "$ref": "#/components/schemas/Problem" },
-            { "type": "object", "properties": { "type": { "type": "string", "enum": types } } },
-        ]}}},
+        "content": { PROBLEM_JSON: { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        "x-problem-types": types,
     })
 }
 
-/// What can be done next with a resource that an operation made or changed.
-fn links_of(id: &str, status: &str) -> Map<String, Value> {
-    let collection = json!("$request.path.collection");
-    let (next, parameters): (&[&str], Value) = match (id, status) {
-        ("create_document", "201") => (
-            &[
-                "get_document",
-                "head_document",
-                "put_document",
-                "patch_document",
-                "delete_document",
-            ],
-            json!({ "collection": collection, "id": "$response.body#/id" }),
-        ),
-        ("put_document", "200" | "201") => (
-            &[
-                "get_document",
-                "head_document",
-                "patch_document",
-                "delete_document",
-            ],
-            json!({ "collection": collection, "id": "$response.body#/id" }),
-        ),
-        ("put_collection", "200" | "201") => (
-            &[
-                "get_collection",
-                "head_collection",
-                "delete_collection",
-                "create_document",
-                "list_documents",
-                "head_documents",
-                "put_document",
-            ],
-            json!({ "collection": "$response.body#/name" }),
-        ),
-        ("list_documents", "200") => (
-            &["list_documents"],
-            json!({ "collection": collection, "page_token": "$response.body#/next_page_token" }),
-        ),
-        ("list_collections", "200") => (
-            &["list_collections"],
-            json!({ "page_token": "$response.body#/next_page_token" }),
-        ),
-        _ => (&[], Value::Null),
-    };
-    let links = next.iter().map(|next| {
-        (
-            (*next).to_owned(),
-            json!({ "operationId": next, "parameters": parameters }),
-        )
-    });
-    links.collect()
-}
-
-fn body_example(id: &str) -> Value {
-    match id {
-        "create_document" | "put_document" => json!({ "data": { "title": "Buy milk", "done": false } }),
-        "patch_document" => json!({ "data": { "done": true } }),
-        _ => json!({}),
+/// What can be done next with what an operation made, changed or listed, derived from the table: a resource's other
+/// operations after a PUT or POST, and for a list its next page.
+fn links_of(row: &Operation, status: &str) -> Map<String, Value> {
+    let mut links = Map::new();
+    if !matches!(status, "200" | "201") {
+        return links;
     }
+    let mut add = |id: String, parameters: &Map<String, Value>| {
+        let link = json!({ "operationId": id, "parameters": parameters });
+        links.insert(id, link);
+    };
+    if row.query.contains(&"page_token") {
+        let mut parameters = path_parameters(row.path);
+        parameters.insert("page_token".to_owned(), json!("$response.body#/next_page_token"));
+        add(row.id.to_owned(), &parameters);
+        return links;
+    }
+    let resource = match row.method {
+        Method::PUT => Some(Route::of_template(row.path)),
+        Method::POST => OPERATIONS
+            .iter()
+            .find(|other| {
+                other
+                    .path
+                    .rsplit_once('/')
+                    .is_some_and(|(parent, _)| parent == row.path)
+            })
+            .map(|other| Route::of_template(other.path)),
+        _ => None,
+    };
+    let Some(resource) = resource else {
+        return links;
+    };
+    let path = resource.template();
+    // The last parameter is the new resource's own name, which a POST only learns from the answer.
+    let mut parameters = path_parameters(path);
+    let member = if path.ends_with("{id}") { "id" } else { "name" };
+    if let Some(last) = path.rsplit('/').next().map(|last| last.trim_matches(['{', '}'])) {
+        parameters.insert(last.to_owned(), json!(format!("$response.body#/{member}")));
+    }
+    let is_about = |other: &&Operation| {
+        let child = other
+            .path
+            .strip_prefix(path)
+            .is_some_and(|rest| !rest.contains('{') && rest.starts_with('/'));
+        other.id != row.id && (other.path == path || child)
+    };
+    for other in OPERATIONS.iter().filter(is_about) {
+        add(other.id.to_owned(), &parameters);
+        if other.method == Method::GET {
+            add(head_id(other), &parameters);
+        }
+    }
+    links
 }
 
-fn schemas() -> Value {
-    let name = json!({
-        "type": "string",
-        "minLength": 1,
-        "maxLength": NAME_CHARS_MAX,
-        "pattern": NAME_PATTERN,
-    });
-    let time = json!({ "type": "string", "format": "date-time", "description": "UTC, with milliseconds." });
-    let data = json!({ "type": "object", "description": "The client's JSON object, kept exactly as it was written.", "additionalProperties": true });
-    let ignored = json!({ "description": "Written by the server; ignored here, so that what was read can be written back." });
-    let token = json!({
-        "type": "string",
-        "description": "Give it as `page_token` to get the next page. Absent: this is the last page.",
-    });
-    let object = |description: &str, required: &[&str], properties: Value| {
-        let mut schema = json!({
-            "type": "object",
-            "description": description,
-            "properties": properties,
-            "additionalProperties": false,
-        });
-        if !required.is_empty() {
-            set(&mut schema, "required", json!(required));
-        }
-        schema
-    };
-    let types: Vec<&str> = ProblemKind::ALL.iter().map(|kind| kind.type_uri()).collect();
-    json!({
-        schema::DOCUMENT: object(
-            "A document.",
-            &["id", "version", "created_at", "updated_at", "data"],
-            json!({
-                "id": name,
-                "version": {
-                    "type": "string",
-                    "description": "Opaque; another one after every write, never used twice. The `ETag` is this in double quotes.",
-                },
-                "created_at": time,
-                "updated_at": time,
-                "data": data,
-            }),
-        ),
-        schema::DOCUMENT_LIST: object("A page of documents.", &["items"], json!({
-            "items": { "type": "array", "items": { "$ref": "#/components/schemas/Document" } },
-            "next_page_token": token,
-        })),
-        schema::DOCUMENT_CREATE: object("A new document; without `id` the server makes one.", &["data"], json!({
-            "id": name, "data": data, "version": ignored, "created_at": ignored, "updated_at": ignored,
-        })),
-        schema::DOCUMENT_PUT: object(
-            "The whole document. An `id` may stand in it if it is the path's; it means nothing.",
-            &["data"],
-            json!({ "data": data, "version": ignored, "created_at": ignored, "updated_at": ignored }),
-        ),
-        schema::DOCUMENT_PATCH: object(
-            "A JSON merge patch (RFC 7396) of the document; `null` in `data` removes a member.",
-            &[],
-            json!({ "data": { "type": "object", "additionalProperties": true } }),
-        ),
-        schema::COLLECTION: object("A collection.", &["name", "created_at", "updated_at"], json!({
-            "name": name, "created_at": time, "updated_at": time,
-        })),
-        schema::COLLECTION_LIST: object("A page of collections.", &["items"], json!({
-            "items": { "type": "array", "items": { "$ref": "#/components/schemas/Collection" } },
-            "next_page_token": token,
-        })),
-        schema::COLLECTION_SETTINGS: object(
-            "A collection's settings; there are none yet. A `name` may stand in it if it is the path's.",
-            &[],
-            json!({ "created_at": ignored, "updated_at": ignored }),
-        ),
-        "Problem": object(
-            "What went wrong (RFC 9457).",
-            &["type", "title", "status", "detail", "request_id"],
-            json!({
-                "type": { "type": "string", "enum": types },
-                "title": { "type": "string" },
-                "status": { "type": "integer", "minimum": 400, "maximum": 599 },
-                "detail": { "type": "string" },
-                "request_id": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
-                "errors": { "type": "array", "items": {
-                    "type": "object",
-                    "required": ["pointer", "detail"],
-                    "additionalProperties": false,
-                    "properties": {
-                        "pointer": { "type": "string", "description": "A JSON pointer into the body, as a URI fragment.", "example": "#/data" },
-                        "detail": { "type": "string" },
-                    },
-                }},
-            }),
-        ),
-    })
+/// The parameters of a path, as the request had them.
+fn path_parameters(path: &str) -> Map<String, Value> {
+    let names = path.split('/').filter(|segment| segment.starts_with('{'));
+    names
+        .map(|name| name.trim_matches(['{', '}']))
+        .map(|name| (name.to_owned(), json!(format!("$request.path.{name}"))))
+        .collect()
 }
 
 fn set(value: &mut Value, name: &str, member: Value) {
@@ -422,26 +383,40 @@ fn array_mut<'v>(value: &'v mut Value, name: &str) -> impl Iterator<Item = &'v m
         .flatten()
 }
 
-/// Members by name, so that the text does not depend on how `serde_json` was built.
-fn sorted(value: Value) -> Value {
+/// Members by name, so that the text does not depend on how `serde_json` was built; whole numbers without a fraction, as
+/// readers that go by `type: integer` expect them (poem-openapi keeps bounds as `f64`); and nothing that says the default.
+fn tidy(value: Value) -> Value {
     match value {
         Value::Object(members) => {
-            let mut members: Vec<(String, Value)> = members.into_iter().collect();
+            let mut members: Vec<(String, Value)> = members
+                .into_iter()
+                .filter(|(name, member)| !(name == "deprecated" && *member == Value::Bool(false)))
+                .filter(|(name, member)| !(name == "explode" && *member == Value::Bool(true)))
+                .collect();
             members.sort_by(|(left, _), (right, _)| left.cmp(right));
             Value::Object(
                 members
                     .into_iter()
-                    .map(|(name, member)| (name, sorted(member)))
+                    .map(|(name, member)| (name, tidy(member)))
                     .collect(),
             )
         }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        Value::Array(items) => Value::Array(items.into_iter().map(tidy).collect()),
+        Value::Number(number) => Value::Number(whole(&number).unwrap_or(number)),
         other => other,
     }
 }
 
+/// A number as an integer, if it is one: in Rust a whole `f64` prints without a fraction.
+fn whole(number: &serde_json::Number) -> Option<serde_json::Number> {
+    let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
+    let text = format!("{float:.0}");
+    text.parse::<i64>().ok().map(Into::into)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::routes::BodyMode;
     use super::*;
 
     #[test]
@@ -452,14 +427,55 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_that_a_handler_names_is_written_out() {
-        let schemas = schemas();
-        for name in schema::ALL {
+    fn whole_numbers_lose_their_fraction_and_others_keep_it() {
+        let value = json!({ "minimum": 1.0, "maximum": 1e3, "least": -5.0, "step": 0.5, "count": 7, "most": u64::MAX });
+        let expected =
+            r#"{"count":7,"least":-5,"maximum":1000,"minimum":1,"most":18446744073709551615,"step":0.5}"#;
+        assert_eq!(tidy(value).to_string(), expected);
+    }
+
+    #[test]
+    fn every_documented_row_has_its_handler_and_every_handler_its_row() {
+        let document: Value = serde_json::from_str(&document(Profile::Full)).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let described: usize = paths
+            .values()
+            .map(|methods| {
+                methods
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .filter(|method| *method != "head")
+                    .count()
+            })
+            .sum();
+        let rows = OPERATIONS.iter().filter(|row| row.is_documented());
+        assert_eq!(rows.clone().count(), described);
+        for row in rows {
+            let method = row.method.as_str().to_ascii_lowercase();
+            let operation = &paths[row.path][&method];
+            assert_eq!(operation["operationId"], row.id);
             assert_eq!(
-                schemas.pointer(&format!("/{name}/additionalProperties")),
-                Some(&json!(false)),
-                "{name}"
+                paths[row.path].get("head").is_some(),
+                paths[row.path].get("get").is_some(),
+                "{}: a handler for GET says method = \"head\" too",
+                row.path
             );
+            let query = operation["parameters"].as_array().into_iter().flatten();
+            let query = query.filter(|parameter| parameter["in"] == "query");
+            let query: Vec<_> = query
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(query, row.query, "{}", row.id);
+            let media = operation["requestBody"]["content"].as_object();
+            let media = media
+                .and_then(|content| content.keys().next())
+                .map(String::as_str);
+            let expected = match row.body {
+                BodyMode::Unread => None,
+                BodyMode::Whole(media) => Some(media.as_str()),
+            };
+            assert_eq!(media, expected, "{}", row.id);
         }
     }
 }

@@ -12,8 +12,8 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaR
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, ToHeader, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use super::error::{Problem, ProblemKind};
 use super::incoming::Media;
-use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{CollectionName, Document, DocumentId, DocumentMeta, Version, hex_digits};
 use crate::store::Collection;
 
@@ -99,6 +99,27 @@ response_body!(
     schema::COLLECTION_LIST
 );
 
+/// The answer of an extractor of poem's. Its traits are implemented for what they say of a handler in the OpenAPI document;
+/// handlers get their arguments from `call.rs`.
+pub(super) fn not_extracted() -> poem::Error {
+    Problem::new(ProblemKind::Internal, "handlers are called by http/mod.rs alone").into()
+}
+
+/// Makes a type an argument that the OpenAPI document does not mention.
+macro_rules! described_only {
+    ($name:ident) => {
+        impl<'a> poem::FromRequest<'a> for $name {
+            async fn from_request(
+                _request: &'a poem::Request,
+                _body: &mut poem::RequestBody,
+            ) -> poem::Result<Self> {
+                Err($crate::http::payload::not_extracted())
+            }
+        }
+    };
+}
+pub(super) use described_only;
+
 macro_rules! request_body {
     ($(#[$doc:meta])* $name:ident, $media:expr, $schema:expr) => {
         $(#[$doc])*
@@ -127,10 +148,16 @@ macro_rules! request_body {
 
             async fn from_request(
                 _request: &'a Request,
-                body: &mut RequestBody,
+                _body: &mut RequestBody,
                 _options: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
-                Ok(Self(body.take()?.into_bytes_limit(BODY_BYTES_MAX).await?))
+                Err(not_extracted())
+            }
+        }
+
+        impl From<Bytes> for $name {
+            fn from(bytes: Bytes) -> Self {
+                Self(bytes)
             }
         }
     };

@@ -1,55 +1,104 @@
-//! The routes of the public interface: their templates, methods, and how a path finds its route.
+//! The routes of the public interface, one for each path in `routes.rs`: how a raw path finds its route, and a method its
+//! operation.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use poem::http::Method;
 
-use crate::domain::Level;
+use super::routes::{OPERATIONS, Operation};
 
-/// One route. The order is that of [`Route::ALL`], so `as usize` indexes tables of metrics.
+/// Most segments of a path; one with more leads nowhere. The longest in the table has five.
+const SEGMENTS_MAX: usize = 8;
+
+/// In this order `Allow` lists them.
+const METHODS: [Method; 5] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
+
+/// One route, or none: [`Route::index`] is its number, for tables of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Route {
-    /// All collections.
-    Collections,
-    /// One collection.
-    Collection,
-    /// The documents of a collection.
-    Documents,
-    /// One document.
-    Document,
-    /// Swagger UI and its assets.
-    Docs,
-    /// The OpenAPI document.
-    OpenApi,
-    /// Any other path.
-    Unknown,
+pub struct Route(usize);
+
+/// What is known of a route, derived from its operations.
+struct Entry {
+    template: &'static str,
+    segments: Vec<&'static str>,
+    operations: Vec<&'static Operation>,
+    allow: &'static str,
+}
+
+/// In the order of the table of operations.
+static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    let mut entries: Vec<Entry> = Vec::new();
+    for operation in OPERATIONS {
+        if !entries.iter().any(|entry| entry.template == operation.path) {
+            entries.push(Entry::of(operation.path));
+        }
+    }
+    entries
+});
+
+impl Entry {
+    fn of(template: &'static str) -> Self {
+        let operations = OPERATIONS.iter().filter(|operation| operation.path == template);
+        let operations: Vec<&Operation> = operations.collect();
+        let mut allow = Vec::new();
+        for method in &METHODS {
+            if operations.iter().any(|operation| operation.method == *method) {
+                allow.push(method.as_str());
+                if *method == Method::GET {
+                    allow.push("HEAD");
+                }
+            }
+        }
+        allow.push("OPTIONS");
+        Self {
+            template,
+            segments: template.split('/').skip(1).collect(),
+            operations,
+            // Made once, for the process's whole life.
+            allow: allow.join(", ").leak(),
+        }
+    }
+
+    /// Whether decoded segments fit. A parameter takes any segment but an empty one.
+    fn fits(&self, segments: &[Cow<'_, str>]) -> bool {
+        let pairs = || self.segments.iter().zip(segments);
+        self.segments.len() == segments.len()
+            && pairs().all(|(own, given)| match own.starts_with('{') {
+                true => !given.is_empty(),
+                false => own == given,
+            })
+    }
 }
 
 impl Route {
-    /// Every route.
-    pub const ALL: [Self; 7] = [
-        Self::Collections,
-        Self::Collection,
-        Self::Documents,
-        Self::Document,
-        Self::Docs,
-        Self::OpenApi,
-        Self::Unknown,
-    ];
+    /// Any path without a route.
+    pub const UNKNOWN: Self = Self(usize::MAX);
+
+    /// How many there are, the unknown one included.
+    #[must_use]
+    pub fn count() -> usize {
+        ENTRIES.len() + 1
+    }
+
+    /// A number below [`Route::count`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0.min(ENTRIES.len())
+    }
 
     /// The path with its parameters unfilled; the `route` label of metrics. Unknown paths share one.
     #[must_use]
-    pub const fn template(self) -> &'static str {
-        match self {
-            Self::Collections => "/v1/collections",
-            Self::Collection => "/v1/collections/{collection}",
-            Self::Documents => "/v1/collections/{collection}/documents",
-            Self::Document => "/v1/collections/{collection}/documents/{id}",
-            Self::Docs => "/docs",
-            Self::OpenApi => "/openapi.json",
-            Self::Unknown => "unknown",
-        }
+    pub fn template(self) -> &'static str {
+        self.entry().map_or("unknown", |entry| entry.template)
     }
 
     /// The route of a raw path, for requests that are answered before they are routed.
@@ -58,95 +107,86 @@ impl Route {
         Target::resolve(path).route
     }
 
-    /// The methods it has, as the `Allow` header lists them.
-    #[must_use]
-    pub const fn allow(self) -> &'static str {
-        match self {
-            Self::Collection => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Self::Documents => "GET, HEAD, POST, OPTIONS",
-            Self::Document => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Collections | Self::Docs | Self::OpenApi | Self::Unknown => "GET, HEAD, OPTIONS",
-        }
+    /// The methods it has, as the `Allow` header lists them; of an unknown route none but OPTIONS.
+    pub(super) fn allow(self) -> &'static str {
+        self.entry().map_or("OPTIONS", |entry| entry.allow)
     }
 
-    /// Whether it has the method.
-    #[must_use]
-    pub fn has(self, method: &Method) -> bool {
-        // Every route has these two.
-        let reads = *method == Method::GET || *method == Method::HEAD;
-        reads || self.allow().split(", ").any(|name| name == method.as_str())
+    /// The route of a path in the table.
+    pub(super) fn of_template(template: &str) -> Self {
+        let found = ENTRIES.iter().position(|entry| entry.template == template);
+        found.map_or(Self::UNKNOWN, Self)
     }
 
-    /// What a key must be granted on the collection.
-    #[must_use]
-    pub fn level(self, method: &Method) -> Level {
-        match (self, method) {
-            (_, &Method::GET | &Method::HEAD) => Level::Read,
-            (Self::Collection, _) => Level::Admin,
-            _ => Level::Write,
-        }
+    /// [`Route::allow`] as a header's value.
+    pub(super) fn allow_header(self) -> HeaderValue {
+        HeaderValue::from_static(self.allow())
+    }
+
+    /// What answers a method; HEAD is answered as GET is.
+    pub(super) fn operation(self, method: &Method) -> Option<&'static Operation> {
+        let method = if *method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        let operations = self.entry()?.operations.iter().copied();
+        operations
+            .into_iter()
+            .find(|operation| operation.method == *method)
+    }
+
+    fn entry(self) -> Option<&'static Entry> {
+        ENTRIES.get(self.0)
     }
 }
 
-/// Where a path leads. Names and ids are decoded but not checked yet.
+/// Where a path leads. Its segments are decoded but not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target<'p> {
     pub(super) route: Route,
-    pub(super) collection: Option<Cow<'p, str>>,
-    pub(super) id: Option<Cow<'p, str>>,
+    segments: [Cow<'p, str>; SEGMENTS_MAX],
 }
 
 impl<'p> Target<'p> {
-    /// Resolves a raw path. Each segment is decoded on its own, so `%2F` is a character of an id and no slash; what is
-    /// no valid encoding stays as it is, and is then no valid id. Empty segments (a doubled or trailing slash) lead
+    /// Resolves a raw path. Each segment is decoded on its own, so `%2F` is a character of an id and not a slash; what is
+    /// not a valid encoding stays as it is, and is then not a valid id. Empty segments (a doubled or trailing slash) lead
     /// nowhere.
     pub(super) fn resolve(path: &'p str) -> Self {
-        let nowhere = Self {
-            route: Route::Unknown,
-            collection: None,
-            id: None,
+        let mut target = Self {
+            route: Route::UNKNOWN,
+            segments: std::array::from_fn(|_| Cow::Borrowed("")),
         };
         let Some(path) = path.strip_prefix('/') else {
-            return nowhere;
+            return target;
         };
-        let mut segments = path.split('/').map(decode);
-        let (first, second) = (segments.next(), segments.next());
-        let (collection, literal, id) = (segments.next(), segments.next(), segments.next());
-        if segments.next().is_some()
-            || [&collection, &id]
-                .into_iter()
-                .flatten()
-                .any(|name| name.is_empty())
-        {
-            return nowhere;
+        let mut count = 0;
+        for segment in path.split('/') {
+            let Some(slot) = target.segments.get_mut(count) else {
+                return target;
+            };
+            *slot = decode(segment);
+            count += 1;
         }
-        let route = match (
-            first.as_deref(),
-            second.as_deref(),
-            &collection,
-            literal.as_deref(),
-            &id,
-        ) {
-            (Some("v1"), Some("collections"), None, None, None) => Route::Collections,
-            (Some("v1"), Some("collections"), Some(_), None, None) => Route::Collection,
-            (Some("v1"), Some("collections"), Some(_), Some("documents"), None) => Route::Documents,
-            (Some("v1"), Some("collections"), Some(_), Some("documents"), Some(_)) => Route::Document,
-            (Some("docs"), None, ..) => Route::Docs,
-            (Some("docs"), Some(asset), None, ..) if super::docs::is_asset(asset) => Route::Docs,
-            (Some("openapi.json"), None, ..) => Route::OpenApi,
-            _ => return nowhere,
-        };
-        Self {
-            route,
-            collection,
-            id,
-        }
+        let segments = target.segments.get(..count).unwrap_or_default();
+        let found = ENTRIES.iter().position(|entry| entry.fits(segments));
+        target.route = found.map_or(Route::UNKNOWN, Route);
+        target
+    }
+
+    /// The segment that stands for a parameter of the route, if it has one of this name.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.route.entry()?.segments.iter().zip(&self.segments);
+        let is_named = |own: &str| own.strip_prefix('{').and_then(|own| own.strip_suffix('}')) == Some(name);
+        pairs
+            .find(|(own, _)| is_named(own))
+            .map(|(_, segment)| &**segment)
     }
 }
 
 fn decode(segment: &str) -> Cow<'_, str> {
     if segment.contains('%') {
-        // What is no UTF-8 becomes U+FFFD, which no name may hold.
+        // What is not UTF-8 becomes U+FFFD, which no name may hold.
         percent_decode_str(segment).decode_utf8_lossy()
     } else {
         Cow::Borrowed(segment)
@@ -157,39 +197,38 @@ fn decode(segment: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn resolve(path: &str) -> (Route, Option<String>, Option<String>) {
+    fn resolve(path: &str) -> (&'static str, String, String) {
         let target = Target::resolve(path);
-        (
-            target.route,
-            target.collection.map(Cow::into_owned),
-            target.id.map(Cow::into_owned),
-        )
+        let parameter = |name| target.parameter(name).unwrap_or_default().to_owned();
+        (target.route.template(), parameter("collection"), parameter("id"))
     }
 
     #[test]
     fn finds_routes_and_decodes_each_segment_alone() {
-        assert_eq!(resolve("/v1/collections"), (Route::Collections, None, None));
+        let found = |template, collection: &str, id: &str| (template, collection.to_owned(), id.to_owned());
+        let document = "/v1/collections/{collection}/documents/{id}";
+        assert_eq!(resolve("/v1/collections"), found("/v1/collections", "", ""));
         assert_eq!(
             resolve("/v1/collections/a"),
-            (Route::Collection, Some("a".into()), None)
+            found("/v1/collections/{collection}", "a", "")
         );
-        assert_eq!(resolve("/v1/collections/a/documents").0, Route::Documents);
+        assert_eq!(
+            resolve("/v1/collections/a/documents").0,
+            "/v1/collections/{collection}/documents"
+        );
         assert_eq!(
             resolve("/%761/collections/%61/documents/x%2Fy"),
-            (Route::Document, Some("a".into()), Some("x/y".into()))
+            found(document, "a", "x/y")
         );
         assert_eq!(
             resolve("/v1/collections/documents/documents/documents"),
-            (
-                Route::Document,
-                Some("documents".into()),
-                Some("documents".into())
-            )
+            found(document, "documents", "documents")
         );
-        assert_eq!(resolve("/v1/collections/%zz").1.as_deref(), Some("%zz"));
-        assert_eq!(resolve("/v1/collections/%ff").1.as_deref(), Some("\u{fffd}"));
-        assert_eq!(resolve("/docs").0, Route::Docs);
-        assert_eq!(resolve("/openapi.json").0, Route::OpenApi);
+        assert_eq!(resolve("/v1/collections/%zz").1, "%zz");
+        assert_eq!(resolve("/v1/collections/%ff").1, "\u{fffd}");
+        for path in ["/", "/docs", "/docs/start.js", "/openapi.json"] {
+            assert_eq!(resolve(path).0, path);
+        }
     }
 
     #[test]
@@ -197,7 +236,6 @@ mod tests {
         for path in [
             "",
             "*",
-            "/",
             "//",
             "/v1",
             "/v1/",
@@ -210,6 +248,7 @@ mod tests {
             "/v1/collections/a/documents//",
             "/v1/collections/a/documents/b/",
             "/v1/collections/a/documents/b/c",
+            "/v1/collections/a/documents/b/c/d/e/f",
             "/v1/collections/a/Documents",
             "/v2/collections",
             "/docs/",
@@ -217,19 +256,43 @@ mod tests {
             "/openapi.json/",
             "v1/collections",
         ] {
-            assert_eq!(resolve(path).0, Route::Unknown, "{path}");
+            assert_eq!(Route::of(path), Route::UNKNOWN, "{path}");
         }
     }
 
     #[test]
-    fn head_goes_wherever_get_goes_and_levels_follow_the_method() {
-        for route in Route::ALL {
-            assert!(route.has(&Method::GET) && route.has(&Method::HEAD));
-            assert!(!route.has(&Method::TRACE));
+    fn head_goes_wherever_get_goes_and_allow_lists_what_is_there() {
+        for operation in OPERATIONS {
+            let route = Route::of(&operation.path.replace(['{', '}'], ""));
+            assert_eq!(route.template(), operation.path);
+            assert!(route.index() < Route::count());
+            let reads = |method| route.operation(&method).map(|operation| operation.id);
+            assert_eq!(reads(Method::GET), reads(Method::HEAD));
+            assert!(reads(Method::GET).is_some() && reads(Method::TRACE).is_none());
+            for method in &METHODS {
+                let listed = route.allow().split(", ").any(|name| name == method.as_str());
+                assert_eq!(
+                    listed,
+                    route.operation(method).is_some(),
+                    "{} {method}",
+                    operation.path
+                );
+            }
         }
-        assert!(!Route::Collection.has(&Method::PATCH));
-        assert_eq!(Route::Collection.level(&Method::HEAD), Level::Read);
-        assert_eq!(Route::Collection.level(&Method::PUT), Level::Admin);
-        assert_eq!(Route::Document.level(&Method::DELETE), Level::Write);
+        let document = Route::of("/v1/collections/a/documents/b");
+        assert_eq!(document.allow(), "GET, HEAD, PUT, PATCH, DELETE, OPTIONS");
+        assert_eq!(Route::UNKNOWN.index(), Route::count() - 1);
+    }
+
+    #[test]
+    fn every_method_and_every_path_of_the_table_has_its_place() {
+        for operation in OPERATIONS {
+            assert!(METHODS.contains(&operation.method), "{}", operation.id);
+            assert!(
+                operation.path.split('/').count() - 1 <= SEGMENTS_MAX,
+                "{}",
+                operation.id
+            );
+        }
     }
 }

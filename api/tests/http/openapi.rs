@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tidepool_api::http::{OpenApiProfile, openapi_document};
 
 use crate::support::{Answer, Api, JSON, MERGE_PATCH};
 
@@ -30,7 +31,7 @@ fn operations(document: &Value) -> Vec<(String, String, String, Value)> {
 #[test]
 fn the_committed_document_is_what_the_program_prints() {
     assert!(
-        tidepool_api::http::openapi_document() == COMMITTED,
+        openapi_document(OpenApiProfile::Full) == COMMITTED,
         "api/openapi.json is out of date: cargo run -p tidepool-api -- openapi > api/openapi.json"
     );
 }
@@ -94,11 +95,108 @@ fn contract_64_every_operation_declares_security_errors_and_words() {
     }
 }
 
+/// Readers that go by `type: integer` take `1.0` for another type than `1` (poem-web/poem#910).
 #[test]
-fn objects_of_requests_and_answers_are_closed() {
+fn every_number_of_the_document_is_written_as_an_integer() {
+    fn numbers(value: &Value, place: &str, into: &mut Vec<(String, serde_json::Number)>) {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    numbers(member, &format!("{place}/{name}"), into);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| numbers(item, place, into)),
+            Value::Number(number) => into.push((place.to_owned(), number.clone())),
+            _ => {}
+        }
+    }
+    for text in [COMMITTED, &openapi_document(OpenApiProfile::Basic)] {
+        let mut found = Vec::new();
+        numbers(&serde_json::from_str(text).unwrap(), "#", &mut found);
+        assert!(
+            found
+                .iter()
+                .any(|(place, number)| place.ends_with("/maximum") && number.as_u64() == Some(1_000))
+        );
+        for (place, number) in found {
+            assert!(number.is_i64() || number.is_u64(), "{place}: {number}");
+        }
+    }
+}
+
+/// A client gets one type for all problems, and not a hundred that are the same.
+#[test]
+fn every_problem_has_the_one_schema_and_names_its_types() {
+    for (id, method, _, operation) in operations(&document()) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.as_str() < "400" {
+                continue;
+            }
+            let types = response["x-problem-types"].as_array().unwrap();
+            assert!(!types.is_empty(), "{id} {status}");
+            if method != "HEAD" {
+                let schema = &response["content"]["application/problem+json"]["schema"];
+                assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{id} {status}");
+            }
+        }
+    }
+    let problem = document()["components"]["schemas"]["Problem"].clone();
+    assert!(
+        problem["properties"]["type"].get("enum").is_none(),
+        "a later type must not break a client"
+    );
+}
+
+#[tokio::test]
+async fn the_basic_profile_leaves_out_what_simple_generators_do_not_know() {
+    let api = Api::start().await;
+    let served = api.get("/openapi.json?profile=basic").await.expect_status(200);
+    assert_eq!(served.text(), openapi_document(OpenApiProfile::Basic));
+    let basic = served.json();
+    let ids: Vec<String> = operations(&basic).into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(ids.len(), 9, "{ids:?}");
+    for (id, method, _, operation) in operations(&basic) {
+        assert!(method != "HEAD" && method != "PATCH", "{id}");
+        assert!(operation["responses"].get("304").is_none(), "{id}");
+        let media = operation["requestBody"]["content"].as_object();
+        assert!(
+            media
+                .into_iter()
+                .flat_map(|media| media.keys())
+                .all(|media| media == JSON),
+            "{id}"
+        );
+        for response in operation["responses"].as_object().unwrap().values() {
+            for link in response["links"]
+                .as_object()
+                .into_iter()
+                .flat_map(|links| links.values())
+            {
+                assert!(ids.iter().any(|id| link["operationId"] == **id), "{id}: {link}");
+            }
+        }
+    }
+    let full = api.get("/openapi.json?profile=full").await.expect_status(200);
+    assert_eq!(full.text(), COMMITTED);
+    for bad in ["/openapi.json?profile=small", "/openapi.json?profile="] {
+        api.get(bad).await.expect_problem(400, "invalid-request");
+    }
+}
+
+/// Answers may get further members later, and a client that was generated today must still read them.
+#[test]
+fn objects_of_requests_are_closed_and_those_of_answers_open() {
     let document = document();
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
-        assert_eq!(schema["additionalProperties"], false, "{name}");
+        let request = [
+            "DocumentCreate",
+            "DocumentPut",
+            "DocumentPatch",
+            "CollectionSettings",
+        ]
+        .contains(&name.as_str());
+        let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+        assert_eq!(closed, request, "{name}");
     }
     let mut references = Vec::new();
     collect_references(&document, &mut references);
@@ -210,8 +308,9 @@ fn samples() -> BTreeMap<&'static str, Sample> {
 
 #[tokio::test]
 async fn every_operation_of_the_document_succeeds_and_fails_as_declared() {
+    let document = document();
     let mut samples = samples();
-    for (id, method, path, operation) in operations(&document()) {
+    for (id, method, path, operation) in operations(&document) {
         let sample = samples
             .remove(id.as_str())
             .unwrap_or_else(|| panic!("{id} has no sample: add one"));
@@ -226,6 +325,7 @@ async fn every_operation_of_the_document_succeeds_and_fails_as_declared() {
             assert_eq!(answer.status, status, "{id} {target}: {}", answer.text());
             let declared = &operation["responses"][status.to_string()];
             assert!(declared.is_object(), "{id}: {status} is not declared");
+            check_body(&document, declared, &answer);
             for (name, header) in declared["headers"].as_object().unwrap() {
                 let optional = name == "Retry-After" || header.get("required") == Some(&Value::Bool(false));
                 assert!(
@@ -236,6 +336,34 @@ async fn every_operation_of_the_document_succeeds_and_fails_as_declared() {
         }
     }
     assert!(samples.is_empty(), "not in the document: {:?}", samples.keys());
+}
+
+/// The body has exactly the members that its schema describes, required ones at least; a problem is of a declared type.
+fn check_body(document: &Value, declared: &Value, answer: &Answer) {
+    let content = declared["content"].as_object().into_iter().flatten().next();
+    let Some((media, content)) = content else {
+        assert!(answer.body.is_empty(), "{}", answer.text());
+        return;
+    };
+    assert_eq!(answer.header("content-type"), Some(media.as_str()));
+    let schema = content["schema"]["$ref"].as_str().unwrap();
+    let schema = document.pointer(schema.trim_start_matches('#')).unwrap();
+    let body = answer.json();
+    for name in body.as_object().unwrap().keys() {
+        assert!(
+            schema["properties"].get(name).is_some(),
+            "{name} is not described: {body}"
+        );
+    }
+    for name in schema["required"].as_array().unwrap() {
+        assert!(
+            body.get(name.as_str().unwrap()).is_some(),
+            "{name} is missing: {body}"
+        );
+    }
+    if let Some(types) = declared["x-problem-types"].as_array() {
+        assert!(types.contains(&body["type"]), "{body}: {types:?}");
+    }
 }
 
 async fn send(api: &Api, method: &str, path: &str, body: Option<(&str, &str)>) -> Answer {
@@ -283,6 +411,7 @@ async fn contract_63_swagger_ui_is_served_from_here_alone() {
         }
     }
     assert_eq!(assets, 3);
+    assert!(page.text().contains(".opblock-head { display: none; }"));
     let start = api.get("/docs/start.js").await;
     assert!(start.text().contains("validatorUrl: null") && start.text().contains("\"/openapi.json\""));
     assert!(!start.text().contains("://"));

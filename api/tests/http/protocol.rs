@@ -4,12 +4,15 @@ use crate::support::{Api, JSON, status_of};
 
 const DOC: &str = "/v1/collections/c/documents/a";
 
-const ROUTES: [(&str, &str); 6] = [
+const ROUTES: [(&str, &str); 9] = [
     ("/v1/collections", "GET, HEAD, OPTIONS"),
     ("/v1/collections/c", "GET, HEAD, PUT, DELETE, OPTIONS"),
     ("/v1/collections/c/documents", "GET, HEAD, POST, OPTIONS"),
     (DOC, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
     ("/docs", "GET, HEAD, OPTIONS"),
+    ("/docs/start.js", "GET, HEAD, OPTIONS"),
+    ("/docs/swagger-ui.css", "GET, HEAD, OPTIONS"),
+    ("/docs/swagger-ui-bundle.js", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
 ];
 
@@ -90,10 +93,30 @@ async fn contract_52_head_is_served_wherever_get_is() {
 }
 
 #[tokio::test]
+async fn the_root_leads_to_the_documentation() {
+    let api = Api::start().await;
+    let request =
+        |method| format!("{method} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    for method in ["GET", "HEAD"] {
+        let answer = api.raw(request(method)).await;
+        assert_eq!(status_of(&answer), 307, "{answer}");
+        assert!(answer.contains("\r\nlocation: /docs\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+    }
+    let answer = api.raw(request("POST")).await;
+    assert_eq!(status_of(&answer), 405);
+    assert!(answer.contains("\r\nallow: GET, HEAD, OPTIONS\r\n"), "{answer}");
+    let options = api.send("OPTIONS", "/", &[], None).await.expect_status(204);
+    assert_eq!(options.header("allow"), Some("GET, HEAD, OPTIONS"));
+    // Followed, it is the page.
+    let page = api.get("/").await.expect_status(200);
+    assert!(page.text().contains("Tidepool API"));
+}
+
+#[tokio::test]
 async fn contract_53_trailing_and_doubled_slashes_are_404_without_redirect() {
     let api = with_document().await;
     for path in [
-        "/",
         "//",
         "/v1",
         "/v1/",

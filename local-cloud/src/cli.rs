@@ -9,7 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::address::AddressKind;
-use crate::hosts::{guard, sweep};
+use crate::fault_command::{EndpointArgs, FaultArgs};
+use crate::hosts::{guard, launcher, sweep};
 use crate::problems::Problems;
 use crate::{fault_command, serve, test_host};
 
@@ -17,7 +18,7 @@ use crate::{fault_command, serve, test_host};
 const EXIT_OK: u8 = 0;
 /// Something failed.
 const EXIT_FAILURE: u8 = 1;
-/// Bad usage or configuration; every problem is told.
+/// Bad usage or configuration; every problem is reported.
 const EXIT_USAGE: u8 = 64;
 
 const ABOUT: &str = "DigitalOcean's v2 API on this machine, with real processes behind it.";
@@ -62,7 +63,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API until Ctrl-C or SIGTERM; then end every droplet's processes.
+    /// Serve the API until Ctrl-C, SIGTERM or SIGHUP; then end every droplet's processes.
     Serve(Box<ServeArgs>),
     /// Make a running local cloud fail, to see what becomes of what you built on it.
     Fault(FaultArgs),
@@ -90,6 +91,9 @@ enum Command {
         #[arg(long)]
         state: PathBuf,
     },
+    /// Becomes a droplet's program, which ends with its parent. Started by `serve`.
+    #[command(hide = true)]
+    Launch(launcher::LaunchArgs),
     /// A small server for tests and first steps, to be a droplet's program (`program = "self"` in a manifest).
     #[command(hide = true)]
     TestHost(test_host::TestHostArgs),
@@ -163,80 +167,15 @@ struct ServeArgs {
     stop_grace_secs: u64,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct EndpointArgs {
-    /// Where the local cloud listens.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:7780",
-        env = "TIDEPOOL_LOCAL_CLOUD_ENDPOINT",
-        global = true
-    )]
-    pub(crate) endpoint: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FaultArgs {
-    #[command(flatten)]
-    pub(crate) endpoint: EndpointArgs,
-    #[command(subcommand)]
-    pub(crate) fault: Fault,
-}
-
-/// A fault on demand.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Fault {
-    /// Kill every process of a droplet at once (SIGKILL). It stays in the list, `off`.
-    PowerCut {
-        /// Id or name of the droplet.
-        droplet: String,
-    },
-    /// Let the next droplets take long to boot.
-    SlowBoot {
-        /// Seconds from creation to the start of their programs.
-        #[arg(long, value_name = "SECS")]
-        secs: f64,
-        /// How many boots.
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        count: u64,
-    },
-    /// Let the next creates of droplets fail.
-    FailCreates {
-        /// How many creates.
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        count: u64,
-        /// The status of the answer.
-        #[arg(long, value_name = "STATUS", default_value_t = 503)]
-        status: u16,
-        /// Make the droplet all the same: only the answer is lost.
-        #[arg(long)]
-        after_effect: bool,
-    },
-    /// Answer the next calls with 429.
-    RateLimit {
-        /// How many calls.
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        count: u64,
-        /// The `retry-after` of the answers.
-        #[arg(long, value_name = "SECS", default_value_t = 1)]
-        retry_after_secs: u64,
-    },
-    /// Print what is armed.
-    List,
-    /// Disarm everything.
-    Clear,
-}
-
 /// Runs the command that the arguments name; the process's exit status.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let told = error.print();
-            // Help and version are no mistake.
-            let code = if error.use_stderr() || told.is_err() {
+            let printed = error.print();
+            // Help and version are not mistakes.
+            let code = if error.use_stderr() || printed.is_err() {
                 EXIT_USAGE
             } else {
                 EXIT_OK
@@ -251,17 +190,20 @@ pub fn main() -> ExitCode {
         Command::Sweep { state } => sweep_command(&state),
         Command::Completions { shell } => completions(shell),
         Command::Guard { state } => guard::watch(&state).map(|_| ()).map_err(anyhow::Error::from),
+        Command::Launch(args) => launcher::become_program(&args).map_err(anyhow::Error::from),
         Command::TestHost(args) => block_on(test_host::run(args)),
     };
     match result {
         Ok(()) => ExitCode::from(EXIT_OK),
         Err(error) => {
             let usage = error.downcast_ref::<Problems>().is_some();
-            if usage {
-                eprintln!("{error}");
+            let message = if usage {
+                error.to_string()
             } else {
-                eprintln!("error: {error:#}");
-            }
+                format!("error: {error:#}")
+            };
+            // The exit status says it, too, when nobody takes the message.
+            let _unread = writeln!(std::io::stderr(), "{message}");
             ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILURE })
         }
     }
@@ -280,10 +222,13 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
         problems.add("--token", "is empty; leave it out to take any token");
     }
     if !args.images.is_dir() {
-        problems.add("--images", format!("{} is no directory", args.images.display()));
+        problems.add(
+            "--images",
+            format!("{} is not a directory", args.images.display()),
+        );
     }
     if args.state.exists() && !args.state.is_dir() {
-        problems.add("--state", format!("{} is no directory", args.state.display()));
+        problems.add("--state", format!("{} is not a directory", args.state.display()));
     }
     let HostsKind::Process = args.hosts;
     let plan = serve::Plan {
@@ -305,10 +250,17 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
 fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {
     let mut problems = Problems::new();
     if !state.is_dir() {
-        problems.add("--state", format!("{} is no directory", state.display()));
+        problems.add("--state", format!("{} is not a directory", state.display()));
+    }
+    let path = state;
+    let state = sweep::StateDir::new(path);
+    if path.is_dir() && !state.was_served() {
+        problems.add(
+            "--state",
+            format!("{} is not the state of a local cloud", path.display()),
+        );
     }
     problems.or(())?;
-    let state = sweep::StateDir::new(state);
     let _lock = state.lock()?;
     let ended = sweep::sweep(&state)?;
     writeln!(std::io::stdout(), "{ended} processes ended")?;

@@ -3,10 +3,74 @@
 use std::io::Write;
 
 use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{EndpointArgs, Fault, FaultArgs};
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// Where the local cloud listens.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7780",
+        env = "TIDEPOOL_LOCAL_CLOUD_ENDPOINT",
+        global = true
+    )]
+    pub(crate) endpoint: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+    #[command(subcommand)]
+    pub(crate) fault: Fault,
+}
+
+/// A fault on demand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fault {
+    /// Kill every process of a droplet at once (SIGKILL). It stays in the list, `off`.
+    PowerCut {
+        /// Id or name of the droplet.
+        droplet: String,
+    },
+    /// Let the next droplets take long to boot.
+    SlowBoot {
+        /// Seconds from creation to the start of their programs.
+        #[arg(long, value_name = "SECS")]
+        secs: f64,
+        /// How many boots.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+    },
+    /// Let the next creates of droplets fail.
+    FailCreates {
+        /// How many creates.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+        /// The status of the answer.
+        #[arg(long, value_name = "STATUS", default_value_t = 503)]
+        status: u16,
+        /// Make the droplet all the same: only the answer is lost.
+        #[arg(long)]
+        after_effect: bool,
+    },
+    /// Answer the next calls with 429.
+    RateLimit {
+        /// How many calls.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+        /// The `retry-after` of the answers.
+        #[arg(long, value_name = "SECS", default_value_t = 1)]
+        retry_after_secs: u64,
+    },
+    /// Print what is armed.
+    List,
+    /// Disarm everything.
+    Clear,
+}
 
 /// Runs `fault …` and prints the answer.
 pub(crate) async fn run(args: &FaultArgs) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ mod limits;
 
 pub mod cli;
 mod fault_command;
+mod private_files;
 pub mod problems;
 mod serve;
 mod test_host;

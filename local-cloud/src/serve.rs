@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::join_all;
 use tidepool_listener::{EndpointService, Limits, Server};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::address::{AddressKind, Addresses};
@@ -20,9 +20,11 @@ use crate::cloud::droplet::{Droplet, Status};
 use crate::cloud::{Cloud, store};
 use crate::hosts::Hosts;
 use crate::hosts::guard::Guard;
+use crate::hosts::launcher::Launcher;
 use crate::hosts::sweep::{StateDir, sweep};
 use crate::image::Images;
 use crate::limits::{RateLimits, Rates};
+use crate::private_files;
 
 /// How long calls under way may take after a signal.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
@@ -43,10 +45,10 @@ pub(crate) struct Plan {
     pub(crate) stop_grace_secs: u64,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT, SIGTERM or SIGHUP.
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     Images::load(&plan.images, &|name| std::env::var(name).ok())?;
-    std::fs::create_dir_all(&plan.state)
+    private_files::create_dir_all(&plan.state)
         .with_context(|| format!("state directory {}", plan.state.display()))?;
     // Absolute, and without links: processes know it by this name, whatever directory they are in.
     let state = StateDir::new(&plan.state.canonicalize()?);
@@ -71,7 +73,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
             stop_grace: Duration::from_secs(plan.stop_grace_secs),
         },
         addresses,
-        hosts: Arc::new(Hosts::new(state.clone(), instance)),
+        hosts: Arc::new(Hosts::new(state.clone(), instance, Launcher::start()?)),
         state,
         balancers: Balancers::new(plan.lb_retry),
         limits: RateLimits::new(Rates {
@@ -101,8 +103,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         ))
     };
     tracing::info!(addresses = app.addresses.describe(), state = %app.state.path().display(), "serving");
-    // For scripts: the one line on standard output, once calls are taken.
-    writeln!(std::io::stdout(), "listening on http://{address}")?;
+    // For scripts: the one line on standard output, once calls are taken. Nobody has to read it.
+    if let Err(error) = writeln!(std::io::stdout(), "listening on http://{address}") {
+        tracing::warn!(%error, %address, "listening, which standard output does not take");
+    }
     stop.asked().await;
     tracing::info!("stopping; once more to cut the power of all droplets at once");
     calls.cancel();
@@ -162,7 +166,9 @@ fn resume(app: &Arc<App>) -> anyhow::Result<()> {
         );
     }
     for droplet in &droplets {
-        std::fs::create_dir_all(app.state.droplet_root(droplet.id))?;
+        app.state
+            .make_droplet(droplet.id)
+            .with_context(|| format!("directory of droplet {}", droplet.id))?;
         app.boot(droplet, None);
     }
     Ok(())
@@ -174,10 +180,11 @@ async fn shut_down(app: &Arc<App>, grace: Duration) {
     join_all(ids.into_iter().map(|id| app.hosts.shutdown(id, grace))).await;
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT, SIGTERM, and SIGHUP, which is a closed terminal.
 struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Stop {
@@ -185,13 +192,34 @@ impl Stop {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: if hangup_is_ignored() {
+                None
+            } else {
+                Some(signal(SignalKind::hangup())?)
+            },
         })
     }
 
     async fn asked(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = hangup => {}
         }
     }
+}
+
+/// Whether whoever started this process has it ignore SIGHUP, as `nohup` does. The kernel shows it as a mask (Linux).
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is number 1, so the lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }

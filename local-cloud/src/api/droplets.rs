@@ -67,10 +67,11 @@ pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
     let (droplets, actions) = make(app, &wish)?;
     let mut lost = None;
     for droplet in &droplets {
-        let root = app.state.droplet_root(droplet.id);
-        let written = std::fs::create_dir_all(&root)
+        let written = app
+            .state
+            .make_droplet(droplet.id)
             .map_err(|error| ApiError::server_error(format!("the droplet's directory: {error}")))
-            .and_then(|()| {
+            .and_then(|root| {
                 cloud_init::write(&root, &wish.files)
                     .map_err(|error| ApiError::unprocessable(error.to_string()))
             });

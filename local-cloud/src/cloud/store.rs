@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Cloud;
+use crate::private_files;
 
 /// Why the file can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ pub(crate) fn save(path: &Path, cloud: &Cloud) -> Result<(), StoreError> {
         message: error.to_string(),
     })?;
     let beside = path.with_extension("json.new");
-    let mut file = std::fs::File::create(&beside).map_err(disk)?;
+    let mut file = private_files::create(&beside).map_err(disk)?;
     file.write_all(&text).map_err(disk)?;
     std::fs::rename(&beside, path).map_err(disk)
 }

@@ -1,6 +1,6 @@
 //! The guard: a second process that does nothing but wait for the first one's end, however it comes, and then sweeps.
 //! Its standard input is a pipe that only the first one holds; the kernel closes it even after `kill -9`. At an orderly end
-//! the first one says so by a byte, and there is nothing to sweep.
+//! the first one says so by a byte, and there is nothing to sweep. When the guard is killed, the first process starts another.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,9 +8,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use super::sweep::{StateDir, SweepError, sweep};
+use super::launcher;
+use super::sweep::{StateDir, SweepError, end_all, sweep};
 
 /// How long the guard may take at an orderly end, when there is nothing left to sweep.
 const GUARD_ENDS_WITHIN: Duration = Duration::from_secs(6);
@@ -19,13 +22,22 @@ const GUARD_ENDS_WITHIN: Duration = Duration::from_secs(6);
 const LOCK_FREE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two attempts at the lock.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
+/// Pause before another attempt to start a guard, when the system refuses.
+const START_AGAIN: Duration = Duration::from_secs(1);
 /// The first process's word that it ends in order.
 const ORDERLY: &[u8] = b".";
 
-/// A running guard.
+/// The guard, and another one should it end before its time.
 #[derive(Debug)]
 pub(crate) struct Guard {
+    released: CancellationToken,
+    kept: JoinHandle<()>,
+}
+
+/// A guard process and the pipe that it watches.
+struct Process {
     child: Child,
+    input: Option<ChildStdin>,
 }
 
 impl Guard {
@@ -34,7 +46,25 @@ impl Guard {
     /// # Errors
     /// When it can't be started.
     pub(crate) fn start(state: &StateDir) -> std::io::Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
+        let process = Process::start(state)?;
+        let released = CancellationToken::new();
+        let kept = tokio::spawn(keep(process, state.clone(), released.clone()));
+        Ok(Self { released, kept })
+    }
+
+    /// Lets the guard go, with nothing left to sweep, and waits until it is gone.
+    pub(crate) async fn release(self) {
+        self.released.cancel();
+        if let Err(error) = self.kept.await {
+            tracing::warn!(%error, "the guard could not be let go");
+        }
+    }
+}
+
+impl Process {
+    fn start(state: &StateDir) -> std::io::Result<Self> {
+        let mut child = Command::new(launcher::own_program()?)
+            .arg0("tidepool-local-cloud")
             .arg("guard")
             .arg("--state")
             .arg(state.path())
@@ -44,12 +74,13 @@ impl Guard {
             // A group of its own: Ctrl-C in the terminal must not end it before the first process.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child })
+        // Waiting for a child closes its input, which would be the signal to sweep.
+        let input = child.stdin.take();
+        Ok(Self { child, input })
     }
 
-    /// Lets the guard go, with nothing left to sweep, and waits until it is gone.
-    pub(crate) async fn release(mut self) {
-        if let Some(mut input) = self.child.stdin.take()
+    async fn let_go(mut self) {
+        if let Some(mut input) = self.input.take()
             && let Err(error) = input.write_all(ORDERLY).await
         {
             tracing::warn!(%error, "the guard was gone already");
@@ -62,18 +93,44 @@ impl Guard {
     }
 }
 
+/// Keeps a guard running until it is released.
+async fn keep(mut process: Process, state: StateDir, released: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = released.cancelled() => return process.let_go().await,
+            _ = process.child.wait() => {}
+        }
+        tracing::warn!("the guard process has ended; starting another one");
+        process = loop {
+            match Process::start(&state) {
+                Ok(process) => break process,
+                Err(error) => tracing::error!(%error, "the guard process can't be started"),
+            }
+            tokio::select! {
+                () = released.cancelled() => return,
+                () = tokio::time::sleep(START_AGAIN) => {}
+            }
+        };
+    }
+}
+
 /// The guard's own life: waits for the end of its input, then sweeps, unless the end was an orderly one or somebody else
 /// took the directory over. Says how many processes were ended.
 ///
 /// # Errors
 /// When sweeping fails.
 pub(crate) fn watch(state: &Path) -> Result<usize, SweepError> {
+    let state = StateDir::new(state);
+    // Read now: the directory may be gone by then, and must not be made anew.
+    let instance = state.instance()?;
     if ended_orderly() {
         return Ok(0);
     }
-    let state = StateDir::new(state);
     let deadline = Instant::now() + LOCK_FREE_WITHIN;
     loop {
+        if !state.was_served() {
+            return end_all(&instance, &[]);
+        }
         match state.lock() {
             Ok(_lock) => return sweep(&state),
             Err(SweepError::InUse(_)) if Instant::now() < deadline => std::thread::sleep(LOCK_AGAIN),

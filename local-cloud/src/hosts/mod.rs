@@ -3,21 +3,22 @@
 
 pub(crate) mod guard;
 pub(crate) mod identity;
+pub(crate) mod launcher;
 pub(crate) mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+use self::launcher::Launcher;
 use self::sweep::{PidEntry, PidFile, StateDir};
 use crate::image::Program;
+use crate::private_files;
 
 /// How long a killed process may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -50,13 +51,14 @@ pub(crate) struct ProcessView {
 pub(crate) struct Hosts {
     state: StateDir,
     instance: String,
+    launcher: Launcher,
     runs: Mutex<HashMap<u64, Run>>,
 }
 
 /// One power-on of a droplet: from boot until its last process is gone.
 #[derive(Debug, Clone)]
 struct Run {
-    /// Cancelled from the first wish to end it on: no program starts any more.
+    /// Cancelled as soon as it is to end: no program starts any more.
     off: CancellationToken,
     processes: Vec<Arc<Process>>,
 }
@@ -71,10 +73,11 @@ struct Process {
 }
 
 impl Hosts {
-    pub(crate) fn new(state: StateDir, instance: String) -> Self {
+    pub(crate) fn new(state: StateDir, instance: String, launcher: Launcher) -> Self {
         Self {
             state,
             instance,
+            launcher,
             runs: Mutex::new(HashMap::new()),
         }
     }
@@ -105,7 +108,10 @@ impl Hosts {
         tokio::spawn(async move {
             tokio::select! {
                 () = off.cancelled() => {}
-                () = tokio::time::sleep(boot.after) => hosts.start_programs(&boot, &off),
+                () = tokio::time::sleep(boot.after) => {
+                    let started_by = Arc::clone(&hosts);
+                    hosts.launcher.run(move || started_by.start_programs(&boot, &off));
+                }
             }
         });
     }
@@ -174,7 +180,7 @@ impl Hosts {
         }
     }
 
-    /// Starts under the lock: a power-off comes before all of them or after all of them.
+    /// Starts on the launcher's thread, under the lock: a power-off comes before all of them or after all of them.
     fn start_programs(&self, boot: &Boot, off: &CancellationToken) {
         let mut runs = self.runs();
         let Some(run) = runs.get_mut(&boot.droplet).filter(|_| !off.is_cancelled()) else {
@@ -204,7 +210,7 @@ impl Hosts {
 
     fn note(&self, droplet: u64, file: PidFile) -> std::io::Result<()> {
         let text = serde_json::to_string(&file)?;
-        std::fs::write(self.state.pid_file(droplet), text)
+        private_files::write(&self.state.pid_file(droplet), text)
     }
 
     fn start(&self, droplet: u64, program: &Program) -> Arc<Process> {
@@ -216,10 +222,7 @@ impl Hosts {
                 ended: OnceLock::new(),
             })
         };
-        let mut child = match self
-            .command(droplet, program)
-            .and_then(|mut command| command.spawn())
-        {
+        let mut child = match self.spawn(droplet, program) {
             Ok(child) => child,
             Err(error) => {
                 tracing::error!(droplet, process = program.name, %error, "could not start");
@@ -245,29 +248,25 @@ impl Hosts {
         process
     }
 
-    fn command(&self, droplet: u64, program: &Program) -> std::io::Result<Command> {
+    fn spawn(&self, droplet: u64, program: &Program) -> std::io::Result<Child> {
         let logs = self.state.droplet_logs(droplet);
-        std::fs::create_dir_all(&logs)?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(logs.join(format!("{}.log", program.name)))?;
+        private_files::create_dir_all(&logs)?;
+        let log = private_files::append(&logs.join(format!("{}.log", program.name)))?;
+        let second = log.try_clone()?;
         let root: PathBuf = self.state.droplet_root(droplet);
-        let mut command = Command::new(&program.program);
-        command
-            .args(&program.args)
-            .current_dir(&root)
-            .env_clear()
-            .envs(kept_variables())
-            .env("HOME", &root)
-            .envs(&program.env)
-            .env(identity::INSTANCE_VARIABLE, &self.instance)
-            .env(identity::DROPLET_VARIABLE, droplet.to_string())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0);
-        Ok(command)
+        launcher::spawn(&program.program, &program.args, |command: &mut Command| {
+            command
+                .current_dir(&root)
+                .env_clear()
+                .envs(kept_variables())
+                .env("HOME", &root)
+                .envs(&program.env)
+                .env(identity::INSTANCE_VARIABLE, &self.instance)
+                .env(identity::DROPLET_VARIABLE, droplet.to_string())
+                .stdout(second)
+                .stderr(log)
+                .process_group(0);
+        })
     }
 
     async fn await_end(&self, droplet: u64, run: &Run) {

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::identity;
+use crate::private_files;
 
 /// How long killed processes may take to be gone: SIGKILL needs milliseconds, a loaded machine some more.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -88,7 +89,22 @@ impl StateDir {
         self.droplet(id).join("pids.json")
     }
 
-    /// Takes the directory for this process.
+    /// Whether a local cloud was served from here.
+    pub(crate) fn was_served(&self) -> bool {
+        self.0.join("instance").is_file()
+    }
+
+    /// Makes a droplet's directories.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn make_droplet(&self, id: u64) -> std::io::Result<PathBuf> {
+        let root = self.droplet_root(id);
+        private_files::create_dir_all(&root)?;
+        Ok(root)
+    }
+
+    /// Takes the directory, which exists, for this process.
     ///
     /// # Errors
     /// When another process has it, or the disk fails.
@@ -98,8 +114,7 @@ impl StateDir {
             path: path.clone(),
             source,
         };
-        std::fs::create_dir_all(&self.0).map_err(disk)?;
-        let file = File::create(&path).map_err(disk)?;
+        let file = private_files::create(&path).map_err(disk)?;
         match file.try_lock() {
             Ok(()) => Ok(StateLock(file)),
             Err(std::fs::TryLockError::WouldBlock) => Err(SweepError::InUse(self.0.clone())),
@@ -107,7 +122,7 @@ impl StateDir {
         }
     }
 
-    /// The mark of this directory's processes, made on first use.
+    /// The mark of this directory's processes; made on first use, when the directory exists.
     ///
     /// # Errors
     /// When the disk fails.
@@ -131,8 +146,7 @@ impl StateDir {
             source,
         };
         let instance = uuid::Uuid::new_v4().to_string();
-        std::fs::create_dir_all(&self.0).map_err(disk)?;
-        std::fs::write(path, &instance).map_err(disk)?;
+        private_files::write(path, &instance).map_err(disk)?;
         Ok(instance)
     }
 }
@@ -143,7 +157,6 @@ impl StateDir {
 /// When the disk fails or something does not end.
 pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
     let instance = state.instance()?;
-    let mut ended = std::collections::BTreeSet::new();
     let mut noted = Vec::new();
     for path in pid_files(state)? {
         let text = std::fs::read_to_string(&path).map_err(|source| SweepError::Disk {
@@ -154,20 +167,33 @@ pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
             noted.extend(file.processes);
         }
     }
+    let ended = end_all(&instance, &noted)?;
+    for path in pid_files(state)? {
+        std::fs::remove_file(&path).map_err(|source| SweepError::Disk { path, source })?;
+    }
+    Ok(ended)
+}
+
+/// Ends the processes that carry the mark and those that were noted; says how many there were.
+///
+/// # Errors
+/// When something does not end.
+pub(crate) fn end_all(instance: &str, noted: &[PidEntry]) -> Result<usize, SweepError> {
+    let mut ended = std::collections::BTreeSet::new();
     let deadline = Instant::now() + GONE_WITHIN;
     loop {
         let mut alive = std::collections::BTreeSet::new();
-        for entry in &noted {
+        for entry in noted {
             if identity::signal_group(entry.pid, entry.started, Signal::SIGKILL) {
                 alive.insert(entry.pid);
             }
         }
-        for pid in identity::marked(&instance).into_keys() {
+        for pid in identity::marked(instance).into_keys() {
             identity::kill_one(pid);
             alive.insert(pid);
         }
         if alive.is_empty() {
-            break;
+            return Ok(ended.len());
         }
         if Instant::now() > deadline {
             return Err(SweepError::StillThere(alive.len()));
@@ -175,10 +201,6 @@ pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
         ended.extend(alive);
         std::thread::sleep(LOOK_AGAIN);
     }
-    for path in pid_files(state)? {
-        std::fs::remove_file(&path).map_err(|source| SweepError::Disk { path, source })?;
-    }
-    Ok(ended.len())
 }
 
 fn pid_files(state: &StateDir) -> Result<Vec<PathBuf>, SweepError> {

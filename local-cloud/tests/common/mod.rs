@@ -109,17 +109,27 @@ impl Told {
 impl Cloud {
     /// Starts one with the test images.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let dir = TempDir::new().unwrap();
-        for (slug, manifest) in IMAGES {
-            std::fs::create_dir_all(dir.path().join("images").join(slug)).unwrap();
-            std::fs::write(dir.path().join("images").join(slug).join("image.toml"), manifest).unwrap();
-        }
-        Self::start_in(dir, args)
+        Self::start_in(images(), args)
     }
 
     /// Starts one in a directory that an earlier one used.
     pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
-        let (child, url) = launch(dir.path(), args);
+        let command = Command::new(PROGRAM);
+        Self::start_by(command, dir, args)
+    }
+
+    /// Starts one that may have so many files and sockets open.
+    pub(crate) fn start_with_descriptors(limit: u32, args: &[&str]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
+            .arg(PROGRAM);
+        Self::start_by(command, images(), args)
+    }
+
+    /// Starts one by another command, which becomes the program.
+    pub(crate) fn start_by(command: Command, dir: TempDir, args: &[&str]) -> Self {
+        let (child, url) = launch(command, dir.path(), args);
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(PATIENCE)
@@ -165,7 +175,7 @@ impl Cloud {
     /// Starts it again after it ended, with the same state.
     pub(crate) fn start_again(&mut self) {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        (self.child, self.url) = launch(self.dir.path(), &args);
+        (self.child, self.url) = launch(Command::new(PROGRAM), self.dir.path(), &args);
     }
 
     /// A call with a token.
@@ -402,8 +412,18 @@ pub(crate) fn marked(state: &Path) -> Vec<i32> {
     pids.filter(|pid| is_alive(*pid)).collect()
 }
 
-fn launch(dir: &Path, args: &[&str]) -> (Child, String) {
-    let mut child = Command::new(PROGRAM)
+/// A directory with the test images.
+pub(crate) fn images() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (slug, manifest) in IMAGES {
+        std::fs::create_dir_all(dir.path().join("images").join(slug)).unwrap();
+        std::fs::write(dir.path().join("images").join(slug).join("image.toml"), manifest).unwrap();
+    }
+    dir
+}
+
+fn launch(mut command: Command, dir: &Path, args: &[&str]) -> (Child, String) {
+    let mut child = command
         .args([
             "serve",
             "--listen",

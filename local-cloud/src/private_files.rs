@@ -1,0 +1,40 @@
+//! Files and directories that only their owner may read: the state holds user data, and with it whatever secrets that has.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Makes a directory, and those above it as far as they are missing. One that exists stays as it is.
+pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+}
+
+/// Opens an empty file for writing; an older one of that name becomes private, too.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let file = options().truncate(true).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(FILE_MODE))?;
+    Ok(file)
+}
+
+/// Opens a file to write at its end.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    options().append(true).open(path)
+}
+
+/// Writes a whole file.
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+    io::Write::write_all(&mut create(path)?, content.as_ref())
+}
+
+fn options() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).create(true).mode(FILE_MODE);
+    options
+}

@@ -174,6 +174,8 @@ impl Cloud {
             "region": REGION,
             "tag": tag,
             "algorithm": "least_connections",
+            // The default, a connection for each request, would measure connections.
+            "enable_backend_keepalive": true,
             "forwarding_rules": [{
                 "entry_protocol": "http", "entry_port": entry_port, "target_protocol": "http", "target_port": 8080,
             }],

@@ -99,14 +99,7 @@ impl App {
     }
 
     /// Powers a droplet on, with the boot time of its image or `boot_secs`.
-    pub(crate) fn boot(&self, droplet: &Droplet, boot_secs: Option<f64>) {
-        let images = match self.images() {
-            Ok(images) => images,
-            Err(problems) => {
-                tracing::error!(droplet = droplet.id, %problems, "can't boot: the images are broken");
-                return;
-            }
-        };
+    pub(crate) fn boot(&self, images: &Images, droplet: &Droplet, boot_secs: Option<f64>) {
         let Some(image) = images.get(&droplet.base_slug) else {
             tracing::error!(
                 droplet = droplet.id,

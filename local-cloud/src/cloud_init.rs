@@ -27,6 +27,18 @@ pub(crate) struct FileToWrite {
     append: bool,
 }
 
+impl FileToWrite {
+    /// The keys that may log in as root.
+    pub(crate) fn authorized_keys(keys: String) -> Self {
+        Self {
+            steps: ["root", ".ssh", "authorized_keys"].map(str::to_owned).to_vec(),
+            content: keys.into_bytes(),
+            mode: 0o600,
+            append: false,
+        }
+    }
+}
+
 /// Why user data is refused; the text is for the user.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CloudInitError {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::cloud::catalog;
 use crate::problems::Problems;
 
 /// Largest manifest read: a page of text with room; guards against a wrong `--images`.
@@ -19,7 +20,7 @@ pub(crate) struct Image {
     pub(crate) slug: String,
     /// Shown to people.
     pub(crate) name: String,
-    /// Shown to people; clients group by it.
+    /// One of DigitalOcean's list; clients group by it.
     pub(crate) distribution: String,
     /// Simulated boot before the processes start.
     pub(crate) boot_secs: f64,
@@ -129,7 +130,7 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
     let table: Table = match toml::from_str(text) {
         Ok(table) => table,
         Err(error) => {
-            problems.add("toml", error.to_string().trim().to_owned());
+            problems.add(place_of(&error, text), error.message().to_owned());
             return Err(problems);
         }
     };
@@ -142,7 +143,7 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
     let name = fields.optional_text("name").unwrap_or_else(|| slug.clone());
     let distribution = fields
         .optional_text("distribution")
-        .unwrap_or_else(|| "Tidepool".to_owned());
+        .unwrap_or_else(|| catalog::DEFAULT_DISTRIBUTION.to_owned());
     let boot_secs = fields.number("boot_secs").unwrap_or(0.0);
     let min_disk_gb = fields.number("min_disk_gb").unwrap_or(1.0);
     let ready = fields.take("ready");
@@ -150,6 +151,10 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
     fields.refuse_rest();
     if !slug.is_empty() && !is_slug(&slug) {
         problems.add("slug", "only a-z, 0-9, `-`, `_` and `.`, at most 100 characters");
+    }
+    if !catalog::DISTRIBUTIONS.contains(&distribution.as_str()) {
+        let known = catalog::DISTRIBUTIONS.join(", ");
+        problems.add("distribution", format!("one of DigitalOcean's: {known}"));
     }
     if !(0.0..=BOOT_SECS_MAX).contains(&boot_secs) {
         problems.add("boot_secs", format!("0 to {BOOT_SECS_MAX}"));
@@ -174,6 +179,16 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
         ready_url,
         processes,
     })
+}
+
+/// Line and column of what is not TOML. The line itself is not shown: it may hold a secret.
+fn place_of(error: &toml::de::Error, text: &str) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return "toml".to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|char| *char != '\n').count() + 1;
+    format!("toml, line {line}, column {column}")
 }
 
 fn is_slug(slug: &str) -> bool {
@@ -416,7 +431,7 @@ mod tests {
         let text = r#"
             slug = "tidepool-api"
             name = "Tidepool API"
-            distribution = "Tidepool"
+            distribution = "Debian"
             boot_secs = 2.0
             [ready]
             url = "http://{ip}:9090/readyz"
@@ -440,6 +455,7 @@ mod tests {
         let text = r#"
             slug = "Tide Pool"
             boot_secs = -1
+            distribution = "Tidepool"
             colour = "red"
             [[process]]
             name = "a"
@@ -461,6 +477,7 @@ mod tests {
             [
                 "colour",
                 "slug",
+                "distribution",
                 "boot_secs",
                 "process[0].args",
                 "process[0].program",
@@ -468,6 +485,24 @@ mod tests {
                 "process[1].name",
                 "process[1].program"
             ]
+        );
+    }
+
+    #[test]
+    fn an_image_is_of_an_unknown_distribution_until_it_says_which() {
+        let text = "slug = \"x\"\n[[process]]\nname = \"a\"\nprogram = \"/bin/sh\"\n";
+        let image = parse(text, Path::new("/"), &no_vars).unwrap();
+        assert_eq!(image.distribution, "Unknown");
+        assert_eq!((image.name.as_str(), image.min_disk_gb), ("x", 1));
+    }
+
+    #[test]
+    fn what_is_not_toml_is_reported_by_its_place_alone() {
+        let text = "slug = \"x\"\n[[process]]\nenv = { PASSWORD = \"hunter2\" \"oops\" }\n";
+        let problems = parse(text, Path::new("/"), &no_vars).unwrap_err().to_string();
+        assert!(
+            problems.contains("line 3") && !problems.contains("hunter2"),
+            "{problems}"
         );
     }
 

@@ -10,9 +10,11 @@ mod app;
 mod balancer;
 mod cloud;
 mod cloud_init;
+mod descriptors;
 mod faults;
 mod hosts;
 mod image;
+mod ip_range;
 mod limits;
 
 pub mod cli;

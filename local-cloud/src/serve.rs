@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::address::{AddressKind, Addresses};
 use crate::api::Api;
 use crate::app::{App, Parts, Settings};
-use crate::balancer::Balancers;
+use crate::balancer::{self, Balancers};
 use crate::cloud::droplet::{Droplet, Status};
 use crate::cloud::{Cloud, store};
+use crate::descriptors;
 use crate::hosts::Hosts;
 use crate::hosts::guard::Guard;
 use crate::hosts::launcher::Launcher;
@@ -75,7 +76,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         addresses,
         hosts: Arc::new(Hosts::new(state.clone(), instance, Launcher::start()?)),
         state,
-        balancers: Balancers::new(plan.lb_retry),
+        balancers: Balancers::new(balancer::Settings {
+            retry: plan.lb_retry,
+            connections_max: descriptors::connections_max(descriptors::raise_limit(), plan.droplet_limit),
+        }),
         limits: RateLimits::new(Rates {
             per_hour: plan.rate_limit_per_hour,
             per_minute: plan.rate_limit_per_minute,
@@ -165,11 +169,12 @@ fn resume(app: &Arc<App>) -> anyhow::Result<()> {
             "booting the droplets of the earlier run"
         );
     }
+    let images = app.images()?;
     for droplet in &droplets {
         app.state
             .make_droplet(droplet.id)
             .with_context(|| format!("directory of droplet {}", droplet.id))?;
-        app.boot(droplet, None);
+        app.boot(&images, droplet, None);
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ struct Host {
 impl Endpoint for Host {
     type Output = Response;
 
-    /// `/readyz` is ready unless a file `unready` is in the working directory; `/seen` tells the counts; everything else
+    /// `/readyz` is ready unless a file `unready` is in the working directory; `/seen` shows the counts; everything else
     /// is counted and answered after `?ms=`, with `?status=`.
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let path = request.uri().path().to_owned();
@@ -127,15 +127,16 @@ impl Endpoint for Host {
             .get("status")
             .and_then(|text| text.parse().ok())
             .unwrap_or(200);
-        let told = json!({
-            "name": self.name, "pid": std::process::id(), "method": request.method().as_str(), "path": path,
+        let peer = request.remote_addr().as_socket_addr().map(ToString::to_string);
+        let seen = json!({
+            "name": self.name, "peer": peer, "pid": std::process::id(), "method": request.method().as_str(), "path": path,
             "body_bytes": body.len(), "forwarded_for": request.header("x-forwarded-for"),
         });
         let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
         Ok(Response::builder()
             .status(status)
             .content_type("application/json")
-            .body(told.to_string()))
+            .body(seen.to_string()))
     }
 }
 

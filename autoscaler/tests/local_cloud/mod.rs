@@ -37,7 +37,7 @@ impl LocalCloud {
             let image = folder.join("images").join(slug);
             std::fs::create_dir_all(&image).unwrap();
             let manifest = format!(
-                "slug = \"{slug}\"\nname = \"{slug}\"\ndistribution = \"Tidepool\"\nboot_secs = 0.2\n{processes}"
+                "slug = \"{slug}\"\nname = \"{slug}\"\nboot_secs = 0.2\n{processes}"
             );
             std::fs::write(image.join("image.toml"), manifest).unwrap();
         }

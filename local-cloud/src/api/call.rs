@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use crate::cloud::catalog;
 
 /// A call whose parts are decoded.
 #[derive(Debug)]
@@ -81,10 +82,55 @@ impl Call {
     /// A text that must be there.
     ///
     /// # Errors
-    /// When it is absent, empty or something else.
+    /// When it is absent, blank or something else.
     pub(crate) fn needed_text(&self, name: &str) -> Result<&str> {
         self.text(name)?
+            .filter(|text| !text.trim().is_empty())
             .ok_or_else(|| ApiError::unprocessable(format!("{name} can't be blank")))
+    }
+
+    /// A text that may be set to nothing: `Some("")` when it was sent empty, None when it was not sent.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(crate) fn clearable_text(&self, name: &str) -> Result<Option<&str>> {
+        match self.body.get(name) {
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            _ => self.text(name),
+        }
+    }
+
+    /// The region of the body, by its own slug; absent and null are none.
+    ///
+    /// # Errors
+    /// `refusal` when there is no such region; an empty text names none either.
+    pub(crate) fn region(&self, refusal: &str) -> Result<Option<&'static str>> {
+        match self.body.get("region") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => catalog::region_of(text)
+                .map(Some)
+                .ok_or_else(|| ApiError::unprocessable(refusal)),
+            Some(_) => Err(ApiError::unprocessable("region must be a string")),
+        }
+    }
+
+    /// Refuses a field that asks for something; absent, null, false, empty texts, lists and objects ask for nothing.
+    ///
+    /// # Errors
+    /// 422 with the field's name and the reason.
+    pub(crate) fn refuse(&self, name: &str, reason: &str) -> Result<()> {
+        let asks = match self.body.get(name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(on)) => *on,
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Array(list)) => !list.is_empty(),
+            Some(Value::Object(object)) => !object.is_empty(),
+            Some(Value::Number(_)) => true,
+        };
+        if asks {
+            return Err(ApiError::unprocessable(format!("{name}: {reason}")));
+        }
+        Ok(())
     }
 
     /// A list of the body; absent and null are an empty one.
@@ -99,16 +145,31 @@ impl Call {
         }
     }
 
+    /// A list that must be there; it may be empty.
+    ///
+    /// # Errors
+    /// When it is absent or something else.
+    pub(crate) fn needed_list(&self, name: &str) -> Result<&[Value]> {
+        match self.body.get(name) {
+            None | Some(Value::Null) => Err(ApiError::unprocessable(format!("{name} must be a list"))),
+            Some(_) => self.list(name),
+        }
+    }
+
     /// A switch of the body; absent and null are off.
     ///
     /// # Errors
     /// When it is something else.
     pub(crate) fn switch(&self, name: &str) -> Result<bool> {
-        match self.body.get(name) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(on)) => Ok(*on),
-            Some(_) => Err(ApiError::unprocessable(format!("{name} must be true or false"))),
-        }
+        Ok(self.optional_switch(name)?.unwrap_or(false))
+    }
+
+    /// A switch of the body that has no default; absent and null are none.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(crate) fn optional_switch(&self, name: &str) -> Result<Option<bool>> {
+        optional_switch_of(&self.body, name)
     }
 }
 
@@ -121,6 +182,22 @@ pub(crate) fn text_of<'a>(object: &'a Map<String, Value>, name: &str) -> Result<
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
         Some(_) => Err(ApiError::unprocessable(format!("{name} must be a string"))),
+    }
+}
+
+/// A switch of an object; absent and null are off.
+///
+/// # Errors
+/// When it is something else.
+pub(crate) fn switch_of(object: &Map<String, Value>, name: &str) -> Result<bool> {
+    Ok(optional_switch_of(object, name)?.unwrap_or(false))
+}
+
+fn optional_switch_of(object: &Map<String, Value>, name: &str) -> Result<Option<bool>> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(on)) => Ok(Some(*on)),
+        Some(_) => Err(ApiError::unprocessable(format!("{name} must be true or false"))),
     }
 }
 
@@ -151,7 +228,7 @@ pub(crate) struct NumberBounds {
     pub(crate) default: u64,
 }
 
-/// Decodes `%xx`; what is no UTF-8 becomes the replacement character and matches nothing.
+/// Decodes `%xx`; what is not UTF-8 becomes the replacement character and matches nothing.
 pub(crate) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

@@ -5,42 +5,68 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
-use super::droplets::{check_name, find};
+use super::droplets::find;
 use super::error::ApiError;
-use super::{page, scene, views};
+use super::{names, page, scene, views};
 use crate::app::App;
 use crate::cloud::droplet::{Droplet, Status};
 use crate::cloud::{Action, ActionState, Cloud, ResourceKind, Snapshot, catalog};
 
-/// What an action does, checked.
+/// What a client asks of a droplet, checked.
 #[derive(Debug, Clone)]
-enum Deed {
+enum Order {
     Shutdown,
     PowerOff,
     PowerOn,
     Reboot,
     PowerCycle,
-    Snapshot { name: String },
-    Rename { name: String },
-    Resize { size: &'static str },
-    Feature { name: &'static str, on: bool },
+    Snapshot {
+        name: String,
+    },
+    Rename {
+        name: String,
+    },
+    Resize {
+        size: &'static catalog::Size,
+        with_disk: bool,
+    },
+    /// Sets what is so already: every droplet is in a private network, and none has backups.
+    Nothing,
 }
 
 /// `POST /v2/droplets/{id}/actions`
 pub(crate) fn act(app: &Arc<App>, id: &str, call: &Call) -> Result {
-    let deed = deed(call)?;
+    let order = order(call)?;
     let id = app.read(|cloud| find(cloud, id).map(|droplet| droplet.id))?;
-    let action = start(app, id, deed, call.needed_text("type")?)?;
+    let action = start(app, id, order, call.needed_text("type")?)?;
     Answer::created(json!({"action": views::action(&action)}))
 }
+
+/// Actions that can be asked of all droplets with a tag.
+const BY_TAG: [&str; 8] = [
+    "power_cycle",
+    "power_on",
+    "power_off",
+    "shutdown",
+    "enable_ipv6",
+    "enable_backups",
+    "disable_backups",
+    "snapshot",
+];
 
 /// `POST /v2/droplets/actions?tag_name=`: on every droplet with the tag that has nothing under way.
 pub(crate) fn act_by_tag(app: &Arc<App>, call: &Call) -> Result {
     let tag = call
         .param("tag_name")
         .ok_or_else(|| ApiError::unprocessable("tag_name is needed"))?;
-    let deed = deed(call)?;
+    let order = order(call)?;
     let kind = call.needed_text("type")?;
+    if !BY_TAG.contains(&kind) {
+        return Err(ApiError::unprocessable(format!(
+            "`{kind}` is not an action for all droplets with a tag: {}",
+            BY_TAG.join(", ")
+        )));
+    }
     let ids: Vec<u64> = app.read(|cloud| {
         cloud
             .tagged(tag)
@@ -50,7 +76,7 @@ pub(crate) fn act_by_tag(app: &Arc<App>, call: &Call) -> Result {
     });
     let actions: Vec<Action> = ids
         .into_iter()
-        .filter_map(|id| start(app, id, deed.clone(), kind).ok())
+        .filter_map(|id| start(app, id, order.clone(), kind).ok())
         .collect();
     Answer::created(json!({"actions": actions.iter().map(views::action).collect::<Vec<Value>>()}))
 }
@@ -110,58 +136,68 @@ fn list_where(cloud: &Cloud, call: &Call, keep: impl Fn(&Action) -> bool) -> Res
     page::answer(call, "actions", &actions, |action| views::action(action))
 }
 
-fn deed(call: &Call) -> Result<Deed> {
+fn order(call: &Call) -> Result<Order> {
     let named = || call.needed_text("name").map(str::to_owned);
     match call.needed_text("type")? {
-        "shutdown" => Ok(Deed::Shutdown),
-        "power_off" => Ok(Deed::PowerOff),
-        "power_on" => Ok(Deed::PowerOn),
-        "reboot" => Ok(Deed::Reboot),
-        "power_cycle" => Ok(Deed::PowerCycle),
-        "snapshot" => Ok(Deed::Snapshot { name: named()? }),
+        "shutdown" => Ok(Order::Shutdown),
+        "power_off" => Ok(Order::PowerOff),
+        "power_on" => Ok(Order::PowerOn),
+        "reboot" => Ok(Order::Reboot),
+        "power_cycle" => Ok(Order::PowerCycle),
+        "snapshot" => Ok(Order::Snapshot { name: named()? }),
         "rename" => {
             let name = named()?;
-            check_name(&name)?;
-            Ok(Deed::Rename { name })
+            names::check_droplet(&name)?;
+            Ok(Order::Rename { name })
         }
-        "resize" => match catalog::size_of(call.needed_text("size")?) {
-            Some(size) => Ok(Deed::Resize { size: size.slug }),
-            None => Err(ApiError::unprocessable(
-                "You specified an invalid size for Droplet resize.",
-            )),
-        },
-        "enable_backups" => Ok(Deed::Feature {
-            name: "backups",
-            on: true,
-        }),
-        "disable_backups" => Ok(Deed::Feature {
-            name: "backups",
-            on: false,
-        }),
-        "enable_ipv6" => Ok(Deed::Feature {
-            name: "ipv6",
-            on: true,
-        }),
-        "enable_private_networking" => Ok(Deed::Feature {
-            name: "private_networking",
-            on: true,
-        }),
+        "resize" => {
+            let size = catalog::size_of(call.needed_text("size")?).ok_or_else(|| {
+                ApiError::unprocessable("You specified an invalid size for Droplet resize.")
+            })?;
+            let with_disk = call.switch("disk")?;
+            Ok(Order::Resize { size, with_disk })
+        }
+        "disable_backups" | "enable_private_networking" => Ok(Order::Nothing),
+        "enable_backups" | "change_backup_policy" => {
+            Err(ApiError::unprocessable("local-cloud takes no backups"))
+        }
+        "enable_ipv6" => Err(ApiError::unprocessable(
+            "local-cloud's droplets have no IPv6 addresses",
+        )),
         other => Err(ApiError::unprocessable(format!(
             "local-cloud has no action `{other}`"
         ))),
     }
 }
 
-/// Locks the droplet and sets the deed going.
-fn start(app: &Arc<App>, id: u64, deed: Deed, kind: &str) -> Result<Action> {
+/// A disk can grow but not shrink, whether the disk is resized or not.
+fn check_resize(droplet: &Droplet, size: &catalog::Size) -> Result<()> {
+    if droplet.status != Status::Off {
+        return Err(ApiError::unprocessable("Droplet must be powered off to resize."));
+    }
+    if size.disk_gb < droplet.disk_gb {
+        return Err(ApiError::unprocessable(
+            "Size can not decrease size of Droplet's disk image.",
+        ));
+    }
+    if size.is_gpu() != droplet.is_gpu() {
+        return Err(ApiError::unprocessable(
+            "A Droplet can't be resized between sizes with and without a GPU.",
+        ));
+    }
+    Ok(())
+}
+
+/// Locks the droplet and sets the order going.
+fn start(app: &Arc<App>, id: u64, order: Order, kind: &str) -> Result<Action> {
     let now = app.now();
     let (droplet, action) = app.change(|cloud| {
         let droplet = cloud.droplets.get_mut(&id).ok_or_else(ApiError::not_found)?;
         if droplet.locked {
             return Err(ApiError::unprocessable("Droplet already has a pending event."));
         }
-        if matches!(deed, Deed::Resize { .. }) && droplet.status != Status::Off {
-            return Err(ApiError::unprocessable("Droplet must be powered off to resize."));
+        if let Order::Resize { size, .. } = &order {
+            check_resize(droplet, size)?;
         }
         droplet.locked = true;
         let droplet = droplet.clone();
@@ -172,58 +208,65 @@ fn start(app: &Arc<App>, id: u64, deed: Deed, kind: &str) -> Result<Action> {
     })?;
     let (app, number) = (Arc::clone(app), action.id);
     tokio::spawn(async move {
-        let status = perform(&app, &droplet, deed).await;
+        let status = perform(&app, &droplet, order).await;
         app.action_done(number, droplet.id, status);
     });
     Ok(action)
 }
 
 /// Does it; the droplet's new status, when that changes.
-async fn perform(app: &Arc<App>, droplet: &Droplet, deed: Deed) -> Option<Status> {
+async fn perform(app: &Arc<App>, droplet: &Droplet, order: Order) -> Option<Status> {
     let grace = app.settings.stop_grace;
-    match deed {
-        Deed::Shutdown => {
+    match order {
+        Order::Shutdown => {
             app.hosts.shutdown(droplet.id, grace).await;
             Some(Status::Off)
         }
-        Deed::PowerOff => {
+        Order::PowerOff => {
             app.hosts.power_off(droplet.id).await;
             Some(Status::Off)
         }
-        Deed::PowerOn => {
-            app.boot(droplet, app.faults.next_boot_secs());
+        Order::PowerOn => {
+            boot(app, droplet);
             Some(Status::Active)
         }
-        Deed::Reboot => {
+        Order::Reboot => {
             app.hosts.shutdown(droplet.id, grace).await;
-            app.boot(droplet, app.faults.next_boot_secs());
+            boot(app, droplet);
             Some(Status::Active)
         }
-        Deed::PowerCycle => {
+        Order::PowerCycle => {
             app.hosts.power_off(droplet.id).await;
-            app.boot(droplet, app.faults.next_boot_secs());
+            boot(app, droplet);
             Some(Status::Active)
         }
-        Deed::Snapshot { name } => {
+        Order::Snapshot { name } => {
             snapshot(app, droplet, name);
             None
         }
-        Deed::Rename { name } => {
+        Order::Rename { name } => {
             edit(app, droplet.id, |droplet| droplet.name = name);
             None
         }
-        Deed::Resize { size } => {
-            edit(app, droplet.id, |droplet| size.clone_into(&mut droplet.size));
-            None
-        }
-        Deed::Feature { name, on } => {
+        Order::Resize { size, with_disk } => {
             edit(app, droplet.id, |droplet| {
-                droplet.features.retain(|feature| feature != name);
-                if on {
-                    droplet.features.push(name.to_owned());
+                size.slug.clone_into(&mut droplet.size);
+                if with_disk {
+                    droplet.disk_gb = size.disk_gb;
                 }
             });
             None
+        }
+        Order::Nothing => None,
+    }
+}
+
+/// Boots the droplet with its image as it is now.
+fn boot(app: &App, droplet: &Droplet) {
+    match app.images() {
+        Ok(images) => app.boot(&images, droplet, app.faults.next_boot_secs()),
+        Err(problems) => {
+            tracing::error!(droplet = droplet.id, %problems, "can't boot: the images are broken");
         }
     }
 }
@@ -234,7 +277,6 @@ fn edit(app: &App, id: u64, change: impl FnOnce(&mut Droplet)) {
 
 fn snapshot(app: &App, droplet: &Droplet, name: String) {
     let created_at = app.now();
-    let disk = catalog::size_of(&droplet.size).map_or(1, |size| size.disk_gb);
     app.change(|cloud| {
         let id = cloud.new_id();
         let snapshot = Snapshot {
@@ -243,8 +285,10 @@ fn snapshot(app: &App, droplet: &Droplet, name: String) {
             base_slug: droplet.base_slug.clone(),
             droplet: droplet.id,
             created_at,
-            min_disk_gb: disk,
+            min_disk_gb: droplet.disk_gb.max(1),
             regions: vec![droplet.region.clone()],
+            distribution: None,
+            description: String::new(),
         };
         cloud.snapshots.insert(id, snapshot);
         if let Some(droplet) = cloud.droplets.get_mut(&droplet.id) {
@@ -253,35 +297,34 @@ fn snapshot(app: &App, droplet: &Droplet, name: String) {
     });
 }
 
-/// `POST /v2/images/{id}/actions`: a transfer or conversion changes nothing but the record.
+/// `POST /v2/images/{id}/actions`: a transfer to another region, which changes the record alone.
 pub(crate) fn act_on_image(app: &App, id: u64, call: &Call) -> Result {
     let kind = call.needed_text("type")?;
-    let region = match kind {
-        "transfer" => {
-            let region = call.needed_text("region")?;
-            if !catalog::is_region(region) {
-                return Err(ApiError::unprocessable("You specified an invalid region."));
-            }
-            Some(region.to_owned())
+    match kind {
+        "transfer" => {}
+        "convert" => {
+            return Err(ApiError::unprocessable(
+                "Only a backup can be converted, and local-cloud takes no backups",
+            ));
         }
-        "convert" => None,
         other => {
             return Err(ApiError::unprocessable(format!(
                 "local-cloud has no image action `{other}`"
             )));
         }
-    };
+    }
+    let region = call
+        .region("You specified an invalid region.")?
+        .ok_or_else(|| ApiError::unprocessable("region can't be blank"))?;
     let now = app.now();
     let action = app.change(|cloud| {
         let snapshot = cloud.snapshots.get_mut(&id).ok_or_else(ApiError::not_found)?;
-        if let Some(region) = region.filter(|region| !snapshot.regions.contains(region)) {
-            snapshot.regions.push(region);
+        if !snapshot.regions.iter().any(|other| other == region) {
+            snapshot.regions.push(region.to_owned());
         }
         let action = cloud.action_start(kind, (ResourceKind::Image, id), &now);
         cloud.action_end(action.id, ActionState::Completed, &now);
         Ok(cloud.actions.get(&action.id).cloned().unwrap_or(action))
     })?;
-    Answer::created(
-        serde_json::to_value(views::action(&action)).map_or(Value::Null, |action| json!({"action": action})),
-    )
+    Answer::created(json!({"action": views::action(&action)}))
 }

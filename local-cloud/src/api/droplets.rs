@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
-use super::{page, scene, views::Scene};
+use super::{names, page, scene, views::Scene};
 use crate::app::App;
 use crate::cloud::droplet::{Droplet, Status};
 use crate::cloud::{Action, Cloud, ResourceKind, catalog};
@@ -18,7 +18,7 @@ use crate::image::Images;
 const NAMES_MAX: usize = 10;
 
 /// What a create asks for, checked.
-struct Wish {
+struct CreateRequest {
     names: Vec<String>,
     several: bool,
     region: String,
@@ -27,22 +27,26 @@ struct Wish {
     base_slug: String,
     tags: Vec<String>,
     features: Vec<String>,
+    public_networking: bool,
     vpc: Option<String>,
     files: Vec<FileToWrite>,
 }
 
-/// `GET /v2/droplets`
+/// `GET /v2/droplets`: those without a GPU, unless `type=gpus` asks for the others.
 pub(crate) fn list(app: &App, call: &Call) -> Result {
-    if call.param("type") == Some("gpus") {
-        return page::answer(call, "droplets", &[] as &[Value], Clone::clone);
-    }
+    let gpus = match call.param("type") {
+        None | Some("droplets") => false,
+        Some("gpus") => true,
+        Some(_) => return Err(ApiError::unprocessable("type must be droplets or gpus")),
+    };
     scene(app, |scene| {
         let (tag, name) = (call.param("tag_name"), call.param("name"));
         let droplets: Vec<&Droplet> = scene
             .cloud
             .droplets
             .values()
-            .filter(|droplet| tag.is_none_or(|tag| droplet.tags.iter().any(|other| other == tag)))
+            .filter(|droplet| droplet.is_gpu() == gpus)
+            .filter(|droplet| tag.is_none_or(|tag| droplet.has_tag(tag)))
             .filter(|droplet| name.is_none_or(|name| droplet.name.eq_ignore_ascii_case(name)))
             .collect();
         page::answer(call, "droplets", &droplets, |droplet| scene.droplet(droplet))
@@ -59,12 +63,13 @@ pub(crate) fn get(app: &App, id: &str) -> Result {
 
 /// `POST /v2/droplets`
 pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
-    let wish = app.read(|cloud| check(app, cloud, call))?;
+    let images = super::images_now(app)?;
+    let request = app.read(|cloud| check(app, cloud, &images, call))?;
     let fault = app.faults.next_create();
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.after_effect) {
         return Err(ApiError::of_fault(fault.status));
     }
-    let (droplets, actions) = make(app, &wish)?;
+    let (droplets, actions) = make(app, &request)?;
     let mut lost = None;
     for droplet in &droplets {
         let written = app
@@ -72,7 +77,7 @@ pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
             .make_droplet(droplet.id)
             .map_err(|error| ApiError::server_error(format!("the droplet's directory: {error}")))
             .and_then(|root| {
-                cloud_init::write(&root, &wish.files)
+                cloud_init::write(&root, &request.files)
                     .map_err(|error| ApiError::unprocessable(error.to_string()))
             });
         lost = lost.or(written.err());
@@ -81,12 +86,21 @@ pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
         forget(app, &droplets);
         return Err(error);
     }
-    let answer = told(app, call, &wish, &droplets, &actions)?;
+    let answer = created(
+        &Creation {
+            app,
+            call,
+            images: &images,
+            request: &request,
+        },
+        &droplets,
+        &actions,
+    )?;
     for (droplet, action) in droplets.into_iter().zip(actions) {
         let boot_secs = app.faults.next_boot_secs();
-        let app = Arc::clone(app);
+        let (app, images) = (Arc::clone(app), Arc::clone(&images));
         tokio::spawn(async move {
-            app.boot(&droplet, boot_secs);
+            app.boot(&images, &droplet, boot_secs);
             app.action_done(action.id, droplet.id, Some(Status::Active));
         });
     }
@@ -124,77 +138,118 @@ pub(crate) fn find<'a>(cloud: &'a Cloud, id: &str) -> Result<&'a Droplet> {
         .ok_or_else(ApiError::not_found)
 }
 
-fn check(app: &App, cloud: &Cloud, call: &Call) -> Result<Wish> {
-    let (names, several) = names(call)?;
-    let region = call.text("region")?.unwrap_or(catalog::DEFAULT_REGION).to_owned();
-    if !catalog::is_region(&region) {
-        return Err(ApiError::unprocessable(
-            "You specified an invalid region for Droplet creation.",
-        ));
-    }
+/// Fields that ask for what local-cloud does not have.
+const REFUSED: [(&str, &str); 5] = [
+    ("ipv6", "local-cloud's droplets have no IPv6 addresses"),
+    ("backups", "local-cloud takes no backups"),
+    ("backup_policy", "local-cloud takes no backups"),
+    ("volumes", "local-cloud has no volumes"),
+    (
+        "with_droplet_agent",
+        "the Droplet agent can't be installed here; leave it out, or send false",
+    ),
+];
+
+fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<CreateRequest> {
+    let (names, several) = requested_names(call)?;
     let size = call
         .text("size")?
         .and_then(catalog::size_of)
         .ok_or_else(|| ApiError::unprocessable("You specified an invalid size for Droplet creation."))?;
-    let images = app
-        .images()
-        .map_err(|problems| ApiError::server_error(problems.to_string()))?;
-    let (image, base_slug, disk_min) = image(cloud, &images, call.body.get("image"))?;
+    let (image, base_slug, disk_min) = image(cloud, images, call.body.get("image"))?;
     if size.disk_gb < disk_min {
         return Err(ApiError::unprocessable(
             "This image requires a larger disk than the size you chose.",
         ));
     }
-    check_keys(cloud, call)?;
-    let vpc = call.text("vpc_uuid")?.map(str::to_owned);
-    if vpc
-        .as_ref()
-        .is_some_and(|id| cloud.vpcs.get(id).is_none_or(|vpc| vpc.region != region))
-    {
-        return Err(ApiError::unprocessable(
-            "The VPC you specified does not exist in that region.",
-        ));
+    let (region, vpc) = place(cloud, call)?;
+    call.list("volumes")?;
+    for name in ["ipv6", "backups", "with_droplet_agent", "private_networking"] {
+        call.switch(name)?;
     }
-    if !call.list("volumes")?.is_empty() {
-        return Err(ApiError::unprocessable("local-cloud has no volumes"));
+    for (name, reason) in REFUSED {
+        call.refuse(name, reason)?;
     }
-    let user_data = call.text("user_data")?.unwrap_or_default();
-    if user_data.len() > USER_DATA_BYTES_MAX {
-        return Err(ApiError::unprocessable("User data cannot be larger than 64 KiB"));
-    }
-    let files = cloud_init::files(user_data).map_err(|error| ApiError::unprocessable(error.to_string()))?;
     let limit = app.settings.droplet_limit;
     if u64::try_from(cloud.droplets.len() + names.len()).unwrap_or(u64::MAX) > limit {
         return Err(ApiError::unprocessable(
             "creating this/these droplet(s) will exceed your droplet limit",
         ));
     }
+    // Every droplet is in a network, as with the real one, so this feature can't be switched off.
     let mut features = vec!["private_networking".to_owned()];
-    for feature in ["backups", "ipv6", "monitoring"] {
-        if call.switch(feature)? {
-            features.push(feature.to_owned());
-        }
+    if call.switch("monitoring")? {
+        features.push("monitoring".to_owned());
     }
-    let tags = super::tags::names_of(call.list("tags")?)?;
-    Ok(Wish {
+    Ok(CreateRequest {
         names,
         several,
-        region,
+        region: region.to_owned(),
         size,
         image,
         base_slug,
-        tags,
+        tags: super::tags::names_of(call.list("tags")?)?,
         features,
+        public_networking: call.optional_switch("public_networking")?.unwrap_or(true),
         vpc,
-        files,
+        files: files(cloud, call)?,
     })
 }
 
-fn names(call: &Call) -> Result<(Vec<String>, bool)> {
+/// Region and network. A network names its region; a region that is given, too, has to be the same.
+fn place(cloud: &Cloud, call: &Call) -> Result<(&'static str, Option<String>)> {
+    let region = call.region("You specified an invalid region for Droplet creation.")?;
+    let Some(id) = call.text("vpc_uuid")? else {
+        return Ok((region.unwrap_or(catalog::DEFAULT_REGION), None));
+    };
+    let refused = || ApiError::unprocessable("The VPC you specified does not exist in that region.");
+    let home = cloud.vpcs.get(id).and_then(|vpc| catalog::region_of(&vpc.region));
+    let home = home.ok_or_else(refused)?;
+    let wanted = call.text("region")?;
+    // `nyc` is each of its regions, so the network's own, too.
+    let fits = wanted.is_none_or(|wanted| catalog::names_region(wanted, home));
+    if fits {
+        Ok((home, Some(id.to_owned())))
+    } else {
+        Err(refused())
+    }
+}
+
+/// What is written into the droplet before its boot: the keys of its root user, then the files of its user data.
+fn files(cloud: &Cloud, call: &Call) -> Result<Vec<FileToWrite>> {
+    let mut keys = String::new();
+    let mut unknown = Vec::new();
+    for wanted in call.list("ssh_keys")? {
+        let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
+        match super::keys::find(cloud, &wanted) {
+            Ok(key) => keys.push_str(&format!("{}\n", key.public_key.trim_end())),
+            Err(_) => unknown.push(wanted),
+        }
+    }
+    if !unknown.is_empty() {
+        let list = unknown.join(", ");
+        return Err(ApiError::unprocessable(format!(
+            "{list} are invalid key identifiers for Droplet creation."
+        )));
+    }
+    let user_data = call.text("user_data")?.unwrap_or_default();
+    if user_data.len() > USER_DATA_BYTES_MAX {
+        return Err(ApiError::unprocessable("User data cannot be larger than 64 KiB"));
+    }
+    let mut files = Vec::new();
+    if !keys.is_empty() {
+        files.push(FileToWrite::authorized_keys(keys));
+    }
+    files.extend(cloud_init::files(user_data).map_err(|error| ApiError::unprocessable(error.to_string()))?);
+    Ok(files)
+}
+
+fn requested_names(call: &Call) -> Result<(Vec<String>, bool)> {
     let several = call.list("names")?;
     let names: Vec<String> = if several.is_empty() {
         vec![call.needed_text("name")?.to_owned()]
     } else {
+        call.refuse("name", "name and names can't be used together")?;
         let texts = several
             .iter()
             .map(|name| name.as_str().map(str::to_owned))
@@ -207,25 +262,9 @@ fn names(call: &Call) -> Result<(Vec<String>, bool)> {
         )));
     }
     for name in &names {
-        check_name(name)?;
+        names::check_droplet(name)?;
     }
     Ok((names, !several.is_empty()))
-}
-
-/// A droplet's name is a host's name.
-///
-/// # Errors
-/// 422 with the real one's words.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    let fits = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-    if fits && !name.is_empty() && name.len() <= 255 {
-        return Ok(());
-    }
-    Err(ApiError::unprocessable(
-        "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)",
-    ))
 }
 
 /// Id of the image, slug of the programs, smallest disk.
@@ -255,44 +294,29 @@ fn image(cloud: &Cloud, images: &Images, wanted: Option<&Value>) -> Result<(u64,
     }
 }
 
-fn check_keys(cloud: &Cloud, call: &Call) -> Result<()> {
-    let unknown: Vec<String> = call
-        .list("ssh_keys")?
-        .iter()
-        .map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned))
-        .filter(|wanted| super::keys::find(cloud, wanted).is_err())
-        .collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let list = unknown.join(", ");
-    Err(ApiError::unprocessable(format!(
-        "{list} are invalid key identifiers for Droplet creation."
-    )))
-}
-
 /// Puts the droplets into the state, `new` and locked.
-fn make(app: &App, wish: &Wish) -> Result<(Vec<Droplet>, Vec<Action>)> {
+fn make(app: &App, request: &CreateRequest) -> Result<(Vec<Droplet>, Vec<Action>)> {
     let now = app.now();
     app.change(|cloud| {
         let limit = app.settings.droplet_limit;
-        if u64::try_from(cloud.droplets.len() + wish.names.len()).unwrap_or(u64::MAX) > limit {
+        if u64::try_from(cloud.droplets.len() + request.names.len()).unwrap_or(u64::MAX) > limit {
             // Another create was faster since the check.
             return Err(ApiError::unprocessable(
                 "creating this/these droplet(s) will exceed your droplet limit",
             ));
         }
-        let image = match wish.image {
-            0 => cloud.image_id(&wish.base_slug),
+        let image = match request.image {
+            0 => cloud.image_id(&request.base_slug),
             id => id,
         };
-        let vpc = wish
+        let vpc = request
             .vpc
             .clone()
-            .unwrap_or_else(|| cloud.default_vpc(&wish.region, &now));
-        let tags: BTreeSet<String> = wish.tags.iter().map(|tag| cloud.tag_canonical(tag)).collect();
+            .or_else(|| cloud.default_vpc(&request.region, &now));
+        let vpc = vpc.ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?;
+        let tags: BTreeSet<String> = request.tags.iter().map(|tag| cloud.tag_canonical(tag)).collect();
         let (mut droplets, mut actions) = (Vec::new(), Vec::new());
-        for name in &wish.names {
+        for name in &request.names {
             let slot = cloud.new_slot(app.addresses.slots());
             let slot = slot.ok_or_else(|| ApiError::server_error("no address is left"))?;
             let droplet = Droplet {
@@ -302,12 +326,14 @@ fn make(app: &App, wish: &Wish) -> Result<(Vec<Droplet>, Vec<Action>)> {
                 status: Status::New,
                 locked: true,
                 created_at: now.clone(),
-                region: wish.region.clone(),
-                size: wish.size.slug.to_owned(),
+                region: request.region.clone(),
+                size: request.size.slug.to_owned(),
+                disk_gb: request.size.disk_gb,
+                public_networking: request.public_networking,
                 image,
-                base_slug: wish.base_slug.clone(),
+                base_slug: request.base_slug.clone(),
                 tags: tags.iter().cloned().collect(),
-                features: wish.features.clone(),
+                features: request.features.clone(),
                 vpc: vpc.clone(),
                 snapshots: Vec::new(),
             };
@@ -337,20 +363,35 @@ fn forget(app: &App, droplets: &[Droplet]) {
     }
 }
 
-fn told(app: &App, call: &Call, wish: &Wish, droplets: &[Droplet], actions: &[Action]) -> Result {
-    scene(app, |scene: &Scene<'_>| {
-        let shown: Vec<Value> = droplets.iter().map(|droplet| scene.droplet(droplet)).collect();
-        let links: Vec<Value> = actions
-            .iter()
-            .map(|action| {
-                let href = format!("{}/v2/actions/{}", call.base, action.id);
-                json!({"id": action.id, "rel": if wish.several { "multiple_create" } else { "create" }, "href": href})
-            })
-            .collect();
-        let links = json!({"actions": links});
-        if wish.several {
-            return Answer::accepted(json!({"droplets": shown, "links": links}));
-        }
-        Answer::accepted(json!({"droplet": shown.first(), "links": links}))
-    })
+/// What the answer to a create is made from.
+struct Creation<'a> {
+    app: &'a App,
+    call: &'a Call,
+    images: &'a Images,
+    request: &'a CreateRequest,
+}
+
+fn created(creation: &Creation<'_>, droplets: &[Droplet], actions: &[Action]) -> Result {
+    let several = creation.request.several;
+    let rel = if several { "multiple_create" } else { "create" };
+    let links: Vec<Value> = actions
+        .iter()
+        .map(|action| {
+            let href = format!("{}/v2/actions/{}", creation.call.base, action.id);
+            json!({"id": action.id, "rel": rel, "href": href})
+        })
+        .collect();
+    let links = json!({"actions": links});
+    let shown: Vec<Value> = creation.app.read(|cloud| {
+        let scene = Scene {
+            app: creation.app,
+            cloud,
+            images: creation.images,
+        };
+        droplets.iter().map(|droplet| scene.droplet(droplet)).collect()
+    });
+    if several {
+        return Answer::accepted(json!({"droplets": shown, "links": links}));
+    }
+    Answer::accepted(json!({"droplet": shown.first(), "links": links}))
 }

@@ -39,7 +39,7 @@ pub(crate) fn list(app: &App, call: &Call) -> Result {
             found.extend(scene.cloud.snapshots.values().map(Found::Snapshot));
         }
         if let Some(tag) = call.param("tag_name") {
-            let tagged = scene.cloud.tags.get(tag).map(|tag| &tag.images);
+            let tagged = scene.cloud.tag(tag).map(|(_, tag)| &tag.images);
             found.retain(|image| match image {
                 Found::Base(..) => false,
                 Found::Snapshot(snapshot) => tagged.is_some_and(|ids| ids.contains(&snapshot.id)),
@@ -69,12 +69,35 @@ pub(crate) fn get(app: &App, wanted: &str) -> Result {
     })
 }
 
-/// `PUT /v2/images/{id}`
-pub(crate) fn rename(app: &App, id: &str, call: &Call) -> Result {
-    let name = call.needed_text("name")?.to_owned();
+/// `PUT /v2/images/{id}`: name, distribution and description, each as far as it is sent.
+pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
+    let name = match call.body.get("name") {
+        None | Some(Value::Null) => None,
+        Some(_) => Some(call.needed_text("name")?.to_owned()),
+    };
+    let distribution = call.text("distribution")?.map(str::to_owned);
+    if distribution
+        .as_ref()
+        .is_some_and(|wanted| !catalog::DISTRIBUTIONS.contains(&wanted.as_str()))
+    {
+        return Err(ApiError::unprocessable(format!(
+            "distribution must be one of: {}",
+            catalog::DISTRIBUTIONS.join(", ")
+        )));
+    }
+    let description = call.clearable_text("description")?.map(str::to_owned);
     app.change(|cloud| {
         let snapshot = id.parse().ok().and_then(|id: u64| cloud.snapshots.get_mut(&id));
-        snapshot.ok_or_else(ApiError::not_found)?.name = name;
+        let snapshot = snapshot.ok_or_else(ApiError::not_found)?;
+        if let Some(name) = name {
+            snapshot.name = name;
+        }
+        if let Some(description) = description {
+            snapshot.description = description;
+        }
+        if distribution.is_some() {
+            snapshot.distribution = distribution;
+        }
         Ok(())
     })?;
     get(app, id)
@@ -107,15 +130,15 @@ pub(crate) fn snapshots(app: &App, call: &Call) -> Result {
         if call.param("resource_type").is_some_and(|kind| kind != "droplet") {
             all.clear();
         }
-        page::answer(call, "snapshots", &all, |snapshot| snapshot_view(snapshot))
+        page::answer(call, "snapshots", &all, |snapshot| snapshot_view(scene, snapshot))
     })
 }
 
 /// `GET /v2/snapshots/{id}`
 pub(crate) fn snapshot(app: &App, id: &str) -> Result {
-    app.read(|cloud| {
-        let found = id.parse().ok().and_then(|id: u64| cloud.snapshots.get(&id));
-        Answer::ok(json!({"snapshot": snapshot_view(found.ok_or_else(ApiError::not_found)?)}))
+    scene(app, |scene| {
+        let found = id.parse().ok().and_then(|id: u64| scene.cloud.snapshots.get(&id));
+        Answer::ok(json!({"snapshot": snapshot_view(scene, found.ok_or_else(ApiError::not_found)?)}))
     })
 }
 
@@ -148,7 +171,7 @@ pub(crate) fn sizes(call: &Call) -> Result {
     page::answer(call, "sizes", catalog::sizes(), catalog::size_view)
 }
 
-fn snapshot_view(snapshot: &Snapshot) -> Value {
+fn snapshot_view(scene: &Scene<'_>, snapshot: &Snapshot) -> Value {
     json!({
         "id": snapshot.id.to_string(),
         "name": snapshot.name,
@@ -158,15 +181,13 @@ fn snapshot_view(snapshot: &Snapshot) -> Value {
         "size_gigabytes": 1,
         "resource_id": snapshot.droplet.to_string(),
         "resource_type": "droplet",
-        "tags": [],
+        "tags": scene.image_tags(snapshot.id),
     })
 }
 
 /// Every image of the directory has an id before it is shown.
 fn give_ids(app: &App) -> Result<()> {
-    let images = app
-        .images()
-        .map_err(|problems| ApiError::server_error(problems.to_string()))?;
+    let images = super::images_now(app)?;
     if app.read(|cloud| {
         images
             .iter()

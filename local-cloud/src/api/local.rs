@@ -80,9 +80,7 @@ pub(crate) fn rate_limit(app: &App, call: &Call) -> Result {
 
 /// `GET /_local/state`
 pub(crate) async fn state(app: &App) -> Result {
-    let images = app
-        .images()
-        .map_err(|problems| ApiError::server_error(problems.to_string()))?;
+    let images = super::images_now(app)?;
     let droplets = app.read(|cloud| cloud.droplets.values().cloned().collect::<Vec<_>>());
     let readiness = futures_util::future::join_all(droplets.iter().map(|droplet| async {
         let url = images

@@ -6,8 +6,10 @@ mod droplets;
 mod error;
 mod images;
 mod keys;
+mod load_balancer_request;
 mod load_balancers;
 mod local;
+mod names;
 mod page;
 mod tags;
 mod views;
@@ -23,8 +25,10 @@ use serde_json::{Map, Value, json};
 
 use self::call::{Answer, Call, Result, decode, parse_query};
 use self::error::ApiError;
+use self::load_balancers::Change;
 use self::views::Scene;
 use crate::app::App;
+use crate::image::Images;
 use crate::limits::Standing;
 
 /// Largest body: user data has 64 KiB, the rest is small.
@@ -121,7 +125,7 @@ fn images_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
         ("GET", []) => images::list(app, call),
         ("GET", [id]) => images::get(app, id),
-        ("PUT", [id]) => images::rename(app, id, call),
+        ("PUT", [id]) => images::update(app, id, call),
         ("DELETE", [id]) => images::delete(app, id),
         ("POST", [id, "actions"]) => images::act(app, id, call),
         ("GET", [id, "actions", action]) => droplet_actions::get(app, action, Some(id)),
@@ -179,10 +183,10 @@ fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("GET", [id]) => load_balancers::get(app, id),
         ("PUT", [id]) => load_balancers::update(app, id, call),
         ("DELETE", [id]) => load_balancers::delete(app, id),
-        ("POST", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, true),
-        ("DELETE", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, false),
-        ("POST", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, true),
-        ("DELETE", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, false),
+        ("POST", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Add),
+        ("DELETE", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Remove),
+        ("POST", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Add),
+        ("DELETE", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Remove),
         (_, [] | [_] | [_, "droplets" | "forwarding_rules"]) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::not_found()),
     }
@@ -224,9 +228,7 @@ async fn local_route(app: &App, call: &Call, rest: &[&str]) -> Result {
 
 /// Runs with the cloud, and the images as they are now.
 fn scene<T>(app: &App, look: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
-    let images = app
-        .images()
-        .map_err(|problems| ApiError::server_error(problems.to_string()))?;
+    let images = images_now(app)?;
     app.read(|cloud| {
         look(&Scene {
             app,
@@ -234,6 +236,16 @@ fn scene<T>(app: &App, look: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> 
             images: &images,
         })
     })
+}
+
+/// The images' directory as it is now; read once a call.
+///
+/// # Errors
+/// 500 with every problem of every manifest.
+fn images_now(app: &App) -> Result<Arc<Images>> {
+    app.images()
+        .map(Arc::new)
+        .map_err(|problems| ApiError::server_error(problems.to_string()))
 }
 
 fn wrong_method(path: &[&str]) -> ApiError {

@@ -40,7 +40,7 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
 /// `GET /v2/tags/{name}`
 pub(crate) fn get(app: &App, name: &str, call: &Call) -> Result {
     scene(app, |scene| {
-        let tag = scene.cloud.tags.get(name).ok_or_else(ApiError::not_found)?;
+        let (name, tag) = scene.cloud.tag(name).ok_or_else(ApiError::not_found)?;
         Answer::ok(json!({"tag": scene.tag(name, tag, &call.base)}))
     })
 }
@@ -48,9 +48,10 @@ pub(crate) fn get(app: &App, name: &str, call: &Call) -> Result {
 /// `DELETE /v2/tags/{name}`: the resources stay, without it.
 pub(crate) fn delete(app: &App, name: &str) -> Result {
     app.change(|cloud| {
-        cloud.tags.remove(name).ok_or_else(ApiError::not_found)?;
+        let name = canonical(cloud, name)?;
+        cloud.tags.remove(&name);
         for droplet in cloud.droplets.values_mut() {
-            droplet.tags.retain(|tag| tag != name);
+            droplet.tags.retain(|tag| *tag != name);
         }
         Answer::no_content()
     })
@@ -59,11 +60,12 @@ pub(crate) fn delete(app: &App, name: &str) -> Result {
 /// `POST /v2/tags/{name}/resources`: all of them, or none when one is unknown.
 pub(crate) fn add(app: &App, name: &str, call: &Call) -> Result {
     app.change(|cloud| {
-        for resource in known(cloud, name, call)? {
+        let name = canonical(cloud, name)?;
+        for resource in known(cloud, call)? {
             match resource {
-                Resource::Droplet(id) => cloud.tag_droplet(name, id),
+                Resource::Droplet(id) => cloud.tag_droplet(&name, id),
                 Resource::Image(id) => {
-                    if let Some(tag) = cloud.tags.get_mut(name) {
+                    if let Some(tag) = cloud.tags.get_mut(&name) {
                         tag.images.insert(id);
                     }
                 }
@@ -76,15 +78,16 @@ pub(crate) fn add(app: &App, name: &str, call: &Call) -> Result {
 /// `DELETE /v2/tags/{name}/resources`
 pub(crate) fn remove(app: &App, name: &str, call: &Call) -> Result {
     app.change(|cloud| {
-        for resource in known(cloud, name, call)? {
+        let name = canonical(cloud, name)?;
+        for resource in known(cloud, call)? {
             match resource {
                 Resource::Droplet(id) => {
                     if let Some(droplet) = cloud.droplets.get_mut(&id) {
-                        droplet.tags.retain(|tag| tag != name);
+                        droplet.tags.retain(|tag| *tag != name);
                     }
                 }
                 Resource::Image(id) => {
-                    if let Some(tag) = cloud.tags.get_mut(name) {
+                    if let Some(tag) = cloud.tags.get_mut(&name) {
                         tag.images.remove(&id);
                     }
                 }
@@ -110,7 +113,11 @@ pub(crate) fn names_of(list: &[Value]) -> Result<Vec<String>> {
         .collect()
 }
 
-fn check(name: &str) -> Result<()> {
+/// A tag's name, checked.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check(name: &str) -> Result<()> {
     let fits = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b":-_".contains(&byte));
@@ -122,11 +129,14 @@ fn check(name: &str) -> Result<()> {
     ))
 }
 
-fn known(cloud: &Cloud, tag: &str, call: &Call) -> Result<Vec<Resource>> {
-    if !cloud.tags.contains_key(tag) {
-        return Err(ApiError::not_found());
-    }
-    call.list("resources")?
+/// The own spelling of a tag that exists.
+fn canonical(cloud: &Cloud, name: &str) -> Result<String> {
+    let found = cloud.tag(name).map(|(canonical, _)| canonical.clone());
+    found.ok_or_else(ApiError::not_found)
+}
+
+fn known(cloud: &Cloud, call: &Call) -> Result<Vec<Resource>> {
+    call.needed_list("resources")?
         .iter()
         .map(|resource| known_one(cloud, resource))
         .collect()

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::cloud::balancer_spec::LoadBalancer;
+use crate::balancer::firewall::Source;
+use crate::balancer::spec::LoadBalancer;
 use crate::cloud::droplet::{Droplet, Status};
 use crate::cloud::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc, catalog};
 use crate::image::{Image, Images};
@@ -18,7 +19,8 @@ pub(crate) struct Scene<'a> {
 impl Scene<'_> {
     pub(crate) fn droplet(&self, droplet: &Droplet) -> Value {
         let size = catalog::size_of(&droplet.size);
-        let (memory, vcpus, disk) = size.map_or((0, 0, 0), |size| (size.memory_mb, size.vcpus, size.disk_gb));
+        let (memory, vcpus) = size.map_or((0, 0), |size| (size.memory_mb, size.vcpus));
+        let disk = droplet.disk_gb;
         json!({
             "id": droplet.id,
             "name": droplet.name,
@@ -45,7 +47,7 @@ impl Scene<'_> {
         })
     }
 
-    /// An address is told from `active` on, as by the real one.
+    /// An address is shown from `active` on, as by the real one.
     fn networks(&self, droplet: &Droplet) -> Value {
         if droplet.status == Status::New {
             return json!({"v4": [], "v6": []});
@@ -53,6 +55,9 @@ impl Scene<'_> {
         let ip = self.app.addresses.droplet_ip(droplet.slot);
         let network =
             |kind| json!({"ip_address": ip, "netmask": "255.0.0.0", "gateway": "127.0.0.1", "type": kind});
+        if !droplet.public_networking {
+            return json!({"v4": [network("private")], "v6": []});
+        }
         json!({"v4": [network("public"), network("private")], "v6": []})
     }
 
@@ -63,7 +68,7 @@ impl Scene<'_> {
         match self.images.get(&droplet.base_slug) {
             Some(image) => self.image(image, droplet.image),
             None => json!({"id": droplet.image, "slug": droplet.base_slug, "name": droplet.base_slug,
-                "distribution": "", "type": "snapshot", "public": false, "regions": [], "tags": [],
+                "distribution": catalog::DEFAULT_DISTRIBUTION, "type": "snapshot", "public": false, "regions": [], "tags": [],
                 "created_at": droplet.created_at, "min_disk_size": 1, "size_gigabytes": 1, "status": "deleted"}),
         }
     }
@@ -88,10 +93,12 @@ impl Scene<'_> {
     }
 
     pub(crate) fn snapshot(&self, snapshot: &Snapshot) -> Value {
-        let distribution = self
+        let of_base = self
             .images
             .get(&snapshot.base_slug)
-            .map_or("", |image| image.distribution.as_str());
+            .map(|image| &image.distribution);
+        let distribution = snapshot.distribution.as_ref().or(of_base);
+        let distribution = distribution.map_or(catalog::DEFAULT_DISTRIBUTION, String::as_str);
         json!({
             "id": snapshot.id,
             "name": snapshot.name,
@@ -103,14 +110,15 @@ impl Scene<'_> {
             "created_at": snapshot.created_at,
             "min_disk_size": snapshot.min_disk_gb,
             "size_gigabytes": 1,
-            "description": "",
+            "description": snapshot.description,
             "tags": self.image_tags(snapshot.id),
             "status": "available",
             "error_message": "",
         })
     }
 
-    fn image_tags(&self, id: u64) -> Vec<&str> {
+    /// Tags of an image, by their own spelling.
+    pub(crate) fn image_tags(&self, id: u64) -> Vec<&str> {
         let tags = self.cloud.tags.iter().filter(|(_, tag)| tag.images.contains(&id));
         tags.map(|(name, _)| name.as_str()).collect()
     }
@@ -156,8 +164,8 @@ impl Scene<'_> {
             "name": balancer.name,
             "ip": self.app.addresses.balancer_ip(balancer.slot),
             "ipv6": "",
-            "size_unit": balancer.size_unit,
-            "size": "lb-small",
+            "size_unit": balancer.size.units,
+            "size": balancer.size.name(),
             "type": "REGIONAL",
             "algorithm": balancer.algorithm.as_str(),
             "status": "active",
@@ -174,14 +182,15 @@ impl Scene<'_> {
             "droplet_ids": droplet_ids,
             "redirect_http_to_https": false,
             "enable_proxy_protocol": false,
-            "enable_backend_keepalive": true,
+            "enable_backend_keepalive": balancer.enable_backend_keepalive,
             "http_idle_timeout_seconds": balancer.http_idle_timeout_secs,
-            "disable_lets_encrypt_dns_records": false,
+            "disable_lets_encrypt_dns_records": balancer.disable_lets_encrypt_dns_records,
             "vpc_uuid": balancer.vpc,
             "project_id": balancer.project_id,
             "network": "EXTERNAL",
             "network_stack": "IPV4",
-            "firewall": {"allow": [], "deny": []},
+            "tls_cipher_policy": "DEFAULT",
+            "firewall": {"allow": sources(&balancer.firewall.allow), "deny": sources(&balancer.firewall.deny)},
             "domains": [],
         });
         if let Some(region) = &balancer.region {
@@ -192,6 +201,10 @@ impl Scene<'_> {
         }
         view
     }
+}
+
+fn sources(list: &[Source]) -> Vec<&str> {
+    list.iter().map(Source::as_str).collect()
 }
 
 /// Puts a field into an object.

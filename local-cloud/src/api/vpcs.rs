@@ -1,14 +1,18 @@
 //! Private networks: records only.
 
-use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
-use super::{page, views};
+use super::{names, page, views};
 use crate::app::App;
-use crate::cloud::{Cloud, Vpc, catalog};
+use crate::cloud::{Cloud, Vpc};
+use crate::ip_range::{Ipv4Range, RangeError};
+
+/// Lengths of prefixes that a network may have.
+const PREFIXES: RangeInclusive<u8> = 16..=28;
 
 /// `GET /v2/vpcs`
 pub(crate) fn list(app: &App, call: &Call) -> Result {
@@ -27,30 +31,37 @@ pub(crate) fn get(app: &App, id: &str) -> Result {
 /// `POST /v2/vpcs`
 pub(crate) fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
-    let region = call.needed_text("region")?.to_owned();
-    if !catalog::is_region(&region) {
-        return Err(ApiError::unprocessable("region is invalid"));
-    }
-    let wanted = call.text("ip_range")?.map(str::to_owned);
-    if let Some(range) = wanted.as_deref().filter(|range| !is_private_range(range)) {
-        return Err(ApiError::unprocessable(format!(
-            "ip_range {range} is no private network of /16 to /28"
-        )));
-    }
+    names::check_vpc(&name)?;
+    let region = call
+        .region("region is invalid")?
+        .ok_or_else(|| ApiError::unprocessable("region can't be blank"))?;
+    let wanted = call.text("ip_range")?.map(private_range).transpose()?;
     let description = call.text("description")?.unwrap_or_default().to_owned();
+    names::check_description(&description)?;
+    call.switch("default")?;
+    call.refuse("default", "a VPC is made the default one by an update")?;
     let created_at = app.now();
     app.change(|cloud| {
-        if cloud.vpcs.values().any(|vpc| vpc.name == name) {
-            return Err(ApiError::unprocessable("This VPC name is already in use."));
+        name_is_free(cloud, &name, None)?;
+        let ip_range = match wanted {
+            Some(range) => range,
+            None => cloud
+                .free_ip_range()
+                .ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?,
+        };
+        if let Some(other) = cloud.vpc_over(ip_range) {
+            return Err(ApiError::unprocessable(format!(
+                "This range/size overlaps with another VPC network in your account: {} ({})",
+                other.name, other.ip_range
+            )));
         }
-        let ip_range = wanted.unwrap_or_else(|| cloud.free_ip_range());
         let id = uuid::Uuid::new_v4().to_string();
         let vpc = Vpc {
             id: id.clone(),
             name,
             description,
-            region,
-            ip_range,
+            region: region.to_owned(),
+            ip_range: ip_range.to_string(),
             default: false,
             created_at,
         };
@@ -60,14 +71,37 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
     })
 }
 
-/// `PUT` and `PATCH /v2/vpcs/{id}`; `default: true` takes it from the region's other one.
+/// `PUT` and `PATCH /v2/vpcs/{id}`; `default: true` takes it from the region's other one. What is not sent stays.
 pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
-    let name = call.text("name")?.map(str::to_owned);
-    let description = call.text("description")?.map(str::to_owned);
-    let default = call.switch("default")?;
+    let name = match call.body.get("name") {
+        None | Some(Value::Null) => None,
+        Some(_) => Some(call.needed_text("name")?.to_owned()),
+    };
+    name.as_deref().map(names::check_vpc).transpose()?;
+    let description = call.clearable_text("description")?.map(str::to_owned);
+    description.as_deref().map(names::check_description).transpose()?;
+    let default = call.optional_switch("default")?;
+    let region = call.region("region is invalid")?;
+    let ip_range = call.text("ip_range")?;
     app.change(|cloud| {
-        let region = find(cloud, id)?.region.clone();
-        if default {
+        let vpc = find(cloud, id)?;
+        if region.is_some_and(|wanted| wanted != vpc.region)
+            || ip_range.is_some_and(|wanted| wanted != vpc.ip_range)
+        {
+            return Err(ApiError::unprocessable(
+                "region and ip_range of a VPC can't be changed",
+            ));
+        }
+        if vpc.default && default == Some(false) {
+            return Err(ApiError::unprocessable(
+                "A region keeps a default VPC: make another one the default instead",
+            ));
+        }
+        if let Some(name) = &name {
+            name_is_free(cloud, name, Some(id))?;
+        }
+        let region = vpc.region.clone();
+        if default == Some(true) {
             for vpc in cloud.vpcs.values_mut().filter(|vpc| vpc.region == region) {
                 vpc.default = vpc.id == id;
             }
@@ -135,12 +169,30 @@ fn members_of<'a>(cloud: &'a Cloud, id: &str) -> Vec<(&'static str, String, &'a 
         .collect()
 }
 
-fn is_private_range(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else {
-        return false;
-    };
-    let private = address
-        .parse::<Ipv4Addr>()
-        .is_ok_and(|address| address.is_private());
-    private && bits.parse::<u8>().is_ok_and(|bits| (16..=28).contains(&bits))
+/// The name belongs to no other network than `of`.
+fn name_is_free(cloud: &Cloud, name: &str, of: Option<&str>) -> Result<()> {
+    let taken = |vpc: &Vpc| vpc.name == name && of.is_none_or(|id| vpc.id != id);
+    if cloud.vpcs.values().any(taken) {
+        return Err(ApiError::unprocessable("This VPC name is already in use."));
+    }
+    Ok(())
+}
+
+/// A range that a network may have: private addresses, /16 to /28.
+fn private_range(text: &str) -> Result<Ipv4Range> {
+    let refused = |why: &str| ApiError::unprocessable(format!("ip_range {text} {why}"));
+    let range: Ipv4Range = text
+        .parse()
+        .map_err(|error: RangeError| refused(&error.to_string()))?;
+    if !range.first().is_private() || !PREFIXES.contains(&range.prefix()) {
+        return Err(refused("is not a private network of /16 to /28"));
+    }
+    if !range.begins_at_its_address() {
+        return Err(refused(&format!(
+            "is inside of {}/{}: write that",
+            range.first(),
+            range.prefix()
+        )));
+    }
+    Ok(range)
 }

@@ -46,6 +46,8 @@ pub(crate) struct Counts {
     pub(crate) cut_answers: AtomicU64,
     /// Clients that went away before their answer began.
     pub(crate) clients_gone: AtomicU64,
+    /// Connections that the firewall refused.
+    pub(crate) refused_by_firewall: AtomicU64,
 }
 
 impl Counts {
@@ -61,6 +63,7 @@ impl Counts {
             "own_504": read(&self.own_504),
             "cut_answers": read(&self.cut_answers),
             "clients_gone": read(&self.clients_gone),
+            "refused_by_firewall": read(&self.refused_by_firewall),
         })
     }
 }

@@ -1,13 +1,15 @@
 //! What happens to one request at a load balancer: choosing a member, the one more try, and the counting. The proxying
 //! itself is pingora's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, header};
+use http::uri::Authority;
+use http::{Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -25,6 +27,8 @@ const IDLE_KEPT: Duration = Duration::from_secs(20);
 /// On the balancer's own 502 and 504: the droplet that was sent the request last. Not every request that fails while a
 /// droplet dies was on that droplet, and only the balancer knows.
 const MEMBER_HEADER: &str = "x-lb-member";
+/// How long the rest of a body may take that nobody wants any more, before the connection is closed instead of kept.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Tries of one request: the first, and one more.
 const TRIES_MAX: usize = 2;
 
@@ -46,6 +50,8 @@ pub(crate) struct Exchange {
     died_reused: bool,
     /// May be sent a second time after it may have had its effect.
     replayable: bool,
+    /// The connection to the member is kept afterwards.
+    kept: bool,
     /// An answer began: a member's, or its own.
     answered: bool,
     own_answer: Option<u16>,
@@ -74,7 +80,41 @@ impl Front {
     }
 }
 
-/// GET, HEAD, and PUT without conditions: sent twice they do the same as once, and tell the client the same.
+/// The status that answers a request which is not passed on: its framing or its addressee would be a matter of opinion
+/// (RFC 9112, 3.2 and 6.1). What pingora refuses itself never comes here.
+fn refusal(request: &RequestHeader) -> Option<u16> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let host_is_right = match (hosts.next(), hosts.next()) {
+        (None, _) => request.version < Version::HTTP_11,
+        (Some(host), None) => is_authority(host.as_bytes()),
+        (Some(_), Some(_)) => false,
+    };
+    if !host_is_right || (request.raw_path() == b"*" && request.method != Method::OPTIONS) {
+        return Some(400);
+    }
+    let codings = request.headers.get_all(header::TRANSFER_ENCODING);
+    let chunked = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let known = codings.iter().all(chunked) && codings.iter().count() <= 1;
+    (!known).then_some(501)
+}
+
+/// A host with or without a port; an empty text, too, which says that there is none.
+fn is_authority(text: &[u8]) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    let Ok(authority) = Authority::try_from(text) else {
+        return false;
+    };
+    let port = authority.as_str().strip_prefix(authority.host());
+    let port = port.and_then(|rest| {
+        rest.strip_prefix(':')
+            .or(Some(rest).filter(|rest| rest.is_empty()))
+    });
+    port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+}
+
+/// GET, HEAD, and PUT without conditions: sent twice they do the same as once, and answer the client the same.
 fn is_replayable(request: &RequestHeader) -> bool {
     match request.method {
         Method::GET | Method::HEAD => true,
@@ -98,7 +138,18 @@ impl ProxyHttp for Front {
         count(&self.balancer.counts.requests);
         exchange.counted = true;
         exchange.replayable = is_replayable(session.req_header());
-        Ok(())
+        let behaviour = self.balancer.behaviour();
+        session.set_read_timeout(Some(behaviour.idle_timeout));
+        session.set_write_timeout(Some(behaviour.idle_timeout));
+        session.set_total_drain_timeout(Some(DRAIN_WITHIN));
+        // The rules may have changed since the connection was accepted.
+        let admitted = client_ip(session).is_none_or(|client| behaviour.firewall.admits(client));
+        let refused = if admitted {
+            refusal(session.req_header())
+        } else {
+            Some(403)
+        };
+        refused.map_or(Ok(()), |status| Err(Error::new(ErrorType::HTTPStatus(status))))
     }
 
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
@@ -111,12 +162,14 @@ impl ProxyHttp for Front {
             count(&self.balancer.counts.retries);
         }
         let mut peer = HttpPeer::new(member.target.endpoint(self.target_port), false, String::new());
-        let patience = Duration::from_secs(self.balancer.idle_timeout_secs());
+        let behaviour = self.balancer.behaviour();
+        let patience = behaviour.idle_timeout;
         peer.options.connection_timeout = Some(CONNECT_WITHIN);
         peer.options.read_timeout = Some(patience);
         peer.options.write_timeout = Some(patience);
         peer.options.idle_timeout = Some(IDLE_KEPT);
-        if again || !exchange.replayable {
+        exchange.kept = behaviour.backend_keepalive && !again && exchange.replayable;
+        if !exchange.kept {
             peer.group_key = FRESH_GROUP.fetch_add(1, Ordering::Relaxed);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
@@ -129,13 +182,12 @@ impl ProxyHttp for Front {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        _exchange: &mut Exchange,
+        exchange: &mut Exchange,
     ) -> Result<()> {
-        let client = session
-            .client_addr()
-            .and_then(|addr| addr.as_inet())
-            .map(|addr| addr.ip().to_string());
-        if let Some(client) = client {
+        if !exchange.kept {
+            request.insert_header(header::CONNECTION, "close")?;
+        }
+        if let Some(client) = client_ip(session).map(|ip| ip.to_string()) {
             let chain = match request
                 .headers
                 .get("x-forwarded-for")
@@ -182,10 +234,10 @@ impl ProxyHttp for Front {
         }
         exchange.died_reused = client_reused;
         let died = !downstream && is_death(error.etype());
-        let nothing_told = session.response_written().is_none();
+        let nothing_sent = session.response_written().is_none();
         let body_kept = !session.as_ref().retry_buffer_truncated();
         error.set_retry(
-            died && nothing_told && body_kept && exchange.replayable && self.may_try_again(exchange),
+            died && nothing_sent && body_kept && exchange.replayable && self.may_try_again(exchange),
         );
         error
     }
@@ -247,6 +299,9 @@ impl ProxyHttp for Front {
             503 => "no member of the load balancer is ready\n",
             504 => "the member took too long\n",
             502 => "the member's connection broke\n",
+            403 => "the load balancer's firewall does not admit you\n",
+            400 => "the request is malformed: Host or request target\n",
+            501 => "the only transfer coding is chunked\n",
             _ => "the load balancer can't forward this request\n",
         };
         let blamed = exchange.at.as_ref().filter(|_| matches!(status, 502 | 504));
@@ -288,6 +343,13 @@ impl ProxyHttp for Front {
         // Counted instead: a power cut under load would write thousands of lines.
         true
     }
+}
+
+fn client_ip(session: &Session) -> Option<IpAddr> {
+    session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(std::net::SocketAddr::ip)
 }
 
 /// Sends the balancer's own answer; `blamed` is the droplet that broke off or was too slow.
@@ -349,6 +411,49 @@ mod tests {
         assert!(!request("PUT", Some("if-match")) && !request("PUT", Some("if-none-match")));
         for method in ["POST", "PATCH", "DELETE", "OPTIONS"] {
             assert!(!request(method, None), "{method}");
+        }
+    }
+
+    #[test]
+    fn requests_with_two_readings_are_refused() {
+        let request = |target: &str, headers: &[(&'static str, &'static str)]| {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            for (name, value) in headers {
+                request.append_header(*name, *value).unwrap();
+            }
+            request
+        };
+        for host in [
+            "a",
+            "a:80",
+            "a:",
+            "127.0.0.1:8000",
+            "[::1]",
+            "[::1]:80",
+            "a_b.c-d",
+            "",
+        ] {
+            assert_eq!(refusal(&request("/", &[("host", host)])), None, "{host}");
+        }
+        for host in ["a b", "a/b", "a@b", "a:b", "a:99999", "[::1", "a?b", "a#b"] {
+            assert_eq!(refusal(&request("/", &[("host", host)])), Some(400), "{host}");
+        }
+        assert_eq!(refusal(&request("/", &[])), Some(400));
+        assert_eq!(refusal(&request("/", &[("host", "a"), ("host", "a")])), Some(400));
+        assert_eq!(refusal(&request("*", &[("host", "a")])), Some(400));
+        let mut old = request("/", &[]);
+        old.set_version(Version::HTTP_10);
+        assert_eq!(refusal(&old), None);
+        for (coding, status) in [
+            ("chunked", None),
+            ("Chunked", None),
+            ("gzip, chunked", Some(501)),
+            ("chunked, chunked", Some(501)),
+            ("identity", Some(501)),
+            ("xchunked", Some(501)),
+        ] {
+            let sent = request("/", &[("host", "a"), ("transfer-encoding", coding)]);
+            assert_eq!(refusal(&sent), status, "{coding}");
         }
     }
 }

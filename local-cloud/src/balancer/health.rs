@@ -9,7 +9,7 @@ use pingora::{Error, ErrorType};
 use tokio_util::sync::CancellationToken;
 
 use super::member::{Member, Thresholds};
-use crate::cloud::balancer_spec::{CheckProtocol, HealthCheck as Spec};
+use crate::balancer::spec::{CheckProtocol, HealthCheck as Spec};
 
 /// How often a member that never passed yet is checked, when its interval is longer: a newcomer need not wait for the
 /// next turn of a slow check. The number of checks in a row stays as configured.

@@ -1,35 +1,42 @@
 //! Load balancers: one listener a forwarding rule, embedded in this process on pingora. A balancer knows its members from
-//! the cloud, and what they are worth from its own checks and connections alone: nobody tells it of a power cut.
+//! the cloud, and whether they are well from its own checks and connections alone: nobody reports a power cut to it.
 
+mod connection;
 mod counts;
+pub(crate) mod firewall;
 mod front;
 mod health;
 pub(crate) mod member;
+pub(crate) mod spec;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use pingora::apps::ServerApp;
+use pingora::apps::HttpServerApp;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::counts::Counts;
+use self::connection::{ClientStream, Room};
+use self::counts::{Counts, count};
+use self::firewall::Firewall;
 use self::front::Front;
 use self::member::{Member, Target};
-use crate::cloud::balancer_spec::{Algorithm, ForwardingRule, HealthCheck, LoadBalancer};
+use self::spec::{Algorithm, ForwardingRule, HealthCheck, LoadBalancer};
 
-/// Client connections of one listener at most, as the smallest real balancer has.
-const CONNECTIONS_MAX: usize = 10_000;
-/// Members that left and are still told in the state, so that counts add up: 1,000 are some 200 kB.
+/// Pause after a connection that could not be accepted: out of descriptors, mostly, and trying at once again would only
+/// use the processor.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Members that left and are still shown in the state, so that counts add up: 1,000 are some 200 kB.
 const PAST_MAX: usize = 1_000;
 
 /// Why a load balancer can't listen.
@@ -44,8 +51,18 @@ pub(crate) struct ListenError {
 /// All load balancers that run.
 #[derive(Debug)]
 pub(crate) struct Balancers {
-    retry: bool,
+    settings: Settings,
+    room: Arc<Room>,
     all: Mutex<BTreeMap<String, Running>>,
+}
+
+/// What holds for all balancers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Whether a request gets its one more try.
+    pub(crate) retry: bool,
+    /// Client connections of all together.
+    pub(crate) connections_max: u64,
 }
 
 #[derive(Debug)]
@@ -59,11 +76,35 @@ struct Running {
 #[derive(Debug)]
 pub(crate) struct Balancer {
     retry: bool,
-    idle_timeout_secs: AtomicU64,
-    least_connections: AtomicBool,
+    behaviour: Mutex<Arc<Behaviour>>,
+    room: Arc<Room>,
     turn: AtomicUsize,
     roster: Mutex<Roster>,
     pub(crate) counts: Counts,
+}
+
+/// How a balancer behaves, as its configuration says now.
+#[derive(Debug, Clone)]
+pub(crate) struct Behaviour {
+    /// How long a member or a client may be silent.
+    pub(crate) idle_timeout: Duration,
+    /// Whether connections to members are kept for the next request.
+    pub(crate) backend_keepalive: bool,
+    pub(crate) firewall: Firewall,
+    algorithm: Algorithm,
+    connections_max: u64,
+}
+
+impl Behaviour {
+    fn of(spec: &LoadBalancer) -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(spec.http_idle_timeout_secs),
+            backend_keepalive: spec.enable_backend_keepalive,
+            firewall: spec.firewall.clone(),
+            algorithm: spec.algorithm,
+            connections_max: spec.size.connections_max(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -80,10 +121,11 @@ struct Present {
 }
 
 impl Balancers {
-    /// No balancer yet; `retry` is whether a request gets its one more try.
-    pub(crate) fn new(retry: bool) -> Self {
+    /// No balancer yet.
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            retry,
+            settings,
+            room: Arc::default(),
             all: Mutex::new(BTreeMap::new()),
         }
     }
@@ -102,7 +144,7 @@ impl Balancers {
             }
         }
         let running = all.entry(spec.id.clone()).or_insert_with(|| Running {
-            balancer: Arc::new(Balancer::new(self.retry)),
+            balancer: Arc::new(Balancer::new(self.settings.retry, Behaviour::of(spec))),
             ip,
             listeners: HashMap::new(),
         });
@@ -117,7 +159,11 @@ impl Balancers {
                 target_port: rule.target_port,
                 entry_port: rule.entry_port,
             };
-            tokio::spawn(serve(listener, front, stop.clone()));
+            let shared = Shared {
+                room: Arc::clone(&self.room),
+                connections_max: self.settings.connections_max,
+            };
+            tokio::spawn(serve(listener, front, shared, stop.clone()));
             running.listeners.insert(rule, stop.drop_guard());
         }
         Ok(())
@@ -153,6 +199,7 @@ impl Balancers {
             "port": ports.first(),
             "members": members,
             "past_members": past,
+            "connections": running.balancer.room.open(),
             "counters": running.balancer.counts.view(),
         }))
     }
@@ -163,11 +210,11 @@ impl Balancers {
 }
 
 impl Balancer {
-    fn new(retry: bool) -> Self {
+    fn new(retry: bool, behaviour: Behaviour) -> Self {
         Self {
             retry,
-            idle_timeout_secs: AtomicU64::new(60),
-            least_connections: AtomicBool::new(false),
+            behaviour: Mutex::new(Arc::new(behaviour)),
+            room: Arc::default(),
             turn: AtomicUsize::new(0),
             roster: Mutex::new(Roster::default()),
             counts: Counts::default(),
@@ -175,10 +222,8 @@ impl Balancer {
     }
 
     fn configure(&self, spec: &LoadBalancer) {
-        self.idle_timeout_secs
-            .store(spec.http_idle_timeout_secs, Ordering::Relaxed);
-        self.least_connections
-            .store(spec.algorithm == Algorithm::LeastConnections, Ordering::Relaxed);
+        *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Behaviour::of(spec));
+        self.room.changed();
         let mut roster = self.roster();
         if roster.check.as_ref() == Some(&spec.health_check) {
             return;
@@ -219,9 +264,9 @@ impl Balancer {
         self.retry
     }
 
-    /// How long a member may be silent.
-    pub(crate) fn idle_timeout_secs(&self) -> u64 {
-        self.idle_timeout_secs.load(Ordering::Relaxed)
+    /// How it behaves now.
+    pub(crate) fn behaviour(&self) -> Arc<Behaviour> {
+        Arc::clone(&self.behaviour.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The member for the next request, none of `without`.
@@ -235,7 +280,7 @@ impl Balancer {
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let first = turn.checked_rem(ready.len())?;
-        if !self.least_connections.load(Ordering::Relaxed) {
+        if self.behaviour().algorithm == Algorithm::RoundRobin {
             return ready.get(first).copied().cloned();
         }
         // Starting at another one each time, so that equals take turns.
@@ -285,28 +330,43 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::from_std(listener).map_err(error)
 }
 
-/// Accepts connections and hands each to pingora, until `stop`.
-async fn serve(listener: TcpListener, front: Front, stop: CancellationToken) {
-    let conf = Arc::new(ServerConf::default());
-    let proxy = Arc::new(http_proxy(&conf, front));
+/// What a listener shares with those of all balancers.
+struct Shared {
+    room: Arc<Room>,
+    connections_max: u64,
+}
+
+/// Accepts connections, as many as there is room for, and hands each to pingora, until `stop`.
+async fn serve(listener: TcpListener, front: Front, shared: Shared, stop: CancellationToken) {
+    let balancer = Arc::clone(&front.balancer);
+    let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), front));
     let (closing, shutdown) = watch::channel(false);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = async || {
+        let of_all = shared.room.take(|| shared.connections_max).await;
+        let of_balancer = balancer.room.take(|| balancer.behaviour().connections_max).await;
+        (of_all, of_balancer)
+    };
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, mostly: pause, so that this is no busy loop.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }
+        };
+        if !balancer.behaviour().firewall.admits(client.ip()) {
+            count(&balancer.counts.refused_by_firewall);
+            continue;
+        }
+        // Without room it waits here, and the next ones wait in the kernel's queue.
+        let places = tokio::select! {
+            () = stop.cancelled() => break,
+            places = places() => places,
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
@@ -314,14 +374,14 @@ async fn serve(listener: TcpListener, front: Front, stop: CancellationToken) {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let mut stream = Stream::from(stream);
         stream.set_socket_digest(digest);
-        let proxy = Arc::clone(&proxy);
-        let shutdown = shutdown.clone();
+        let (proxy, balancer, shutdown) = (Arc::clone(&proxy), Arc::clone(&balancer), shutdown.clone());
         tokio::spawn(async move {
-            let _place = place;
-            proxy.process_new(Box::new(stream), &shutdown).await;
+            let _places = places;
+            let idle = || balancer.behaviour().idle_timeout;
+            connection::serve(&proxy, ClientStream::new(stream), idle, &shutdown).await;
         });
     }
     drop(listener);
     closing.send_replace(true);
-    proxy.cleanup().await;
+    proxy.http_cleanup().await;
 }

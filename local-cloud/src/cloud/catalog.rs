@@ -1,24 +1,48 @@
-//! Regions and sizes on offer: a small part of the real catalogue, with its prices of 2026.
+//! Regions, sizes and distributions on offer: a part of the real catalogue, with its prices of 2026.
 
 use serde_json::{Value, json};
 
 /// Where things go when nobody says where.
 pub(crate) const DEFAULT_REGION: &str = "nyc3";
 
-const REGION_FEATURES: [&str; 5] = ["backups", "ipv6", "metadata", "install_agent", "image_transfer"];
+/// Only what droplets really have here.
+const REGION_FEATURES: [&str; 1] = ["image_transfer"];
 
 /// Slug and name.
-const REGIONS: [(&str, &str); 9] = [
+const REGIONS: [(&str, &str); 13] = [
     ("ams3", "Amsterdam 3"),
+    ("atl1", "Atlanta 1"),
     ("blr1", "Bangalore 1"),
     ("fra1", "Frankfurt 1"),
     ("lon1", "London 1"),
     ("nyc1", "New York 1"),
+    ("nyc2", "New York 2"),
     ("nyc3", "New York 3"),
+    ("sfo2", "San Francisco 2"),
     ("sfo3", "San Francisco 3"),
     ("sgp1", "Singapore 1"),
     ("syd1", "Sydney 1"),
+    ("tor1", "Toronto 1"),
 ];
+
+/// What an image may call its operating system, as DigitalOcean's API lists it.
+pub(crate) const DISTRIBUTIONS: [&str; 13] = [
+    "Arch Linux",
+    "CentOS",
+    "CoreOS",
+    "Debian",
+    "Fedora",
+    "Fedora Atomic",
+    "FreeBSD",
+    "Gentoo",
+    "openSUSE",
+    "RancherOS",
+    "Rocky Linux",
+    "Ubuntu",
+    "Unknown",
+];
+/// The distribution of an image that names none.
+pub(crate) const DEFAULT_DISTRIBUTION: &str = "Unknown";
 
 /// A size of droplets.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +56,14 @@ pub(crate) struct Size {
     description: &'static str,
 }
 
-/// Hours that a month's price is made of: DigitalOcean bills at most 672.
+/// Hours that a month's price is made of: DigitalOcean bills at most 672 …
 const HOURS_BILLED: f64 = 672.0;
+/// … but every hour of a GPU, 744 in the longest month.
+const GPU_HOURS_BILLED: f64 = 744.0;
+/// How the slug of every size with a GPU begins.
+const GPU_PREFIX: &str = "gpu-";
 
-const SIZES: [Size; 10] = [
+const SIZES: [Size; 12] = [
     size("s-1vcpu-512mb-10gb", (512, 1, 10), (0.5, 4.0), "Basic"),
     size("s-1vcpu-1gb", (1_024, 1, 25), (1.0, 6.0), "Basic"),
     size("s-1vcpu-2gb", (2_048, 1, 50), (2.0, 12.0), "Basic"),
@@ -46,6 +74,18 @@ const SIZES: [Size; 10] = [
     size("c-2", (4_096, 2, 25), (4.0, 42.0), "CPU-Optimized"),
     size("c-4", (8_192, 4, 50), (5.0, 84.0), "CPU-Optimized"),
     size("g-2vcpu-8gb", (8_192, 2, 25), (4.0, 63.0), "General Purpose"),
+    size(
+        "gpu-4000adax1-20gb",
+        (32_768, 8, 500),
+        (10.0, 565.44),
+        "RTX 4000 Ada GPU - 1X",
+    ),
+    size(
+        "gpu-h100x1-80gb",
+        (245_760, 20, 720),
+        (15.0, 2_522.16),
+        "H100 GPU - 1X",
+    ),
 ];
 
 /// `shape` is memory in MiB, virtual CPUs, disk in GiB; `terms` is transfer in TiB and the month's price in dollars.
@@ -71,14 +111,33 @@ pub(crate) fn sizes() -> &'static [Size] {
     &SIZES
 }
 
-/// The size of that slug.
+/// The size of that slug, in any case.
 pub(crate) fn size_of(slug: &str) -> Option<&'static Size> {
-    SIZES.iter().find(|size| size.slug == slug)
+    SIZES.iter().find(|size| size.slug.eq_ignore_ascii_case(slug))
 }
 
-/// Whether there is such a region.
-pub(crate) fn is_region(slug: &str) -> bool {
-    REGIONS.iter().any(|(known, _)| *known == slug)
+impl Size {
+    /// Whether it has a GPU: such droplets are listed apart from the others.
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.slug.starts_with(GPU_PREFIX)
+    }
+}
+
+/// The slug of the region that a client means: its slug in any case, or the slug without its number (`nyc`) for any of
+/// those regions, the default one if it is among them.
+pub(crate) fn region_of(wanted: &str) -> Option<&'static str> {
+    let regions = || REGIONS.iter().map(|(slug, _)| *slug);
+    let named = |slug: &&str| names_region(wanted, slug);
+    regions()
+        .find(|slug| slug.eq_ignore_ascii_case(wanted))
+        .or_else(|| regions().filter(named).find(|slug| *slug == DEFAULT_REGION))
+        .or_else(|| regions().find(named))
+}
+
+/// Whether a client that says `wanted` may mean the region `slug`.
+pub(crate) fn names_region(wanted: &str, slug: &str) -> bool {
+    let area = slug.trim_end_matches(|char: char| char.is_ascii_digit());
+    slug.eq_ignore_ascii_case(wanted) || area.eq_ignore_ascii_case(wanted)
 }
 
 /// Slugs of all regions.
@@ -98,6 +157,11 @@ pub(crate) fn region_view(slug: &str) -> Value {
 
 /// A size as the API shows it.
 pub(crate) fn size_view(size: &Size) -> Value {
+    let hours = if size.is_gpu() {
+        GPU_HOURS_BILLED
+    } else {
+        HOURS_BILLED
+    };
     json!({
         "slug": size.slug,
         "memory": size.memory_mb,
@@ -105,10 +169,40 @@ pub(crate) fn size_view(size: &Size) -> Value {
         "disk": size.disk_gb,
         "transfer": size.transfer_tb,
         "price_monthly": size.price_monthly,
-        "price_hourly": (size.price_monthly / HOURS_BILLED * 1e5).round() / 1e5,
+        "price_hourly": (size.price_monthly / hours * 1e5).round() / 1e5,
         "regions": region_slugs(),
         "available": true,
         "description": size.description,
         "disk_info": [{"type": "local", "size": {"amount": size.disk_gb, "unit": "gib"}}],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_found_in_any_case_and_by_their_area() {
+        for (wanted, slug) in [
+            ("nyc1", "nyc1"),
+            ("NYC3", "nyc3"),
+            ("nyc", "nyc3"),
+            ("NYC", "nyc3"),
+            ("fra", "fra1"),
+            ("Sfo", "sfo2"),
+        ] {
+            assert_eq!(region_of(wanted), Some(slug), "{wanted}");
+        }
+        for wanted in ["", "ny", "n", "nyc9", "nyc33", "mars1", " nyc3", "1"] {
+            assert_eq!(region_of(wanted), None, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn gpus_are_known_by_their_slug_and_cost_what_their_hours_cost() {
+        let gpu = size_of("GPU-H100x1-80GB").unwrap();
+        assert!(gpu.is_gpu() && !size_of("s-1vcpu-1gb").unwrap().is_gpu());
+        let price = size_view(gpu).get("price_hourly").and_then(Value::as_f64);
+        assert_eq!(price, Some(3.39));
+    }
 }

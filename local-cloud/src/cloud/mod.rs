@@ -1,16 +1,17 @@
 //! The cloud's state as DigitalOcean's API shows it: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
-pub(crate) mod balancer_spec;
 pub(crate) mod catalog;
 pub(crate) mod droplet;
 pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use self::balancer_spec::LoadBalancer;
 use self::droplet::{Droplet, Status};
+use crate::balancer::spec::LoadBalancer;
+use crate::ip_range::Ipv4Range;
 
 /// First id given; eight digits, so that ids look like the real ones.
 const FIRST_ID: u64 = 10_000_001;
@@ -18,6 +19,9 @@ const FIRST_ID: u64 = 10_000_001;
 const ACTIONS_MAX: usize = 10_000;
 /// Load balancers at most: one address each of a /24.
 pub(crate) const BALANCERS_MAX: usize = 250;
+
+/// The prefix of ranges that are chosen for networks.
+const FREE_RANGE_PREFIX: u8 = 20;
 
 /// Everything that survives a restart.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +69,11 @@ pub(crate) struct Snapshot {
     pub(crate) created_at: String,
     pub(crate) min_disk_gb: u64,
     pub(crate) regions: Vec<String>,
+    /// As a client set it; that of the image it came from otherwise.
+    #[serde(default)]
+    pub(crate) distribution: Option<String>,
+    #[serde(default)]
+    pub(crate) description: String,
 }
 
 /// A virtual private network; a record only: every droplet reaches every other one.
@@ -158,9 +167,16 @@ impl Cloud {
         id
     }
 
+    /// The tag's name and record; names are compared without case.
+    pub(crate) fn tag(&self, name: &str) -> Option<(&String, &Tag)> {
+        self.tags
+            .iter()
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
+    }
+
     /// The tag's own spelling: the first one used counts. Made when there is none.
     pub(crate) fn tag_canonical(&mut self, name: &str) -> String {
-        if let Some(canonical) = self.tags.keys().find(|other| other.eq_ignore_ascii_case(name)) {
+        if let Some((canonical, _)) = self.tag(name) {
             return canonical.clone();
         }
         self.tags.insert(name.to_owned(), Tag::default());
@@ -170,7 +186,7 @@ impl Cloud {
     /// Puts a tag that exists on a droplet that exists.
     pub(crate) fn tag_droplet(&mut self, tag: &str, droplet: u64) {
         if let Some(found) = self.droplets.get_mut(&droplet)
-            && !found.tags.iter().any(|other| other == tag)
+            && !found.has_tag(tag)
         {
             found.tags.push(tag.to_owned());
         }
@@ -181,9 +197,7 @@ impl Cloud {
 
     /// Droplets with the tag, oldest first.
     pub(crate) fn tagged(&self, tag: &str) -> impl Iterator<Item = &Droplet> {
-        self.droplets
-            .values()
-            .filter(move |droplet| droplet.tags.iter().any(|other| other == tag))
+        self.droplets.values().filter(move |droplet| droplet.has_tag(tag))
     }
 
     /// Notes a new action on a resource.
@@ -217,37 +231,51 @@ impl Cloud {
         }
     }
 
-    /// The region's default network, made on first use.
-    pub(crate) fn default_vpc(&mut self, region: &str, now: &str) -> String {
+    /// The region's default network, made on first use; None when no address range is left for it.
+    pub(crate) fn default_vpc(&mut self, region: &str, now: &str) -> Option<String> {
         if let Some(vpc) = self.vpcs.values().find(|vpc| vpc.default && vpc.region == region) {
-            return vpc.id.clone();
+            return Some(vpc.id.clone());
         }
         let vpc = Vpc {
             id: uuid::Uuid::new_v4().to_string(),
             name: format!("default-{region}"),
             description: String::new(),
             region: region.to_owned(),
-            ip_range: self.free_ip_range(),
+            ip_range: self.free_ip_range()?.to_string(),
             default: true,
             created_at: now.to_owned(),
         };
         let id = vpc.id.clone();
         self.vpcs.insert(id.clone(), vpc);
-        id
+        Some(id)
     }
 
-    /// A range that no network has: 10.n.0.0/20, as the real one picks.
-    pub(crate) fn free_ip_range(&self) -> String {
-        (100..=255)
-            .map(|second| format!("10.{second}.0.0/20"))
-            .find(|range| self.vpcs.values().all(|vpc| vpc.ip_range != *range))
-            .unwrap_or_else(|| "10.99.0.0/20".to_owned())
+    /// A /20 that meets no network's range: 10.100.0.0/20 first, as the real one picks, then whatever 10.0.0.0/8 has.
+    pub(crate) fn free_ip_range(&self) -> Option<Ipv4Range> {
+        let first_choice = (100..=255).map(|second| (second, 0));
+        let every = (0..=255).flat_map(|second| (0..16).map(move |sixteenth| (second, sixteenth * 16)));
+        first_choice
+            .chain(every)
+            .filter_map(|(second, third)| {
+                Ipv4Range::new(Ipv4Addr::new(10, second, third, 0), FREE_RANGE_PREFIX)
+            })
+            .find(|range| self.vpc_over(*range).is_none())
+    }
+
+    /// A network whose range meets this one.
+    pub(crate) fn vpc_over(&self, range: Ipv4Range) -> Option<&Vpc> {
+        let meets = |vpc: &&Vpc| {
+            vpc.ip_range
+                .parse::<Ipv4Range>()
+                .is_ok_and(|other| other.overlaps(range))
+        };
+        self.vpcs.values().find(meets)
     }
 
     /// Droplets behind a load balancer: those with its tag, or those named.
     pub(crate) fn behind<'a>(&'a self, balancer: &'a LoadBalancer) -> impl Iterator<Item = &'a Droplet> {
         self.droplets.values().filter(|droplet| match &balancer.tag {
-            Some(tag) => droplet.tags.iter().any(|other| other == tag),
+            Some(tag) => droplet.has_tag(tag),
             None => balancer.droplet_ids.contains(&droplet.id),
         })
     }
@@ -266,6 +294,9 @@ impl Cloud {
             droplet.locked = false;
             if droplet.status == Status::New {
                 droplet.status = Status::Active;
+            }
+            if droplet.disk_gb == 0 {
+                droplet.disk_gb = catalog::size_of(&droplet.size).map_or(0, |size| size.disk_gb);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Actions on droplets.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::Cloud;
+use crate::common::{Cloud, wish};
 
 #[tokio::test]
 async fn actions_are_checked_listed_and_come_by_tag() {
@@ -22,6 +22,9 @@ async fn actions_are_checked_listed_and_come_by_tag() {
         json!({"type": "rename", "name": "x y"}),
         json!({"type": "resize", "size": "huge"}),
         json!({"type": "resize", "size": "s-2vcpu-2gb"}),
+        json!({"type": "enable_ipv6"}),
+        json!({"type": "enable_backups", "backup_policy": {"plan": "daily", "hour": 0}}),
+        json!({"type": "change_backup_policy", "backup_policy": {"plan": "daily", "hour": 0}}),
     ] {
         assert_eq!(cloud.post(&path, bad.clone()).await.status, 422, "{bad}");
     }
@@ -97,4 +100,71 @@ async fn actions_are_checked_listed_and_come_by_tag() {
             .len(),
         2
     );
+}
+
+#[tokio::test]
+async fn a_disk_grows_only_when_asked_and_never_shrinks() {
+    let cloud = Cloud::start(&[]);
+    let mut body = wish("a", "tiny", &[]);
+    body["size"] = json!("s-1vcpu-1gb");
+    let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
+    cloud.settled(id, "active").await;
+    let act = async |order: Value| cloud.post(&format!("/v2/droplets/{id}/actions"), order).await;
+    act(json!({"type": "power_off"})).await;
+    cloud.settled(id, "off").await;
+    // Processor and memory alone: the disk stays, and the way back is open.
+    let resize = async |size: &str, disk: Value| {
+        let answer = act(json!({"type": "resize", "size": size, "disk": disk})).await;
+        if answer.status == 201 {
+            cloud.settled(id, "off").await;
+        }
+        let shown = cloud.get(&format!("/v2/droplets/{id}")).await;
+        (
+            answer.status,
+            shown.text("/droplet/size_slug"),
+            shown.number("/droplet/disk"),
+        )
+    };
+    assert_eq!(
+        resize("s-2vcpu-4gb", json!(false)).await,
+        (201, "s-2vcpu-4gb".into(), 25)
+    );
+    assert_eq!(
+        resize("s-1vcpu-1gb", json!(false)).await,
+        (201, "s-1vcpu-1gb".into(), 25)
+    );
+    assert_eq!(
+        resize("s-2vcpu-4gb", json!(true)).await,
+        (201, "s-2vcpu-4gb".into(), 80)
+    );
+    for disk in [json!(true), json!(false), Value::Null] {
+        assert_eq!(resize("s-1vcpu-1gb", disk).await, (422, "s-2vcpu-4gb".into(), 80));
+    }
+    assert_eq!(resize("s-4vcpu-8gb", json!("yes")).await.0, 422);
+    assert_eq!(
+        resize("gpu-h100x1-80gb", json!(true)).await.0,
+        422,
+        "no way to a GPU"
+    );
+    let told = act(json!({"type": "resize", "size": "s-1vcpu-1gb", "disk": true})).await;
+    assert_eq!(
+        told.text("/message"),
+        "Size can not decrease size of Droplet's disk image."
+    );
+}
+
+#[tokio::test]
+async fn only_some_actions_are_for_all_droplets_with_a_tag() {
+    let cloud = Cloud::start(&[]);
+    let id = cloud.droplet("a", "tiny", &["t"]).await;
+    cloud.settled(id, "active").await;
+    for order in [
+        json!({"type": "rename", "name": "b"}),
+        json!({"type": "resize", "size": "s-2vcpu-2gb"}),
+        json!({"type": "reboot"}),
+        json!({"type": "enable_ipv6"}),
+    ] {
+        let told = cloud.post("/v2/droplets/actions?tag_name=t", order.clone()).await;
+        assert_eq!(told.status, 422, "{order}");
+    }
 }

@@ -88,6 +88,20 @@ async fn bad_wishes_for_droplets_are_refused_and_nothing_is_made() {
         ),
         ("names", json!([1])),
         ("backups", json!("yes")),
+        ("backups", json!(true)),
+        ("backup_policy", json!({"plan": "daily", "hour": 0})),
+        ("ipv6", json!(true)),
+        ("with_droplet_agent", json!(true)),
+        ("with_droplet_agent", json!("no")),
+        ("public_networking", json!(0)),
+        ("private_networking", json!("yes")),
+        ("monitoring", json!(1)),
+        ("user_data", json!(["#cloud-config"])),
+        ("region", json!("")),
+        ("region", json!("ny")),
+        ("region", json!(3)),
+        ("volumes", json!("v")),
+        ("names", json!(["other"])),
     ] {
         let mut body = wish("ok", "tiny", &[]);
         body[field] = value.clone();
@@ -99,9 +113,9 @@ async fn bad_wishes_for_droplets_are_refused_and_nothing_is_made() {
         );
     }
     assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 0);
-    // As doctl sends it: no region given is an empty text, no tags are null.
+    // No region, and no tags: the defaults.
     let mut body = wish("ok", "tiny", &[]);
-    body["region"] = json!("");
+    body["region"] = Value::Null;
     body["tags"] = Value::Null;
     assert_eq!(cloud.post("/v2/droplets", body).await.status, 202);
 }
@@ -220,4 +234,155 @@ async fn more_than_200_droplets_are_paged_with_links_that_lead_on() {
     assert_eq!(crate::common::marked(&cloud.state_dir()).len(), 211);
     assert_eq!(cloud.delete("/v2/droplets?tag_name=pool:big").await.status, 204);
     assert_eq!(crate::common::marked(&cloud.state_dir()).len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_droplet_was_asked_to_be_is_shown_and_kept_to() {
+    let cloud = Cloud::start(&[]);
+    let key = cloud
+        .post(
+            "/v2/account/keys",
+            json!({"name": "me", "public_key": super::keys::KEY}),
+        )
+        .await;
+    let mut body = wish("hidden", "tiny", &[]);
+    for (field, value) in [
+        ("public_networking", json!(false)),
+        ("monitoring", json!(true)),
+        ("with_droplet_agent", json!(false)),
+        ("ssh_keys", json!([key.number("/ssh_key/id")])),
+        (
+            "user_data",
+            json!("#cloud-config\nwrite_files:\n- path: /etc/x\n  content: x\n"),
+        ),
+    ] {
+        body[field] = value;
+    }
+    let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
+    cloud.settled(id, "active").await;
+    let shown = cloud.get(&format!("/v2/droplets/{id}")).await;
+    assert_eq!(
+        shown.at("/droplet/features"),
+        &json!(["private_networking", "monitoring"])
+    );
+    let networks = shown.at("/droplet/networks/v4").as_array().unwrap();
+    assert_eq!((networks.len(), &networks[0]["type"]), (1, &json!("private")));
+    let root = cloud.droplet_state(id).await["root"].as_str().unwrap().to_owned();
+    let keys = std::fs::read_to_string(format!("{root}/root/.ssh/authorized_keys")).unwrap();
+    assert_eq!(keys, super::keys::KEY);
+    // Without a word about it: the defaults.
+    let plain = cloud.droplet("plain", "tiny", &[]).await;
+    cloud.settled(plain, "active").await;
+    let shown = cloud.get(&format!("/v2/droplets/{plain}")).await;
+    assert_eq!(shown.at("/droplet/networks/v4").as_array().unwrap().len(), 2);
+    assert_eq!(shown.at("/droplet/features"), &json!(["private_networking"]));
+}
+
+#[tokio::test]
+async fn regions_are_taken_in_any_case_and_by_their_area() {
+    let cloud = Cloud::start(&[]);
+    for (wanted, slug) in [
+        ("NYC3", "nyc3"),
+        ("nyc", "nyc3"),
+        ("Fra1", "fra1"),
+        ("TOR", "tor1"),
+    ] {
+        let mut body = wish("w", "tiny", &[]);
+        body["region"] = json!(wanted);
+        let told = cloud.post("/v2/droplets", body).await;
+        assert_eq!(told.status, 202, "{wanted}: {told:?}");
+        assert_eq!(told.text("/droplet/region/slug"), slug, "{wanted}");
+        let vpc = cloud
+            .post(
+                "/v2/vpcs",
+                json!({"name": format!("net-{wanted}"), "region": wanted}),
+            )
+            .await;
+        assert_eq!(
+            (vpc.status, vpc.text("/vpc/region")),
+            (201, slug.into()),
+            "{vpc:?}"
+        );
+    }
+    // A network has one region, and `nyc` is that one, too.
+    let vpc = cloud
+        .post("/v2/vpcs", json!({"name": "one", "region": "nyc1"}))
+        .await;
+    for (region, status) in [("NYC1", 202), ("nyc", 202), ("nyc3", 422), ("fra", 422)] {
+        let mut body = wish("w", "tiny", &[]);
+        (body["region"], body["vpc_uuid"]) = (json!(region), json!(vpc.text("/vpc/id")));
+        let told = cloud.post("/v2/droplets", body).await;
+        assert_eq!(told.status, status, "{region}: {told:?}");
+        if status == 202 {
+            assert_eq!(told.text("/droplet/region/slug"), "nyc1");
+        }
+    }
+    let mut body = wish("w", "tiny", &[]);
+    body["size"] = json!("S-1VCPU-1GB");
+    let told = cloud.post("/v2/droplets", body).await;
+    assert_eq!(told.text("/droplet/size_slug"), "s-1vcpu-1gb");
+}
+
+#[tokio::test]
+async fn names_follow_the_documented_grammar_at_create_in_lists_and_at_rename() {
+    let cloud = Cloud::start(&[]);
+    let id = cloud.droplet("a.b-C.9", "tiny", &[]).await;
+    cloud.settled(id, "active").await;
+    for bad in [
+        "web-",
+        "web.",
+        "-",
+        ".",
+        "my_droplet",
+        "a b",
+        "ä",
+        &"x".repeat(256),
+    ] {
+        assert_eq!(
+            cloud.post("/v2/droplets", wish(bad, "tiny", &[])).await.status,
+            422,
+            "{bad}"
+        );
+        let mut body = wish("", "tiny", &[]);
+        body["names"] = json!(["good", bad]);
+        assert_eq!(cloud.post("/v2/droplets", body).await.status, 422, "{bad}");
+        let rename = json!({"type": "rename", "name": bad});
+        let told = cloud.post(&format!("/v2/droplets/{id}/actions"), rename).await;
+        assert_eq!(told.status, 422, "{bad}");
+    }
+    assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 1);
+    assert_eq!(
+        cloud
+            .get(&format!("/v2/droplets/{id}"))
+            .await
+            .text("/droplet/name"),
+        "a.b-C.9"
+    );
+}
+
+#[tokio::test]
+async fn droplets_with_a_gpu_are_listed_apart() {
+    let cloud = Cloud::start(&[]);
+    let plain = cloud.droplet("plain", "tiny", &["t"]).await;
+    let mut body = wish("gpu", "tiny", &["t"]);
+    body["size"] = json!("gpu-h100x1-80gb");
+    let gpu = cloud.post("/v2/droplets", body).await.number("/droplet/id");
+    for (query, id) in [
+        ("", plain),
+        ("?tag_name=t", plain),
+        ("?type=droplets", plain),
+        ("?type=gpus", gpu),
+        ("?type=gpus&tag_name=t", gpu),
+    ] {
+        let listed = cloud.get(&format!("/v2/droplets{query}")).await;
+        assert_eq!(
+            (listed.number("/meta/total"), listed.number("/droplets/0/id")),
+            (1, id),
+            "{query}"
+        );
+    }
+    assert_eq!(cloud.get("/v2/droplets?type=cats").await.status, 422);
+    assert_eq!(cloud.get(&format!("/v2/droplets/{gpu}")).await.status, 200);
+    cloud.delete("/v2/droplets?tag_name=t").await;
+    assert_eq!(cloud.get(&format!("/v2/droplets/{gpu}")).await.status, 404);
 }

@@ -109,3 +109,62 @@ async fn snapshots_are_images_and_droplets_are_made_from_them() {
         "the directory's images stay"
     );
 }
+
+#[tokio::test]
+async fn an_update_of_an_image_keeps_to_every_field() {
+    let cloud = Cloud::start(&[]);
+    let id = cloud.droplet("a", "tiny", &[]).await;
+    cloud.settled(id, "active").await;
+    let path = format!("/v2/droplets/{id}/actions");
+    cloud
+        .post(&path, json!({"type": "snapshot", "name": "snap"}))
+        .await;
+    cloud.settled(id, "active").await;
+    let snapshot = cloud.get("/v2/snapshots").await.text("/snapshots/0/id");
+    let path = format!("/v2/images/{snapshot}");
+    let shown = cloud.get(&path).await;
+    assert_eq!(
+        shown.text("/image/distribution"),
+        "Unknown",
+        "one of the documented ones"
+    );
+    let shown = cloud
+        .put(&path, json!({"distribution": "Debian", "description": "nightly"}))
+        .await;
+    assert_eq!(
+        (
+            shown.text("/image/name"),
+            shown.text("/image/distribution"),
+            shown.text("/image/description")
+        ),
+        ("snap".into(), "Debian".into(), "nightly".into())
+    );
+    let shown = cloud.put(&path, json!({"description": ""})).await;
+    assert_eq!(shown.text("/image/description"), "");
+    for bad in [
+        json!({"name": ""}),
+        json!({"name": 1}),
+        json!({"distribution": "Tidepool"}),
+        json!({"description": 1}),
+    ] {
+        assert_eq!(cloud.put(&path, bad.clone()).await.status, 422, "{bad}");
+    }
+    cloud.post("/v2/tags", json!({"name": "t"})).await;
+    let resource = json!({"resources": [{"resource_id": snapshot, "resource_type": "image"}]});
+    cloud.post("/v2/tags/t/resources", resource).await;
+    let shown = cloud.get(&format!("/v2/snapshots/{snapshot}")).await;
+    assert_eq!(shown.at("/snapshot/tags"), &json!(["t"]));
+    for (order, status) in [
+        (json!({"type": "transfer", "region": "FRA1"}), 201),
+        (json!({"type": "transfer", "region": ""}), 422),
+        (json!({"type": "transfer"}), 422),
+        (json!({"type": "convert"}), 422),
+    ] {
+        let told = cloud.post(&format!("{path}/actions"), order.clone()).await;
+        assert_eq!(told.status, status, "{order}");
+    }
+    assert_eq!(
+        cloud.get(&path).await.at("/image/regions"),
+        &json!(["nyc3", "fra1"])
+    );
+}

@@ -11,5 +11,6 @@ mod catalogue;
 mod droplets;
 mod images;
 mod keys;
+mod load_balancers;
 mod tags;
 mod vpcs;

@@ -23,7 +23,7 @@ IMAGES = {
     "web": """
         slug = "web"
         name = "Web server"
-        distribution = "Tidepool"
+        distribution = "Debian"
         [[process]]
         name = "web"
         program = "self"
@@ -32,7 +32,7 @@ IMAGES = {
     "tiny": """
         slug = "tiny"
         name = "Tiny"
-        distribution = "Tidepool"
+        distribution = "Debian"
         [[process]]
         name = "sleep"
         program = "/bin/sh"

@@ -65,7 +65,7 @@ class DoctlTest(LocalCloudTest):
         sizes = self.fields("Slug,Memory,VCPUs,Disk,PriceMonthly", "compute", "size", "list")
         self.assertIn(["s-1vcpu-1gb", "1024", "1", "25", "6.00"], sizes)
         images = self.fields("Type,Distribution,Slug,Public,MinDisk", "compute", "image", "list", "--public")
-        self.assertEqual(images, [["base", "Tidepool", "tiny", "true", "1"], ["base", "Tidepool", "web", "true", "1"]])
+        self.assertEqual(images, [["base", "Debian", "tiny", "true", "1"], ["base", "Debian", "web", "true", "1"]])
         [[found]] = self.fields("Slug", "compute", "image", "get", "web")
         self.assertEqual(found, "web")
 
@@ -81,7 +81,7 @@ class DoctlTest(LocalCloudTest):
         self.assertEqual(row[:2], [str(made["id"]), "web-1"])
         self.assertEqual(row[2:4], [state["ip"], state["ip"]])
         self.assertEqual(row[4:8], ["1024", "1", "25", "nyc3"])
-        self.assertEqual(" ".join(row[8:]), "Tidepool Web server active env:test,pool:web private_networking")
+        self.assertEqual(" ".join(row[8:]), "Debian Web server active env:test,pool:web private_networking")
         # The same by `get`, by id and by name.
         [[by_id]] = self.fields("Name", "compute", "droplet", "get", str(made["id"]))
         [[by_name]] = self.fields("ID", "compute", "droplet", "get", "web-1")

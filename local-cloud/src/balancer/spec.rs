@@ -1,6 +1,13 @@
-//! A load balancer's record: what the user asked for, checked. The balancer itself lives in `crate::balancer`.
+//! What a load balancer was asked to be: the record that survives a restart, and that the running balancer is made from.
 
 use serde::{Deserialize, Serialize};
+
+use super::firewall::Firewall;
+
+/// Client connections that one unit of a balancer's size takes, as DigitalOcean documents it.
+const CONNECTIONS_PER_UNIT: u64 = 10_000;
+/// The named sizes, and how many units each has.
+const NAMED_SIZES: [(&str, u64); 3] = [("lb-small", 1), ("lb-medium", 3), ("lb-large", 6)];
 
 /// A load balancer as it survives a restart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -10,18 +17,54 @@ pub(crate) struct LoadBalancer {
     pub(crate) slot: u32,
     pub(crate) name: String,
     pub(crate) created_at: String,
+    /// None only in records of earlier versions.
     pub(crate) region: Option<String>,
-    pub(crate) size_unit: u64,
+    #[serde(rename = "size_unit")]
+    pub(crate) size: Size,
     pub(crate) algorithm: Algorithm,
     pub(crate) forwarding_rules: Vec<ForwardingRule>,
     pub(crate) health_check: HealthCheck,
     pub(crate) http_idle_timeout_secs: u64,
+    /// Whether connections to members are kept for the next request.
+    #[serde(default)]
+    pub(crate) enable_backend_keepalive: bool,
+    /// Kept and shown; there are no certificates, so no record is ever made.
+    #[serde(default)]
+    pub(crate) disable_lets_encrypt_dns_records: bool,
+    #[serde(default)]
+    pub(crate) firewall: Firewall,
     /// Droplets with this tag are behind it …
     pub(crate) tag: Option<String>,
     /// … or else these.
     pub(crate) droplet_ids: Vec<u64>,
     pub(crate) vpc: String,
     pub(crate) project_id: String,
+}
+
+/// How large a balancer is, in units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Size {
+    pub(crate) units: u64,
+}
+
+impl Size {
+    /// The size of that name.
+    pub(crate) fn named(slug: &str) -> Option<Self> {
+        let found = NAMED_SIZES.iter().find(|(known, _)| *known == slug);
+        found.map(|(_, units)| Self { units: *units })
+    }
+
+    /// Its name; empty when no name has so many units.
+    pub(crate) fn name(self) -> &'static str {
+        let found = NAMED_SIZES.iter().find(|(_, units)| *units == self.units);
+        found.map_or("", |(slug, _)| slug)
+    }
+
+    /// Client connections at once.
+    pub(crate) fn connections_max(self) -> u64 {
+        self.units.saturating_mul(CONNECTIONS_PER_UNIT)
+    }
 }
 
 /// Who gets the next request.

@@ -2,12 +2,14 @@
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod clients;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use common::{Cloud, client, free_port, told};
 use nix::sys::signal::{Signal, kill};
@@ -389,18 +391,20 @@ async fn without_retry_the_client_sees_the_dead_connection() {
 /// A server that closes each kept connection a moment after its answer, so that the balancer's pool is always stale.
 #[tokio::test]
 async fn a_kept_connection_that_the_member_closed_is_no_error() {
-    let pool = Pool::start(&[], 1, json!({})).await;
+    let pool = Pool::start(&[], 1, json!({"enable_backend_keepalive": true})).await;
     let id = pool.ids[0];
     let state = pool.cloud.droplet_state(id).await;
     let public = state["public"].as_str().unwrap().to_owned();
     // In the droplet's place: its program goes, the address stays.
     pool.kill(id).await;
-    let listener = loop {
-        if let Ok(listener) = tokio::net::TcpListener::bind(&public).await {
-            break listener;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let mut listener = None;
+    pool.cloud
+        .until("its address is free", async || {
+            listener = tokio::net::TcpListener::bind(&public).await.ok();
+            listener.is_some()
+        })
+        .await;
+    let listener = listener.unwrap();
     tokio::spawn(async move {
         loop {
             let Ok((mut stream, _)) = listener.accept().await else {

@@ -1,0 +1,68 @@
+//! What things may be called, as DigitalOcean's API document says; the same at a create and at a rename.
+
+use super::call::Result;
+use super::error::ApiError;
+
+/// Longest name of a droplet or load balancer, and longest description of a network.
+const TEXT_MAX: usize = 255;
+
+/// A droplet's name is a host's name: `^[a-zA-Z0-9]?[a-z0-9A-Z.\\-]*[a-z0-9A-Z]$`.
+///
+/// # Errors
+/// 422 with the real one's words.
+pub(crate) fn check_droplet(name: &str) -> Result<()> {
+    let ends_well = name
+        .bytes()
+        .next_back()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if is_host_text(name) && ends_well && name.len() <= TEXT_MAX {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -) A name ends in a letter or a number, and has \
+         at most 255 characters.",
+    ))
+}
+
+/// A network's name: `^[a-zA-Z0-9\\-\\.]+$`.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_vpc(name: &str) -> Result<()> {
+    check_plain("VPC", name)
+}
+
+/// A load balancer's name: letters, numbers, dashes and periods.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_balancer(name: &str) -> Result<()> {
+    check_plain("load balancer", name)
+}
+
+/// A description of a network.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_description(text: &str) -> Result<()> {
+    if text.chars().count() <= TEXT_MAX {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!(
+        "description must have at most {TEXT_MAX} characters"
+    )))
+}
+
+fn check_plain(of: &str, name: &str) -> Result<()> {
+    if is_host_text(name) && !name.is_empty() && name.len() <= TEXT_MAX {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!(
+        "{of} name is invalid: letters, numbers, dashes and periods, at most {TEXT_MAX} characters"
+    )))
+}
+
+fn is_host_text(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
+}

@@ -36,9 +36,7 @@ impl LocalCloud {
         for (slug, processes) in images {
             let image = folder.join("images").join(slug);
             std::fs::create_dir_all(&image).unwrap();
-            let manifest = format!(
-                "slug = \"{slug}\"\nname = \"{slug}\"\nboot_secs = 0.2\n{processes}"
-            );
+            let manifest = format!("slug = \"{slug}\"\nname = \"{slug}\"\nboot_secs = 0.2\n{processes}");
             std::fs::write(image.join("image.toml"), manifest).unwrap();
         }
         let mut command = Command::new(program);

@@ -11,10 +11,9 @@ fn request(more: Value) -> Value {
         "forwarding_rules": [{"entry_protocol": "http", "entry_port": free_port(),
             "target_protocol": "http", "target_port": 8080}],
     });
-    request
-        .as_object_mut()
-        .unwrap()
-        .extend(more.as_object().cloned().unwrap_or_default());
+    for (field, value) in more.as_object().cloned().unwrap_or_default() {
+        request[field.as_str()] = value;
+    }
     request
 }
 

@@ -6,14 +6,13 @@ mod keys;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tidepool_logging::chain;
 
 use crate::config::{Config, Problem, Sources};
-use crate::keys::chain;
-use crate::{http, logging, run};
+use crate::{http, run};
 use flags::{ServeFlags, StoreFlags};
 
 /// Everything went well.
@@ -127,27 +126,35 @@ impl fmt::Display for Failure {
 
 /// The whole program: arguments to exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Without descriptors or threads left, messages are written directly.
+    let _direct = tidepool_logging::init_messages();
+    let code = run_command(arguments);
+    tidepool_logging::flush();
+    ExitCode::from(code)
+}
+
+/// Arguments to exit code, with messages perhaps still on their way.
+fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors, and go to standard output.
+            // Help and version are not errors, and go to standard output.
             let code = if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
-            return match error.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::from(EXIT_FAILURE),
+            return match tidepool_logging::print_clap(&error) {
+                Ok(()) => code,
+                Err(_) => EXIT_FAILURE,
             };
         }
     };
     match dispatch(cli.command) {
-        Ok(()) => ExitCode::from(EXIT_OK),
+        Ok(()) => EXIT_OK,
         Err(failure) => {
             let code = match failure {
                 Failure::Usage(_) => EXIT_USAGE,
                 Failure::Failed(_) => EXIT_FAILURE,
             };
-            // Nobody is left to tell if standard error is closed.
-            let _unheard = write!(std::io::stderr(), "{failure}");
-            ExitCode::from(code)
+            tidepool_logging::report(failure.to_string().trim_end());
+            code
         }
     }
 }
@@ -188,7 +195,7 @@ fn load(flags: &flags::Given) -> Result<Config, Failure> {
 }
 
 fn install_logging(config: &Config) -> Result<(), Failure> {
-    logging::install(&config.log).map_err(Failure::Failed)
+    tidepool_logging::init(config.log.format, &config.log.level).map_err(|error| Failure::failed(&error))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -203,11 +210,8 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(&error)),
-        _ => Ok(()),
-    }
+    tidepool_logging::print(text)
+        .map_err(|error| Failure::Failed(format!("standard output can't be written: {error}")))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use tidepool_logging::Format;
+
 use crate::store::{OpenOptions, StoreUrl};
 
 pub use tidepool_listener::TlsFiles;
@@ -62,18 +64,9 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// The lines' form.
-    pub format: LogFormat,
+    pub format: Format,
     /// A level, or `tracing` directives such as `info,tidepool_api=debug`.
     pub level: String,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For eyes.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Something wrong with the configuration, and where.

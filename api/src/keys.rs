@@ -138,7 +138,7 @@ pub async fn refresh_forever(store: Arc<dyn Store>, keys: LoadedKeys, freshness:
         let asked_at = Instant::now();
         match tokio::time::timeout(REFRESH_TIMEOUT, store.key_list()).await {
             Ok(Ok(found)) => refresher.succeeded(asked_at, found),
-            Ok(Err(error)) => refresher.failed(Instant::now(), &chain(&error)),
+            Ok(Err(error)) => refresher.failed(Instant::now(), &tidepool_logging::chain(&error)),
             Err(_) => {
                 let error = format!("no answer within {} s", REFRESH_TIMEOUT.as_secs());
                 refresher.failed(Instant::now(), &error);
@@ -200,18 +200,6 @@ fn apply(access: &Access, found: &[KeyRecord]) {
         tracing::warn!("the last key is gone: every request is refused until a key is made");
     }
     access.replace(KeyRing::Keys(ring_of(found)));
-}
-
-/// An error with its sources, for one log line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ pub mod domain;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
-pub mod logging;
 pub mod metrics;
 pub mod operations;
 pub mod public;

@@ -15,6 +15,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use tidepool_listener::ConnectionMetrics;
+use tidepool_logging::LostLines;
 
 use crate::http::Route;
 use crate::lifecycle::Lifecycle;
@@ -135,6 +136,7 @@ impl Metrics {
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(connections_cut.clone()))?;
         registry.register(Box::new(MachineCollector::new()?))?;
+        registry.register(Box::new(LostLines::new()?))?;
         let cells = (0..Route::count())
             .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())))
             .collect();

@@ -11,9 +11,9 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service};
+use tidepool_logging::chain;
 use tokio::sync::Mutex;
 
-use crate::keys::chain;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::metrics::Metrics;
 use crate::store::Store;

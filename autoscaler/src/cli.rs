@@ -1,19 +1,17 @@
 //! The command line: what may be said, and what it does. The daemon itself is elsewhere.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tidepool_autoscaler_core::outcome::Decision;
-use tidepool_autoscaler_core::outcome::Plan;
+use tidepool_autoscaler_core::outcome::{Decision, Plan};
+use tidepool_logging::Format;
 
 use crate::client::{Client, ClientError, mode_text, status_text};
 use crate::config::{self, Config, Problem, Purpose, Surroundings};
 use crate::daemon::{self, DaemonError, Runtime};
 use crate::journal::Journal;
-use crate::logging::LogFormat;
 use crate::metrics::PerHost;
 use crate::observe;
 use crate::state::StateDir;
@@ -70,7 +68,7 @@ pub struct Cli {
         value_enum,
         default_value = "human"
     )]
-    pub log_format: LogFormat,
+    pub log_format: Format,
 }
 
 /// Where the configuration is.
@@ -258,7 +256,7 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidepool-autoscaler", &mut text);
-            Ok(std::io::stdout().write_all(&text)?)
+            Ok(tidepool_logging::print(&String::from_utf8_lossy(&text))?)
         }
     }
 }
@@ -272,7 +270,7 @@ fn tell(pool: &str, mode: crate::status::Mode) -> Result<(), CommandError> {
 }
 
 fn print(text: &str) -> Result<(), CommandError> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    Ok(tidepool_logging::print(&format!("{text}\n"))?)
 }
 
 /// What `plan --json` tells of a pool.

@@ -10,7 +10,6 @@ pub mod config;
 pub mod daemon;
 pub mod dashboard;
 pub mod journal;
-pub mod logging;
 pub mod meters;
 pub mod metrics;
 pub mod observe;
@@ -24,8 +23,4 @@ pub mod status;
 mod test_pool;
 pub mod tick;
 
-/// An error with everything below it, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
+pub use tidepool_logging::chain;

@@ -8,7 +8,6 @@ use clap::Parser;
 use tidepool_autoscaler::apply::CrashPoint;
 use tidepool_autoscaler::cli::{self, Cli};
 use tidepool_autoscaler::daemon::Runtime;
-use tidepool_autoscaler::logging;
 use tidepool_autoscaler_core::observe::UnixMillis;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,30 +16,46 @@ use tokio_util::sync::CancellationToken;
 const LEFTOVERS_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    // Without descriptors or threads left, messages are written directly.
+    let _direct = tidepool_logging::init_messages();
+    let code = run_command();
+    tidepool_logging::flush();
+    code
+}
+
+/// Arguments to exit code, with messages perhaps still on their way.
+fn run_command() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A failure to print has nowhere to be told; help and version are no mistakes.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                cli::EXIT_USAGE
-            } else {
-                cli::EXIT_OK
+            // Help and version are not mistakes.
+            return ExitCode::from(match tidepool_logging::print_clap(&error) {
+                Ok(()) if error.use_stderr() => cli::EXIT_USAGE,
+                Ok(()) => cli::EXIT_OK,
+                Err(_) => cli::EXIT_FAILURE,
             });
         }
     };
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tidepool-autoscaler: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::from(cli::EXIT_FAILURE)
         }
     }
 }
 
+fn complain(text: &str) {
+    tidepool_logging::report(&format!("tidepool-autoscaler: {text}"));
+}
+
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    if let Err(error) = logging::start(cli.log_format, &cli.log) {
-        eprintln!("tidepool-autoscaler: {error}");
+    if let Err(error) = tidepool_logging::init(cli.log_format, &cli.log) {
+        complain(&format!(
+            "--log {:?}: {}",
+            cli.log,
+            tidepool_autoscaler::chain(&error)
+        ));
         return Ok(ExitCode::from(cli::EXIT_USAGE));
     }
     let crash = match std::env::var(CrashPoint::VARIABLE)
@@ -50,7 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     {
         Ok(crash) => crash,
         Err(error) => {
-            eprintln!("tidepool-autoscaler: {}: {error}", CrashPoint::VARIABLE);
+            complain(&format!("{}: {error}", CrashPoint::VARIABLE));
             return Ok(ExitCode::from(cli::EXIT_USAGE));
         }
     };
@@ -65,7 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli::run(cli.command, runtime).await {
             Ok(()) => Ok(ExitCode::from(cli::EXIT_OK)),
             Err(error) => {
-                eprintln!("tidepool-autoscaler: {}", tidepool_autoscaler::chain(&error));
+                complain(&tidepool_autoscaler::chain(&error));
                 Ok(error.exit_code())
             }
         }

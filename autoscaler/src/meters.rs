@@ -6,6 +6,7 @@ use prometheus::{
 use tidepool_autoscaler_core::observe::PoolName;
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::signal::Signal;
+use tidepool_logging::LostLines;
 
 use crate::apply::Applied;
 use crate::provider::ProviderErrorKind;
@@ -51,6 +52,7 @@ impl Meters {
             "One pool's tick, from observing to recording",
         ))?;
         registry.register(Box::new(tick_seconds.clone()))?;
+        registry.register(Box::new(LostLines::new()?))?;
         Ok(Meters {
             members: gauge(
                 "tidepool_autoscaler_members",

@@ -198,11 +198,11 @@ impl Running {
                 .await
                 .is_err()
             {
-                eprintln!(
+                tidepool_logging::report(&format!(
                     "{} is still there after SIGKILL, as process {:?}",
                     self.name,
                     self.child.id()
-                );
+                ));
             }
         }
         ended
@@ -214,7 +214,7 @@ impl Running {
         };
         // Not reaped yet, so the pid is still its own.
         if let Err(error) = kill(Pid::from_raw(pid), signal) {
-            eprintln!("{} could not be signalled: {error}", self.name);
+            tidepool_logging::report(&format!("{} could not be signalled: {error}", self.name));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Commands and their arguments; what they print and how they exit.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tidepool_logging::chain;
 
 use crate::files::Pool;
 use crate::load::{LoadConfig, Shape};
@@ -182,29 +182,36 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// Runs the command that the arguments name.
 pub async fn main() -> ExitCode {
+    // Without descriptors or threads left, messages are written directly.
+    let _direct = tidepool_logging::init_messages();
+    let code = run_command().await;
+    tidepool_logging::flush();
+    ExitCode::from(code)
+}
+
+/// Arguments to exit status, with messages perhaps still on their way.
+async fn run_command() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing can be told where even printing fails.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_OK });
+            // Help and version are not mistakes.
+            return match tidepool_logging::print_clap(&error) {
+                Ok(()) if error.use_stderr() => EXIT_USAGE,
+                Ok(()) => EXIT_OK,
+                Err(_) => EXIT_FAILURE,
+            };
         }
     };
-    let code = match cli.command {
+    match cli.command {
         Command::Demo(args) => play(args, None).await,
         Command::Stack(args) => play(args.run, Some(args.services)).await,
         Command::Load(args) => load(args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "tidepool-demo",
-                &mut std::io::stdout(),
-            );
-            EXIT_OK
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidepool-demo", &mut script);
+            print(&String::from_utf8_lossy(&script), EXIT_OK)
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 async fn play(args: RunArgs, services: Option<PathBuf>) -> u8 {
@@ -225,7 +232,7 @@ async fn play(args: RunArgs, services: Option<PathBuf>) -> u8 {
         Err(error) => return complain(EXIT_FAILURE, &chain(&error)),
     };
     for shortcoming in &outcome.shortcomings {
-        eprintln!("error: {shortcoming}");
+        tidepool_logging::report(&format!("error: {shortcoming}"));
     }
     let code = if outcome.shortcomings.is_empty() {
         EXIT_OK
@@ -233,7 +240,7 @@ async fn play(args: RunArgs, services: Option<PathBuf>) -> u8 {
         EXIT_FAILURE
     };
     match outcome.summary.line() {
-        Ok(line) => print_line(&line, code),
+        Ok(line) => print(&format!("{line}\n"), code),
         Err(error) => complain(EXIT_FAILURE, &error.to_string()),
     }
 }
@@ -324,7 +331,7 @@ async fn load(args: LoadArgs) -> u8 {
     let figures = generator.figures();
     generator.with_tally(|tally| {
         for (reason, count) in tally.reasons() {
-            eprintln!("{count} × {reason}");
+            tidepool_logging::report(&format!("{count} × {reason}"));
         }
     });
     let mut line = serde_json::Map::new();
@@ -336,7 +343,7 @@ async fn load(args: LoadArgs) -> u8 {
         let found = generator.read_back().await;
         lost = found.lost;
         for note in &found.notes {
-            eprintln!("{note}");
+            tidepool_logging::report(note);
         }
         for (name, count) in [
             ("acknowledged", found.acknowledged),
@@ -346,8 +353,8 @@ async fn load(args: LoadArgs) -> u8 {
             line.insert(name.into(), count.into());
         }
     }
-    print_line(
-        &serde_json::Value::Object(line).to_string(),
+    print(
+        &format!("{}\n", serde_json::Value::Object(line)),
         if figures.failed + lost == 0 {
             EXIT_OK
         } else {
@@ -356,8 +363,9 @@ async fn load(args: LoadArgs) -> u8 {
     )
 }
 
-fn print_line(line: &str, code: u8) -> u8 {
-    match writeln!(std::io::stdout(), "{line}") {
+/// Prints on standard output; the exit status is `code` if that succeeds.
+fn print(text: &str, code: u8) -> u8 {
+    match tidepool_logging::print(text) {
         Ok(()) => code,
         Err(error) => complain(
             EXIT_FAILURE,
@@ -367,19 +375,8 @@ fn print_line(line: &str, code: u8) -> u8 {
 }
 
 fn complain(code: u8, text: &str) -> u8 {
-    eprintln!("error: {text}");
+    tidepool_logging::report(&format!("error: {text}"));
     code
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

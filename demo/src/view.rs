@@ -102,7 +102,7 @@ impl View {
         match &self.lines {
             // A terminal that went away is no reason to end the run.
             Some((all, _)) => drop(all.println(text)),
-            None => eprintln!("{}", console::strip_ansi_codes(text)),
+            None => tidepool_logging::report(&console::strip_ansi_codes(text)),
         }
     }
 
@@ -133,7 +133,7 @@ impl View {
             None => {
                 if self.plain_at.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) {
                     self.plain_at = Some(Instant::now());
-                    eprintln!("{}", plain(frame));
+                    tidepool_logging::report(&plain(frame));
                 }
             }
         }

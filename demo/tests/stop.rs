@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod left_behind;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use left_behind::left_behind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -93,16 +96,6 @@ impl Demo {
             text.lines().last().unwrap_or_default().to_owned(),
         )
     }
-}
-
-/// Command lines of living processes that name `dir`.
-fn left_behind(dir: &Path) -> Vec<String> {
-    let dir = dir.to_str().unwrap();
-    let commands = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let bytes = std::fs::read(entry.ok()?.path().join("cmdline")).ok()?;
-        Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
-    });
-    commands.filter(|command| command.contains(dir)).collect()
 }
 
 #[tokio::test]

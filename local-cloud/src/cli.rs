@@ -1,6 +1,5 @@
 //! Commands and their arguments.
 
-use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -170,17 +169,24 @@ struct ServeArgs {
 /// Runs the command that the arguments name; the process's exit status.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Without descriptors or threads left, messages are written directly.
+    let _direct = tidepool_logging::init_messages();
+    let code = run_command();
+    tidepool_logging::flush();
+    ExitCode::from(code)
+}
+
+/// Arguments to exit status, with messages perhaps still on their way.
+fn run_command() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let printed = error.print();
             // Help and version are not mistakes.
-            let code = if error.use_stderr() || printed.is_err() {
-                EXIT_USAGE
-            } else {
-                EXIT_OK
+            return match tidepool_logging::print_clap(&error) {
+                Ok(()) if error.use_stderr() => EXIT_USAGE,
+                Ok(()) => EXIT_OK,
+                Err(_) => EXIT_FAILURE,
             };
-            return ExitCode::from(code);
         }
     };
     let result = match cli.command {
@@ -194,23 +200,21 @@ pub fn main() -> ExitCode {
         Command::TestHost(args) => block_on(test_host::run(args)),
     };
     match result {
-        Ok(()) => ExitCode::from(EXIT_OK),
+        Ok(()) => EXIT_OK,
         Err(error) => {
             let usage = error.downcast_ref::<Problems>().is_some();
-            let message = if usage {
-                error.to_string()
+            if usage {
+                tidepool_logging::report(&error.to_string());
             } else {
-                format!("error: {error:#}")
-            };
-            // The exit status says it, too, when nobody takes the message.
-            let _unread = writeln!(std::io::stderr(), "{message}");
-            ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILURE })
+                tidepool_logging::report(&format!("error: {error:#}"));
+            }
+            if usage { EXIT_USAGE } else { EXIT_FAILURE }
         }
     }
 }
 
 fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
-    log_to_stderr();
+    start_log()?;
     let mut problems = Problems::new();
     if args.rate_limit_per_hour == 0 {
         problems.add("--rate-limit-per-hour", "at least 1");
@@ -263,27 +267,35 @@ fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {
     problems.or(())?;
     let _lock = state.lock()?;
     let ended = sweep::sweep(&state)?;
-    writeln!(std::io::stdout(), "{ended} processes ended")?;
+    tidepool_logging::print(&format!("{ended} processes ended\n"))?;
     Ok(())
 }
 
 fn completions(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "tidepool-local-cloud", &mut script);
-    std::io::stdout().write_all(&script)?;
+    tidepool_logging::print(&String::from_utf8_lossy(&script))?;
     Ok(())
 }
 
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,pingora=off,pingora_core=off,pingora_proxy=off"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+/// What `serve` logs unless `RUST_LOG` says otherwise: a load balancer's own lines are of no use to whoever tries one.
+const LOG_FILTER: &str = "info,pingora=off,pingora_core=off,pingora_proxy=off";
+
+/// `RUST_LOG` may be meant for other programs: what can't be read there is reported, and ours goes on.
+fn start_log() -> anyhow::Result<()> {
+    let wanted = std::env::var("RUST_LOG").ok();
+    let refused = wanted
+        .as_deref()
+        .and_then(|filter| tidepool_logging::check_filter(filter).err());
+    let filter = wanted
+        .as_deref()
+        .filter(|_| refused.is_none())
+        .unwrap_or(LOG_FILTER);
+    tidepool_logging::init(tidepool_logging::Format::Human, filter)?;
+    if let Some(error) = refused {
+        tracing::warn!(%error, "RUST_LOG can't be used: the default is");
+    }
+    Ok(())
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

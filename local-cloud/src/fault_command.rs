@@ -1,7 +1,5 @@
 //! The commands that talk to a running local cloud.
 
-use std::io::Write;
-
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use http::Method;
@@ -164,7 +162,7 @@ async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: &Value)
 
 fn print(value: &Value) -> anyhow::Result<()> {
     if !value.is_null() {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(value)?)?;
+        tidepool_logging::print(&format!("{}\n", serde_json::to_string_pretty(value)?))?;
     }
     Ok(())
 }

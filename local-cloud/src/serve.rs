@@ -1,6 +1,5 @@
 //! `serve`: puts the parts together, runs until a signal, and cleans up.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,10 +106,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         ))
     };
     tracing::info!(addresses = app.addresses.describe(), state = %app.state.path().display(), "serving");
-    // For scripts: the one line on standard output, once calls are taken. Nobody has to read it.
-    if let Err(error) = writeln!(std::io::stdout(), "listening on http://{address}") {
-        tracing::warn!(%error, %address, "listening, which standard output does not take");
-    }
+    announce(address);
     stop.asked().await;
     tracing::info!("stopping; once more to cut the power of all droplets at once");
     calls.cancel();
@@ -124,6 +120,16 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     app.balancers.clear();
     guard.release().await;
     served.context("the API's listener failed")
+}
+
+/// For scripts: the one line on standard output, once calls are taken. In a thread of its own, and no failure: droplets run,
+/// whether somebody reads it or not.
+fn announce(address: SocketAddr) {
+    std::thread::spawn(move || {
+        if let Err(error) = tidepool_logging::print(&format!("listening on http://{address}\n")) {
+            tracing::warn!(%error, "standard output can't be written");
+        }
+    });
 }
 
 fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {

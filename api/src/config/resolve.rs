@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use tidepool_logging::Format;
+
 use super::file;
 use super::settings::{CONFIG_ENV, SETTINGS, Use};
-use super::{Config, Limits, LogConfig, LogFormat, Problem, Sources, StoreConfig, TlsFiles};
-use crate::logging;
+use super::{Config, Limits, LogConfig, Problem, Sources, StoreConfig, TlsFiles};
 use crate::store::{Credentials, OpenOptions, SqliteSynchronous};
 
 /// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
@@ -314,12 +315,9 @@ fn limits(values: &mut Values) -> Option<Limits> {
 }
 
 fn log(values: &mut Values) -> Option<LogConfig> {
-    let format = values.choice(
-        "log.format",
-        &[("human", LogFormat::Human), ("json", LogFormat::Json)],
-    );
+    let format = values.choice("log.format", &[("human", Format::Human), ("json", Format::Json)]);
     let level = values.take("log.level", |text| {
-        logging::check_level(text)
+        tidepool_logging::check_filter(text)
             .map(|()| text.to_owned())
             .map_err(|detail| {
                 format!("must be error, warn, info, debug, trace or directives, is {text:?}: {detail}")

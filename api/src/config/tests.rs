@@ -47,7 +47,7 @@ fn defaults_are_loopback_and_a_file_here() {
     assert_eq!(config.tls, None);
     assert_eq!(config.drain, Duration::from_secs(10));
     assert_eq!(config.store.options.sqlite_synchronous, SqliteSynchronous::Full);
-    assert_eq!(config.log.format, LogFormat::Human);
+    assert_eq!(config.log.format, Format::Human);
 }
 
 #[test]

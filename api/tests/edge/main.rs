@@ -16,4 +16,5 @@ mod limits;
 mod operations;
 mod service;
 mod store_faults;
+mod streams;
 mod tls;

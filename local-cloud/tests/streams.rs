@@ -1,0 +1,107 @@
+//! Standard error and standard output that can't be written: lines are lost, and nothing else.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tidepool_logging::testing::{Started, Stream, Unwritable, nowhere, started_until_its_reader_leaves};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-local-cloud");
+const API: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
+
+fn serve(command: &mut Command, folder: &Path) {
+    std::fs::create_dir_all(folder.join("images")).unwrap();
+    command.args(["serve", "--addresses", "loopback", "--listen"]);
+    command.arg(format!("{API}:0"));
+    command.arg("--images").arg(folder.join("images"));
+    command
+        .arg("--state")
+        .arg(folder.join("state"))
+        .env_remove("RUST_LOG");
+}
+
+fn status(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(20)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer any\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_whitespace().nth(1).unwrap_or_default().to_owned()
+}
+
+fn serves_and_ends(mut cloud: Started, what: &str) {
+    let address = cloud.listens_on(API);
+    assert_eq!(status(address, "/v2/droplets"), "200", "{what}");
+    let status = cloud.terminated();
+    assert_eq!(status.code(), Some(0), "{what}: {status}");
+}
+
+#[test]
+fn serves_and_obeys_sigterm_whatever_becomes_of_its_streams() {
+    for stream in [Stream::Stderr, Stream::Stdout] {
+        for kind in Unwritable::ALL {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut command, _held) = kind.command(PROGRAM, stream);
+            serve(&mut command, folder.path());
+            if stream == Stream::Stderr {
+                command.stdout(nowhere());
+            } else {
+                command.stderr(nowhere());
+            }
+            serves_and_ends(Started::spawn(&mut command), &format!("{stream:?} {kind:?}"));
+        }
+    }
+}
+
+#[test]
+fn serves_and_obeys_sigterm_when_the_reader_of_its_log_goes_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    serve(&mut command, folder.path());
+    serves_and_ends(
+        started_until_its_reader_leaves(&mut command, "serving"),
+        "reader gone in the middle",
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_not_a_failure_and_a_full_disk_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = ["sweep", "--state", folder.path().to_str().unwrap()];
+    for arguments in [&sweep[..], &["completions", "bash"], &["--help"], &["--version"]] {
+        for (kind, code) in [
+            (Unwritable::ReaderGone, 0),
+            (Unwritable::Closed, 0),
+            (Unwritable::Full, 1),
+        ] {
+            let (mut command, _held) = kind.command(PROGRAM, Stream::Stdout);
+            let output = command.args(arguments).stderr(Stdio::piped()).output().unwrap();
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{arguments:?}, {kind:?}: {errors}"
+            );
+            assert!(!errors.contains("panic"), "{arguments:?}, {kind:?}: {errors}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_exits_with_its_code_whatever_becomes_of_standard_error() {
+    for kind in Unwritable::ALL {
+        let (mut command, _held) = kind.command(PROGRAM, Stream::Stderr);
+        command
+            .args(["sweep", "--state", "/nonexistent"])
+            .stdout(nowhere());
+        let status = Started::spawn(&mut command).ended();
+        assert_eq!(status.code(), Some(64), "{kind:?}: {status}");
+    }
+}

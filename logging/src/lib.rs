@@ -1,0 +1,184 @@
+//! What the programs write on standard error and standard output, so that neither can stop them.
+//!
+//! A line goes into a bounded queue and a thread of its own writes it: a reader that stalls, a full disk or a closed pipe costs
+//! lines, never a request, a tick or a signal. Lost lines are counted ([`lines_lost`]), and the next line that can be written
+//! says how many there were. [`flush`] waits for the queue before a program exits, for a bounded time.
+//!
+//! What must never be in a line: keys, tokens, passwords, bodies, query strings.
+
+mod filter;
+#[cfg(feature = "prometheus")]
+mod metric;
+mod queue;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod writer;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+pub use filter::{FilterError, check_filter};
+#[cfg(feature = "prometheus")]
+pub use metric::LostLines;
+use queue::Queue;
+use writer::LineWriter;
+
+/// How long [`flush`] waits for a reader that is slow. The API's drain and its last words take at most 12 s, and the contract
+/// gives its exit 15 s.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// The queue before standard error, once it is started.
+static QUEUE: OnceLock<&'static Queue> = OnceLock::new();
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why logging can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The filter can't be read.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The system refuses a file descriptor or a thread.
+    #[error("standard error can't be set up for logging")]
+    System(#[from] std::io::Error),
+}
+
+/// Starts logging on standard error. `filter` is a level such as `info`, or directives such as `info,tidepool_api=debug`. A
+/// second call changes nothing.
+///
+/// # Errors
+/// [`InitError`].
+pub fn init(format: Format, filter: &str) -> Result<(), InitError> {
+    let filter = filter::parse(filter)?;
+    let queue = start()?;
+    let builder = tracing_subscriber::fmt()
+        // Otherwise a failure of the writer is printed by `eprintln!`, which panics where standard error can't be written.
+        .log_internal_errors(false)
+        .with_writer(move || LineWriter::new(queue))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter);
+    let installed = match format {
+        Format::Human => builder.with_target(false).try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    // Only tests in one process install it twice; the first one stays.
+    drop(installed);
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(location = location(panic), %backtrace, "panic: {}", payload(panic));
+    }));
+    Ok(())
+}
+
+/// Starts the queue before standard error, so that messages can't block the program: call it first in `main`. Log lines need
+/// [`init`] besides.
+///
+/// # Errors
+/// When the system refuses a file descriptor or a thread.
+pub fn init_messages() -> Result<(), InitError> {
+    start()?;
+    std::panic::set_hook(Box::new(|panic| {
+        report(&format!("panic at {}: {}", location(panic), payload(panic)));
+    }));
+    Ok(())
+}
+
+fn start() -> std::io::Result<&'static Queue> {
+    if let Some(queue) = QUEUE.get() {
+        return Ok(queue);
+    }
+    // A descriptor of its own: std's lock on standard error would be held for as long as a reader stalls.
+    let stderr = std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
+    let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
+    std::thread::Builder::new()
+        .name("log-writer".to_owned())
+        .spawn(|| queue.write_forever(stderr))?;
+    Ok(QUEUE.get_or_init(|| queue))
+}
+
+fn location(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    panic.location().map(ToString::to_string).unwrap_or_default()
+}
+
+fn payload<'a>(panic: &'a std::panic::PanicHookInfo<'_>) -> &'a str {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
+
+/// Writes a message and a line break on standard error, in order with the log lines. Without a started queue it is written at
+/// once; a failure has nowhere to be reported, and is ignored.
+pub fn report(message: &str) {
+    let line = format!("{message}\n").into_bytes();
+    match QUEUE.get() {
+        Some(queue) => queue.push(line),
+        None => drop(std::io::stderr().write_all(&line)),
+    }
+}
+
+/// Waits until everything is written, for at most a second: call it last in `main`.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_MAX);
+    }
+}
+
+/// How many log lines this process has lost.
+#[must_use]
+pub fn lines_lost() -> u64 {
+    QUEUE.get().map_or(0, |queue| queue.lines_lost())
+}
+
+/// Writes on standard output. A reader that has seen enough (`| head`) is not a failure.
+///
+/// # Errors
+/// When standard output can't be written for another reason, such as a full disk.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Prints what clap has to say: help and versions on standard output, mistakes on standard error.
+///
+/// # Errors
+/// As [`print`]; a mistake on standard error is not one.
+pub fn print_clap(error: &clap::Error) -> std::io::Result<()> {
+    let styled = error.render();
+    let is_terminal = if error.use_stderr() {
+        std::io::stderr().is_terminal()
+    } else {
+        std::io::stdout().is_terminal()
+    };
+    let text = if is_terminal {
+        styled.ansi().to_string()
+    } else {
+        styled.to_string()
+    };
+    if error.use_stderr() {
+        report(text.trim_end());
+        return Ok(());
+    }
+    print(&text)
+}
+
+/// An error with its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -9,7 +9,6 @@
     reason = "a benchmark that meets an error has no result: it stops at once, with the place"
 )]
 
-mod load;
 mod minimal;
 mod process;
 mod raw;

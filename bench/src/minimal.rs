@@ -284,7 +284,10 @@ async fn cassandra_routes(hosts: &str) -> anyhow::Result<impl poem::Endpoint + u
     for row in 0..LIST_ROWS {
         state
             .session
-            .execute_unpaged(&state.list_insert, (format!("row-{row}"), crate::load::body(0)))
+            .execute_unpaged(
+                &state.list_insert,
+                (format!("row-{row}"), tidepool_load::closed::body(0)),
+            )
             .await?;
     }
     Ok(Route::new()

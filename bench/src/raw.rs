@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let state = Arc::new(minimal::cassandra_open(hosts).await?);
     if operation == "read" {
         for number in 0..SEED {
-            let values = (format!("raw-{number}"), crate::load::body(number));
+            let values = (format!("raw-{number}"), tidepool_load::closed::body(number));
             state.session.execute_unpaged(&state.insert, &values).await?;
         }
     }
@@ -98,11 +98,17 @@ async fn one(
             anyhow::ensure!(!body.is_empty(), "an empty document");
         }
         "create" => {
-            let values = (format!("raw-{unique}-{number}"), crate::load::body(number));
+            let values = (
+                format!("raw-{unique}-{number}"),
+                tidepool_load::closed::body(number),
+            );
             state.session.execute_unpaged(&state.insert, &values).await?;
         }
         "create-lwt" => {
-            let values = (format!("raw-lwt-{unique}-{number}"), crate::load::body(number));
+            let values = (
+                format!("raw-lwt-{unique}-{number}"),
+                tidepool_load::closed::body(number),
+            );
             let result = state.session.execute_unpaged(&state.insert_lwt, &values).await?;
             anyhow::ensure!(minimal::applied(&result)?, "an id that should be free is taken");
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
+use tidepool_load::closed::{self, Call, ClosedConfig, Script};
 
 use crate::RunArgs;
-use crate::load::{self, Call, Script};
 use crate::process::{ServerProcess, free_address};
 use crate::report::{self, Figures, Row};
 
@@ -128,7 +128,7 @@ async fn api_server(
         if_match: None,
         body: b"{}".to_vec(),
     };
-    load::once(address, Some(&key), collection).await?;
+    closed::once(address, Some(&key), collection).await?;
     Ok((server, key))
 }
 
@@ -252,7 +252,7 @@ async fn seed(store: &str, servers: &[Server], documents: u64) -> anyhow::Result
             let (address, key, name) = (process.address, server.key.clone(), server.name);
             let numbers = (lane..documents).step_by(SEED_LANES);
             let calls = numbers.map(move |number| create_call(name, &seeded_id(number), number, "/doc"));
-            tasks.spawn(async move { load::all(address, key.as_deref(), calls).await });
+            tasks.spawn(async move { closed::all(address, key.as_deref(), calls).await });
         }
         while let Some(task) = tasks.join_next().await {
             task??;
@@ -266,7 +266,7 @@ fn envelope(body: &[u8]) -> Vec<u8> {
 }
 
 fn create_call(server: &str, id: &str, number: u64, minimal_route: &str) -> Call {
-    let data = load::body(number);
+    let data = closed::body(number);
     if server == "tidepool" {
         let body = [format!("{{\"id\":\"{id}\",\"data\":").as_bytes(), &data, b"}"].concat();
         Call {
@@ -349,13 +349,13 @@ fn script(store: &str, server: &Server, operation: &str, documents: u64) -> Opti
             method: "PUT",
             path: document(&any(connection, number)),
             if_match: None,
-            body: envelope(&load::body(number)),
+            body: envelope(&closed::body(number)),
         }),
         "update" if store == "sqlite" => Arc::new(move |connection, number, _| Call {
             method: "PUT",
             path: document(&any(connection, number)),
             if_match: None,
-            body: load::body(number),
+            body: closed::body(number),
         }),
         "update" => return None,
         "update-conditional" if name == "tidepool" => Arc::new(move |connection, number, etag| match etag {
@@ -365,7 +365,7 @@ fn script(store: &str, server: &Server, operation: &str, documents: u64) -> Opti
                 method: "PUT",
                 path: document(&seeded_id(connection as u64)),
                 if_match: Some(etag.to_owned()),
-                body: envelope(&load::body(number)),
+                body: envelope(&closed::body(number)),
             },
         }),
         _ => Arc::new(move |connection, number, _| minimal_conditional(run, connection, number)),
@@ -380,14 +380,14 @@ fn minimal_conditional(run: u64, connection: usize, number: u64) -> Call {
             method: "POST",
             path: format!("/doc/{id}"),
             if_match: None,
-            body: load::body(number),
+            body: closed::body(number),
         };
     }
     Call {
         method: "PUT",
         path: format!("/cas/{id}/{number}"),
         if_match: None,
-        body: load::body(number),
+        body: closed::body(number),
     }
 }
 
@@ -404,16 +404,13 @@ async fn one(
     let Some(script) = script(store, server, operation, documents) else {
         return Ok(None);
     };
-    let key = server.key.as_deref();
-    let (seen, before, after) = load::drive(
-        process.address,
-        key,
-        args.connections,
-        args.seconds,
-        script,
-        || process.cpu_micros(),
-    )
-    .await?;
+    let config = ClosedConfig {
+        address: process.address,
+        key: server.key.clone(),
+        connections: args.connections,
+        seconds: args.seconds,
+    };
+    let (seen, before, after) = closed::drive(&config, script, || process.cpu_micros()).await?;
     let resident = process.resident_mib()?;
     Ok(Some(Figures::new(
         seen.requests,

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use tidepool_logging::chain;
 
 use crate::files::Pool;
-use crate::load::{LoadConfig, Shape};
+use tidepool_load::{LoadConfig, Shape};
 use crate::scenario::{self, Options, RunError};
 use crate::site::SiteError;
 use crate::stop::Stop;

@@ -5,7 +5,6 @@ pub mod children;
 pub mod cli;
 pub mod cloud;
 pub mod files;
-pub mod load;
 pub mod place;
 pub mod scaler;
 pub mod scenario;

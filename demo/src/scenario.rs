@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloud::CloudError;
 use crate::files::{Backend, Pool};
-use crate::load::{Generator, HIGH_MIDDLE, LoadConfig, LoadError, Shape, UnknownFound};
+use tidepool_load::{Generator, HIGH_MIDDLE, LoadConfig, LoadError, Shape, UnknownFound};
 use crate::place::{Place, PlaceError};
 use crate::scaler::{self, Change, Observer};
 use crate::services::{Services, ServicesError};

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use console::{Style, Term, measure_text_width, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::load::{Figures, Shape};
+use tidepool_load::{Figures, Shape};
 
 /// Between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tidepool_demo::cloud::Cloud;
 use tidepool_demo::files::{Backend, droplet};
-use tidepool_demo::load::{Generator, LATE_REASON, LoadConfig, Shape};
 use tidepool_demo::place::Place;
 use tidepool_demo::site::Site;
 use tidepool_demo::stop::Stop;
+use tidepool_load::{Generator, LATE_REASON, LoadConfig, Shape};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -1,7 +1,11 @@
-//! The load generator: open-loop, so requests are sent when the schedule says, however slow the answers are, and latency
-//! counts from the intended time. What is written is kept in a ledger, and every answer is checked against it.
+//! Load on a server of documents, for the demo, the end-to-end tests and the benchmarks.
+//!
+//! The generator is an open loop: requests are sent when the schedule says, however slow the answers are, and latency counts
+//! from the intended time. What is written is kept in a ledger, and every answer is checked against it. The benchmarks' loop
+//! is [`closed`]: so many connections, one request at a time on each.
 
 mod arrivals;
+pub mod closed;
 mod generator;
 mod ledger;
 mod read_back;
@@ -20,7 +24,7 @@ pub use tally::{Ended, FailureNote, Figures, LATE_AFTER, LATE_REASON, PowerCut, 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The target's address is unusable.
-    #[error("the target {target:?} is no usable address: {reason}")]
+    #[error("the target {target:?} is not a usable address: {reason}")]
     Target {
         /// As given.
         target: String,

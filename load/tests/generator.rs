@@ -12,7 +12,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{BareServer, Mood};
-use tidepool_demo::load::{Generator, LoadConfig, Shape};
+use tidepool_load::{Generator, LoadConfig, Shape};
 use tokio_util::sync::CancellationToken;
 
 fn generator(target: &str, per_sec: f64, secs: f64) -> Generator {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tidepool_load::{LoadConfig, Shape};
 use tidepool_logging::chain;
 
 use crate::files::Pool;
-use tidepool_load::{LoadConfig, Shape};
+use crate::guard::{self, Watched};
+use crate::mark::Mark;
 use crate::scenario::{self, Options, RunError};
 use crate::site::SiteError;
 use crate::stop::Stop;
@@ -100,6 +102,9 @@ enum Command {
         /// Which shell.
         shell: Shell,
     },
+    /// Waits for the end of its parent, then ends what that had started. Started by `demo` and `stack`.
+    #[command(hide = true)]
+    Guard(GuardArgs),
 }
 
 /// How the load changes over time.
@@ -146,6 +151,16 @@ struct StackArgs {
 }
 
 #[derive(Debug, Args)]
+struct GuardArgs {
+    #[arg(long)]
+    mark: String,
+    #[arg(long)]
+    work_dir: PathBuf,
+    #[arg(long)]
+    services: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct LoadArgs {
     /// Base address of the API or of a load balancer before it.
     #[arg(long, value_name = "URL")]
@@ -171,6 +186,11 @@ struct LoadArgs {
     /// Read back every acknowledged write at the end, and tell what is lost.
     #[arg(long)]
     read_back: bool,
+}
+
+/// A text that no other run has.
+fn unique() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -206,11 +226,24 @@ async fn run_command() -> u8 {
         Command::Demo(args) => play(args, None).await,
         Command::Stack(args) => play(args.run, Some(args.services)).await,
         Command::Load(args) => load(args).await,
+        Command::Guard(args) => guard(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidepool-demo", &mut script);
             print(&String::from_utf8_lossy(&script), EXIT_OK)
         }
+    }
+}
+
+async fn guard(args: GuardArgs) -> u8 {
+    let watched = Watched {
+        mark: Mark::new(args.mark),
+        work_dir: args.work_dir,
+        services: args.services,
+    };
+    match guard::watch(&watched).await {
+        Ok(()) => EXIT_OK,
+        Err(error) => complain(EXIT_FAILURE, &chain(&error)),
     }
 }
 
@@ -290,6 +323,7 @@ fn options(args: RunArgs, services: Option<PathBuf>) -> Result<Options, String> 
         dashboard: args.dashboard,
         work_dir: args.work_dir,
         keep: args.keep,
+        mark: Mark::new(unique()),
     })
 }
 
@@ -312,7 +346,7 @@ async fn load(args: LoadArgs) -> u8 {
         target: args.target,
         collection: args.collection,
         // A run of its own, so that ids of earlier runs are not in the way.
-        run: uuid::Uuid::now_v7().simple().to_string(),
+        run: unique(),
         key: args.key,
         shape,
         period: duration,

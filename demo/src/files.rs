@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::cloud::{Cloud, REGION, SIZE};
 use crate::place::{Place, PlaceError};
 use crate::services::Endpoints;
-use crate::site::POOL;
 
+/// The pool's name.
+pub const POOL: &str = "api";
 /// The token for the local cloud, which takes any. It guards nothing: everything listens on loopback.
 pub const TOKEN: &str = "tide";
 /// The variable that the autoscaler reads it from.

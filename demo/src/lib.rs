@@ -5,6 +5,8 @@ pub mod children;
 pub mod cli;
 pub mod cloud;
 pub mod files;
+pub mod guard;
+pub mod mark;
 pub mod place;
 pub mod scaler;
 pub mod scenario;

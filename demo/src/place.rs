@@ -1,5 +1,7 @@
-//! Where a run keeps its files: a directory of its own, removed at the end unless something went wrong or it was named.
+//! Where a run keeps its files: a directory of its own, removed at the end unless something went wrong or it was named. A named
+//! one may be used again: what an earlier run left in it is removed at the start.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The directory can't be made or written.
@@ -30,11 +32,57 @@ fn hint(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// A named directory holds this file while and after a run uses it: locked by the run, and the sign that [`ENTRIES`] are ours.
+const LOCK: &str = "tidepool-demo.lock";
+
+/// What a run writes below its directory and the next one begins without. The servers' scripts clean up after themselves.
+const ENTRIES: [&str; 8] = [
+    "logs",
+    "images",
+    "cloud",
+    "autoscaler",
+    "autoscaler.toml",
+    "tide.db",
+    "tide.db-wal",
+    "tide.db-shm",
+];
+
 /// A run's directory.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
     temporary: Option<tempfile::TempDir>,
+    #[expect(dead_code, reason = "held, not read: the lock lasts as long as the file")]
+    lock: Option<File>,
+}
+
+/// Takes a named directory for this run, and removes what an earlier one left there.
+fn claim(dir: &Path) -> std::io::Result<File> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(LOCK);
+    if !path.exists()
+        && let Some(entry) = ENTRIES.iter().find(|entry| dir.join(entry).exists())
+    {
+        return Err(std::io::Error::other(format!(
+            "it holds {entry:?}, which is not of an earlier run: name an empty directory"
+        )));
+    }
+    let lock = File::create(&path)?;
+    lock.try_lock()
+        .map_err(|_| std::io::Error::other("a running tidepool-demo uses it"))?;
+    for entry in ENTRIES {
+        let path = dir.join(entry);
+        let removed = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(lock)
 }
 
 impl Place {
@@ -46,10 +94,11 @@ impl Place {
                     path: named.to_path_buf(),
                     source,
                 };
-                std::fs::create_dir_all(named).map_err(error)?;
+                let lock = claim(named).map_err(error)?;
                 Self {
                     path: std::path::absolute(named).map_err(error)?,
                     temporary: None,
+                    lock: Some(lock),
                 }
             }
             None => {
@@ -64,6 +113,7 @@ impl Place {
                 Self {
                     path: dir.path().to_path_buf(),
                     temporary: Some(dir),
+                    lock: None,
                 }
             }
         };
@@ -109,6 +159,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use tidepool_logging::chain;
+
     use super::*;
 
     #[test]
@@ -131,6 +183,33 @@ mod tests {
         let named = dir.path().join("x/y");
         drop(Place::new(Some(&named)).unwrap());
         assert!(named.join("logs").is_dir());
+    }
+
+    #[test]
+    fn a_named_place_may_be_used_again_but_not_by_two_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Place::new(Some(dir.path())).unwrap();
+        first.write("cloud/cloud.json", "x").unwrap();
+        first.write("tide.db", "x").unwrap();
+        first.write("notes.txt", "of the user").unwrap();
+        let error = Place::new(Some(dir.path())).unwrap_err();
+        assert!(
+            chain(&error).contains("a running tidepool-demo uses it"),
+            "{error}"
+        );
+        drop(first);
+        drop(Place::new(Some(dir.path())).unwrap());
+        assert!(!dir.path().join("cloud").exists() && !dir.path().join("tide.db").exists());
+        assert!(dir.path().join("notes.txt").exists() && dir.path().join("logs").exists());
+    }
+
+    #[test]
+    fn a_directory_with_files_of_others_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let error = Place::new(Some(dir.path())).unwrap_err();
+        assert!(chain(&error).contains("name an empty directory"), "{error}");
+        assert!(dir.path().join("images").exists());
     }
 
     #[test]

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidepool_load::{Generator, HIGH_MIDDLE, LoadConfig, LoadError, Shape, UnknownFound};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::CloudError;
-use crate::files::{Backend, Pool};
-use tidepool_load::{Generator, HIGH_MIDDLE, LoadConfig, LoadError, Shape, UnknownFound};
+use crate::files::{Backend, POOL, Pool};
+use crate::guard::{Guard, GuardError, Watched};
+use crate::mark::Mark;
 use crate::place::{Place, PlaceError};
 use crate::scaler::{self, Change, Observer};
 use crate::services::{Services, ServicesError};
-use crate::site::{Handles, POOL, Site, SiteError, Wanted};
+use crate::site::{Handles, Site, SiteError, Wanted};
 use crate::stop::Stop;
 use crate::summary::{Durability, Expected, NodeKill, Summary};
 use crate::view::{Frame, Tone, View, clock};
@@ -54,6 +56,8 @@ pub struct Options {
     pub work_dir: Option<PathBuf>,
     /// Leave a temporary directory where it is.
     pub keep: bool,
+    /// What the run's processes are known by.
+    pub mark: Mark,
 }
 
 /// The run could not be made, or not to its end.
@@ -74,6 +78,9 @@ pub enum RunError {
     /// The real servers.
     #[error(transparent)]
     Services(#[from] ServicesError),
+    /// The guard.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The autoscaler doesn't answer.
     #[error("the autoscaler's status can't be read: {reason}")]
     Status {
@@ -95,7 +102,13 @@ pub struct Outcome {
 pub async fn run(options: &Options, stop: &Stop, view: &mut View) -> Result<Outcome, RunError> {
     let place = Place::new(options.work_dir.as_deref())?;
     view.say(&format!(" Logs       {}", place.logs().display()));
-    let mut site = Site::new(place);
+    let watched = Watched {
+        mark: options.mark.clone(),
+        work_dir: place.path().to_path_buf(),
+        services: options.services.clone(),
+    };
+    let guard = Guard::start(&watched, &place.logs())?;
+    let mut site = Site::new(place).marked(options.mark.clone());
     let played = tokio::select! {
         played = play(options, &mut site, stop, view) => played,
         () = stop.now.cancelled() => Err(SiteError::Interrupted.into()),
@@ -104,7 +117,8 @@ pub async fn run(options: &Options, stop: &Stop, view: &mut View) -> Result<Outc
     if stop.gently.is_cancelled() {
         view.say(" Stopping everything; Ctrl-C once more to be quick about it.");
     }
-    let (place, problems) = site.stop(stop).await;
+    let (place, mut problems) = site.stop(stop).await;
+    problems.extend(guard.release().await);
     for problem in &problems {
         view.say(&format!(" {problem}"));
     }
@@ -188,7 +202,8 @@ async fn start_backend(
         scripts,
         site.place().path().join("services"),
         &site.place().logs(),
-    )?;
+    )?
+    .marked(options.mark.clone());
     site.with_services(services.clone());
     let endpoints = tokio::select! {
         endpoints = services.up() => endpoints?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::children::tail;
+use crate::mark::Mark;
 
 /// How long starting may take: fetching and building the servers the first time takes about 5 minutes here.
 const UP_MAX: Duration = Duration::from_secs(1_800);
@@ -81,6 +82,7 @@ pub struct Services {
     scripts: PathBuf,
     dir: PathBuf,
     log: PathBuf,
+    mark: Option<Mark>,
 }
 
 impl Services {
@@ -98,7 +100,14 @@ impl Services {
             scripts,
             dir,
             log: logs.join("services.log"),
+            mark: None,
         })
+    }
+
+    /// Marks what the scripts start, for the guard.
+    pub fn marked(mut self, mark: Mark) -> Self {
+        self.mark = Some(mark);
+        self
     }
 
     /// Starts all of them and waits until they answer.
@@ -142,6 +151,7 @@ impl Services {
         let output = Command::new(self.scripts.join(name))
             .args(args)
             .env("SERVICE_DIR", &self.dir)
+            .envs(self.mark.as_ref().map(Mark::variable))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

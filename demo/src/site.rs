@@ -8,14 +8,13 @@ use tokio::time::Instant;
 
 use crate::children::{ChildError, Program, Running, sibling, sibling_dir};
 use crate::cloud::{BalancerState, Cloud, CloudError};
-use crate::files::{self, Backend, Pool};
+use crate::files::{self, Backend, POOL, Pool};
+use crate::mark::Mark;
 use crate::place::{Place, PlaceError};
 use crate::scaler::{self, Scaler};
 use crate::services::{Services, ServicesError};
 use crate::stop::Stop;
 
-/// The pool's name.
-pub const POOL: &str = "api";
 /// The load balancer's port; its address is its own.
 const ENTRY_PORT: u16 = 8080;
 /// How long the local cloud and the autoscaler may take to answer: they do within a second; a busy machine needs more.
@@ -81,6 +80,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Site {
     place: Place,
+    mark: Option<Mark>,
     services: Option<Services>,
     cloud_process: Option<Running>,
     scaler_process: Option<Running>,
@@ -106,10 +106,17 @@ impl Site {
     pub fn new(place: Place) -> Self {
         Self {
             place,
+            mark: None,
             services: None,
             cloud_process: None,
             scaler_process: None,
         }
+    }
+
+    /// Marks what it starts, for the guard.
+    pub fn marked(mut self, mark: Mark) -> Self {
+        self.mark = Some(mark);
+        self
     }
 
     /// Its directory.
@@ -145,6 +152,7 @@ impl Site {
                 endpoints.metricbeat.to_string_lossy().into_owned(),
             ));
         }
+        env.extend(self.mark.as_ref().map(Mark::variable));
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let process = Running::start(Program {
             name: "local-cloud",
@@ -195,6 +203,8 @@ impl Site {
             Some(address) => address,
             None => files::free_address()?,
         };
+        let mut env = vec![(files::TOKEN_ENV.to_owned(), files::TOKEN.to_owned())];
+        env.extend(self.mark.as_ref().map(Mark::variable));
         let config = files::write_scaler_config(&self.place, &cloud, status, &wanted.pool, backend)?;
         self.scaler_process = Some(Running::start(Program {
             name: "autoscaler",
@@ -202,7 +212,7 @@ impl Site {
             args: ["run", "--config", &config.to_string_lossy()]
                 .map(str::to_owned)
                 .to_vec(),
-            env: vec![(files::TOKEN_ENV.to_owned(), files::TOKEN.to_owned())],
+            env,
             logs: &self.place.logs(),
         })?);
         let dashboard = format!("http://{status}");

@@ -78,8 +78,12 @@ impl Demo {
     }
 
     fn interrupt(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
     }
 
     /// Waits for the end; the exit status and the last line of standard output.
@@ -140,6 +144,76 @@ async fn a_second_ctrl_c_is_quick_and_leaves_nothing_behind() {
     let (code, _) = demo.ends().await;
     assert_eq!(left_behind(dir.path()), Vec::<String>::new());
     assert_eq!(code, Some(1), "it was interrupted before its time");
+}
+
+#[tokio::test]
+async fn kill_9_at_any_moment_leaves_nothing_behind() {
+    for moment in ["Logs", "Starting", "Dashboard", "under load"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut demo = Demo::start(dir.path(), &[]);
+        if moment == "under load" {
+            demo.runs_for_5_secs().await;
+        } else {
+            demo.says(moment).await;
+        }
+        demo.signal(Signal::SIGKILL);
+        all_gone(dir.path(), moment).await;
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_closed_ends_everything_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = format!(
+        "{} demo --load flat --work-dir {}",
+        env!("CARGO_BIN_EXE_tidepool-demo"),
+        dir.path().display()
+    );
+    // `script` gives it a terminal of its own, which the kernel closes with it.
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--command", &command, "/dev/null"])
+        .env_remove("DEMO_SECONDS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while left_behind(dir.path()).len() < 7 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            left_behind(dir.path())
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    terminal.kill().await.unwrap();
+    all_gone(dir.path(), "the terminal was closed").await;
+}
+
+/// Waits until no process of the run is left.
+async fn all_gone(dir: &Path, what: &str) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !left_behind(dir).is_empty() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what}: {:?}",
+            left_behind(dir)
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_work_dir_may_be_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let mut demo = Demo::start(dir.path(), &[]);
+        demo.runs_for_5_secs().await;
+        demo.interrupt();
+        let (code, last) = demo.ends().await;
+        assert_eq!(code, Some(0), "{last}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //!
 //! What must never be in a line: keys, tokens, passwords, bodies, query strings.
 
+mod capture;
 mod filter;
 #[cfg(feature = "prometheus")]
 mod metric;

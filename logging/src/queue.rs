@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::writer::captured;
+use crate::capture::captured;
 
 /// Most bytes that wait: some 20,000 lines of 200 bytes, which is a second of the API's busiest log (a line for each request).
 const BYTES_MAX: usize = 4 * 1024 * 1024;

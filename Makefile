@@ -26,10 +26,10 @@ bench: ## requests a second, latency and CPU a request beside a minimal server
 	cargo build --release --locked -p tidepool-api -p tidepool-bench
 	services/with-empty-cassandra bash -c '$(RELEASE)/tidepool-bench $${CASSANDRA_HOSTS:+--cassandra $$CASSANDRA_HOSTS}'
 
-services-up: ## start Cassandra (3 nodes) and Elasticsearch, build Metricbeat, say where they listen
+services-up: ## start Cassandra (3 nodes) and Elasticsearch, build Metricbeat, print where they listen
 	services/services up
 
-services-down: ## stop them and forget their data
+services-down: ## stop them and delete their data
 	services/services down
 
 fmt: ## format the Rust code
@@ -38,7 +38,7 @@ fmt: ## format the Rust code
 lint: ## the checks that start nothing: formatting, clippy, shell scripts, dependencies, licences, documentation
 	e2e/run format pure-core clippy documentation scripts dependencies
 
-mutants: $(CACHE)/cargo/bin/cargo-mutants ## plant bugs in the pure code and see that a test notices each (a quarter of an hour)
+mutants: $(CACHE)/cargo/bin/cargo-mutants ## plant bugs in the pure code and check that a test catches each (a quarter of an hour)
 	PATH="$$PWD/$(CACHE)/cargo/bin:$$PATH" e2e/mutants
 
 $(CACHE)/cargo/bin/cargo-mutants:

@@ -372,7 +372,7 @@ fn script(store: &str, server: &Server, operation: &str, documents: u64) -> Opti
     })
 }
 
-/// The minimal server's versions count from 1, so a connection knows them without being told.
+/// The minimal server's versions count from 1, so a connection knows them without asking.
 fn minimal_conditional(run: u64, connection: usize, number: u64) -> Call {
     let id = format!("cas-{run}-{connection}");
     if number == 0 {

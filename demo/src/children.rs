@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_dies_is_told_with_the_end_of_its_log() {
+    async fn a_program_that_dies_is_reported_with_the_end_of_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let script = "for i in $(seq 50); do echo line $i; done; echo the cause >&2; exit 3";
         let mut running = Running::start(shell("dies", script, dir.path())).unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_told_with_what_to_do() {
+    fn a_program_that_is_not_there_is_reported_with_what_to_do() {
         let text = sibling("tidepool-nothing").unwrap_err().to_string();
         assert!(
             text.contains("tidepool-nothing is not beside") && text.contains("cargo build"),

@@ -53,10 +53,10 @@ Ctrl-C ends everything in order at any time, a second Ctrl-C at once; no process
 
 const AFTER_HELP: &str = "\
 OUTPUT
-  What happens is told on standard error. The last line of standard output is one JSON object:
+  Progress is shown on standard error. The last line of standard output is one JSON object:
     requests     requests that were due by the schedule
     failed       answers outside 2xx, wrong answers, broken connections, answers later than 5 s
-    unknown      POSTs that were in flight on the member while its power was cut; each is read back, and told
+    unknown      POSTs that were in flight on the member while its power was cut; each is read back and reported
     members_min, members_max, members_end
                  members that served: fewest, most, at the end
     scale_outs, scale_ins
@@ -183,7 +183,7 @@ struct LoadArgs {
     /// Makes the schedule repeatable.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Read back every acknowledged write at the end, and tell what is lost.
+    /// Read back every acknowledged write at the end, and report what is lost.
     #[arg(long)]
     read_back: bool,
 }

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_can_not_be_made_is_told_with_its_path() {
+    fn a_place_that_can_not_be_made_is_reported_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();

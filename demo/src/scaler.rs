@@ -1,4 +1,4 @@
-//! The autoscaler seen from outside: its status API, and what can be told from a series of its answers.
+//! The autoscaler seen from outside: its status API, and what a series of its answers shows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -179,7 +179,7 @@ impl Observer {
     /// Takes one look into account and tells what changed.
     ///
     /// A scale-out is a decision whose plan leads to more members than the plan before it; replacing a member that died
-    /// leads to as many as before and is none.
+    /// leads to as many as before and is not one.
     pub fn look(&mut self, pool: &Pool) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut decisions: Vec<&Decision> = pool
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing_a_dead_member_is_no_scale_out() {
+    fn replacing_a_dead_member_is_not_a_scale_out() {
         let mut observer = Observer::new(&pool(3, 3));
         let mut cut = pool(3, 3);
         cut.serving = 2;
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_once() {
+    fn an_error_is_reported_once() {
         let mut observer = Observer::new(&pool(2, 2));
         let mut failing = pool(2, 2);
         failing.last_error = Some("no answer".into());

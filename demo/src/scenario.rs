@@ -1,5 +1,5 @@
 //! The story: everything is started, the load begins, a member loses its power (on the stack a database node, too), the
-//! load ends, and what clients noticed is told.
+//! load ends, and what clients noticed is reported.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ const NODE_KILL_AT: f64 = 0.5;
 const NODE_KILLED: u32 = 2;
 /// Between two looks at the autoscaler; it ticks once a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
-/// The autoscaler may be unreachable for so many looks in a row (10 s) before that is told.
+/// The autoscaler may be unreachable for so many looks in a row (10 s) before that is an error.
 const LOOKS_LOST_MAX: u32 = 25;
 /// How long after a tide the pool may still be busy coming back to its minimum.
 const EBB_MAX: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Cassandra, Elasticsearch and Metricbeat instead of SQLite: the folder of the services' scripts.
     pub services: Option<PathBuf>,
-    /// How long; `None` until told to stop.
+    /// How long; `None`: until it is stopped.
     pub duration: Option<Duration>,
     /// The length of one tide.
     pub period: Duration,
@@ -165,7 +165,7 @@ async fn play(options: &Options, site: &mut Site, stop: &Stop, view: &mut View) 
         .pool(POOL)
         .await
         .map_err(|reason| RunError::Status { reason })?;
-    let mut story = Story {
+    let mut run = RunState {
         options,
         handles,
         services: site.services().cloned(),
@@ -182,8 +182,8 @@ async fn play(options: &Options, site: &mut Site, stop: &Stop, view: &mut View) 
         looks_lost: 0,
         generator,
     };
-    story.load(site, stop, view).await?;
-    story.tell(stop, view).await
+    run.load(site, stop, view).await?;
+    run.report(stop, view).await
 }
 
 async fn start_backend(
@@ -215,7 +215,7 @@ async fn start_backend(
 }
 
 /// A run under way.
-struct Story<'a> {
+struct RunState<'a> {
     options: &'a Options,
     handles: Handles,
     services: Option<Services>,
@@ -229,7 +229,7 @@ struct Story<'a> {
     looks_lost: u32,
 }
 
-impl Story<'_> {
+impl RunState<'_> {
     /// Runs the load to its end, and looks at everything meanwhile.
     async fn load(&mut self, site: &mut Site, stop: &Stop, view: &mut View) -> Result<(), RunError> {
         view.load_begins();
@@ -274,7 +274,7 @@ impl Story<'_> {
             Ok(pool) => {
                 self.looks_lost = 0;
                 for change in self.observer.look(&pool) {
-                    self.tell_change(&change, view);
+                    self.report_change(&change, view);
                 }
                 if let Some(decision) = pool.decisions.first() {
                     self.reason.clone_from(&decision.reason);
@@ -320,7 +320,7 @@ impl Story<'_> {
         format!("load {load:.0}/s: {reason}")
     }
 
-    fn tell_change(&self, change: &Change, view: &View) {
+    fn report_change(&self, change: &Change, view: &View) {
         match change {
             Change::Out { from, to, reason } => view.event(Tone::Out, &self.decided(*from, *to, reason)),
             Change::In { from, to, reason } => view.event(Tone::In, &self.decided(*from, *to, reason)),
@@ -396,8 +396,8 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Reads back what has to be, and tells the end.
-    async fn tell(self, stop: &Stop, view: &View) -> Result<Outcome, RunError> {
+    /// Reads back what has to be, and reports the outcome.
+    async fn report(self, stop: &Stop, view: &View) -> Result<Outcome, RunError> {
         let figures = self.generator.figures();
         let ended_early = stop.gently.is_cancelled()
             && self
@@ -442,7 +442,7 @@ impl Story<'_> {
                 "{damaged} unknown documents could not be read back whole"
             ));
         }
-        self.tell_failures(view);
+        self.report_failures(view);
         Ok(Outcome {
             summary,
             shortcomings,
@@ -492,7 +492,7 @@ impl Story<'_> {
         }
     }
 
-    fn tell_failures(&self, view: &View) {
+    fn report_failures(&self, view: &View) {
         self.generator.with_tally(|tally| {
             for (reason, count) in tally.reasons() {
                 view.event(Tone::Alarm, &format!("{count} × {reason}"));

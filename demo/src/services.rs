@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_scripts_are_told_with_what_to_do() {
+    fn missing_scripts_are_reported_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let error = Services::new(dir.path(), dir.path().join("x"), dir.path())
             .unwrap_err()

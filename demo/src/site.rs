@@ -280,7 +280,7 @@ impl Site {
         }
     }
 
-    /// Stops everything that was started, in the opposite order; gives the directory back. Problems are told by text: they
+    /// Stops everything that was started, in the opposite order; gives the directory back. Problems are returned as text: they
     /// come on top of whatever ended the run.
     pub async fn stop(mut self, stop: &Stop) -> (Place, Vec<String>) {
         let mut problems = Vec::new();

@@ -3,17 +3,17 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Two wishes, in this order.
+/// Two requests, in this order.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// End in order, and tell what was seen.
+    /// End in order, and report what was seen.
     pub gently: CancellationToken,
     /// End now.
     pub now: CancellationToken,
 }
 
 impl Stop {
-    /// Nothing wished yet.
+    /// Nothing requested yet.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,5 +1,5 @@
 //! What a person sees while it runs: a few calm lines at the bottom that change, events that scroll by above them. Where
-//! standard error is no terminal, plain lines every few seconds. Standard output stays free for the result.
+//! standard error is not a terminal, plain lines every few seconds. Standard output stays free for the result.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const LINES: usize = 6;
 pub struct Frame {
     /// Since the load began.
     pub elapsed: Duration,
-    /// How long it will take in all; `None` until told to stop.
+    /// How long it will take in all; `None`: until it is stopped.
     pub duration: Option<Duration>,
     /// The load over time.
     pub shape: Shape,
@@ -99,7 +99,7 @@ impl View {
     /// Prints a line that stays, without a time.
     pub fn say(&self, text: &str) {
         match &self.lines {
-            // A terminal that went away is no reason to end the run.
+            // A terminal that went away is not a reason to end the run.
             Some((all, _)) => drop(all.println(text)),
             None => tidepool_logging::report(&console::strip_ansi_codes(text)),
         }
@@ -144,7 +144,7 @@ impl View {
             for bar in bars.drain(..) {
                 bar.finish_and_clear();
             }
-            // A terminal that went away is no reason to end the run.
+            // A terminal that went away is not a reason to end the run.
             drop(all.clear());
         }
     }

@@ -103,7 +103,7 @@ impl Demo {
 }
 
 #[tokio::test]
-async fn ctrl_c_under_load_tells_the_result_and_leaves_nothing_behind() {
+async fn ctrl_c_under_load_prints_the_result_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut demo = Demo::start(dir.path(), &[]);
     demo.says("Dashboard").await;
@@ -217,7 +217,7 @@ async fn a_work_dir_may_be_used_again() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told_with_the_log_of_who_needed_it() {
+async fn a_port_that_is_taken_is_reported_with_the_log_of_who_needed_it() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

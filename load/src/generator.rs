@@ -40,7 +40,7 @@ pub struct LoadConfig {
     pub shape: Shape,
     /// The length of one tide.
     pub period: Duration,
-    /// When to stop; `None`: when told.
+    /// How long; `None`: until it is stopped.
     pub duration: Option<Duration>,
     /// Documents written before the load begins.
     pub documents_before: usize,

@@ -42,7 +42,7 @@ pub struct Read {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Contradiction {
     /// The answer is not a document at all.
-    #[error("the answer is no document: {0}")]
+    #[error("the answer is not a document: {0}")]
     Shape(String),
     /// The document is not the one that was asked for, or its content was altered.
     #[error("document {id} holds something that was never written to it")]
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_foreign_and_unsent_documents_are_told() {
+    fn altered_foreign_and_unsent_documents_are_reported() {
         let (ledger, first, mut random) = with_one_document();
         let read = ledger.begin_read(&mut random).unwrap();
         let id = ledger.id(first.index);

@@ -16,7 +16,7 @@ const TRIES_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long one try may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Losses that are told in words.
+/// Losses that are reported one by one.
 const NOTES_MAX: usize = 20;
 
 /// Every acknowledged write, looked for.

@@ -43,7 +43,7 @@ impl Answer {
 
     /// The body as JSON.
     pub(crate) fn json(&self) -> Result<Value, String> {
-        serde_json::from_slice(&self.body).map_err(|error| format!("its body is no JSON: {error}"))
+        serde_json::from_slice(&self.body).map_err(|error| format!("its body is not JSON: {error}"))
     }
 
     /// Status and the beginning of the body, for people.

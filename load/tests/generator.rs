@@ -179,7 +179,7 @@ async fn a_server_that_forgets_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_target_that_refuses_is_told_before_the_load() {
+async fn a_target_that_refuses_is_reported_before_the_load() {
     // A port that was just free: bound and let go.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

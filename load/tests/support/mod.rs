@@ -58,7 +58,7 @@ impl BareServer {
                 let state = Arc::clone(&shared);
                 let service = service_fn(move |request| answer(Arc::clone(&state), request));
                 tokio::spawn(async move {
-                    // A client that goes away is no concern of this server.
+                    // A client that goes away is not a concern of this server.
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;

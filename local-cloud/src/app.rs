@@ -1,5 +1,5 @@
 //! The local cloud as one thing: its state, the processes behind it, the balancers before it. Every change goes through
-//! [`App::change`], which writes the state and tells the balancers.
+//! [`App::change`], which writes the state and updates the balancers.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ use crate::problems::Problems;
 pub(crate) struct Settings {
     pub(crate) images: PathBuf,
     pub(crate) droplet_limit: u64,
-    /// The only token taken; any is when there is none.
+    /// The only token that is accepted; without one, any is.
     pub(crate) token: Option<String>,
     /// How long a shutdown may take before the power is cut.
     pub(crate) stop_grace: Duration,

@@ -42,7 +42,7 @@ impl FileToWrite {
 /// Why user data is refused; the text is for the user.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CloudInitError {
-    #[error("user_data is no cloud-config: {0}")]
+    #[error("user_data is not a valid cloud-config: {0}")]
     Yaml(String),
     #[error("user_data: write_files[{nth}]: {message}")]
     File { nth: usize, message: String },
@@ -187,7 +187,7 @@ fn write_one(root: &Path, file: &FileToWrite) -> Result<(), String> {
         .map_err(|error| link_or(name, error))?;
     let mut out = File::from(fd);
     if !out.metadata().map_err(|error| error.to_string())?.is_file() {
-        return Err(format!("`{name}` is no plain file"));
+        return Err(format!("`{name}` is not a regular file"));
     }
     out.write_all(&file.content).map_err(|error| error.to_string())?;
     fchmod(&out, Mode::from_bits_truncate(mode_bits(file.mode))).map_err(|error| error.to_string())
@@ -210,7 +210,7 @@ fn mode_bits(mode: u32) -> u16 {
 fn link_or(step: &str, error: Errno) -> String {
     match error {
         Errno::ELOOP | Errno::ENOTDIR => {
-            format!("`{step}` is a link or no directory; a path may not leave the droplet's directory")
+            format!("`{step}` is a link or not a directory; a path may not leave the droplet's directory")
         }
         other => format!("`{step}`: {other}"),
     }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_and_comments_ask_for_no_file_and_nonsense_is_told() {
+    fn scripts_and_comments_ask_for_no_file_and_nonsense_is_reported() {
         assert_eq!(files("#!/bin/sh\necho hi").unwrap(), []);
         assert_eq!(files("#cloud-config\n# nothing\n").unwrap(), []);
         assert_eq!(files("#cloud-config\nruncmd: [ls]\n").unwrap(), []);

@@ -26,7 +26,7 @@ pub(crate) struct Image {
     pub(crate) boot_secs: f64,
     /// Smallest disk of a size that may run it.
     pub(crate) min_disk_gb: u64,
-    /// Address that answers 2xx when a droplet is ready, with substitutions; told in `/_local/state`.
+    /// Address that answers 2xx when a droplet is ready, with substitutions; shown in `/_local/state`.
     pub(crate) ready_url: Option<String>,
     /// Programs, all started at the end of the boot.
     pub(crate) processes: Vec<Program>,
@@ -75,7 +75,7 @@ impl Images {
                     if let Some(twin) = images.insert(image.slug.clone(), image) {
                         problems.add(
                             format!("{}: slug", path.display()),
-                            format!("`{}` is the slug of another image, too", twin.slug),
+                            format!("`{}` is also the slug of another image", twin.slug),
                         );
                     }
                 }
@@ -257,7 +257,7 @@ fn parse_processes(
         if names.contains(&name) {
             problems.add(
                 format!("{path}name"),
-                format!("`{name}` is the name of another process, too"),
+                format!("`{name}` is also the name of another process"),
             );
         }
         names.push(name.clone());
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_place() {
+    fn every_mistake_is_reported_with_its_place() {
         let text = r#"
             slug = "Tide Pool"
             boot_secs = -1

@@ -2,7 +2,7 @@
 //! load balancers really balance, and faults come on demand.
 //!
 //! The way of a call: `api` decodes it and chooses the route; a route changes the `cloud`'s records through
-//! `app::App`, which writes them and tells the balancers; processes are started and ended by `hosts`.
+//! `app::App`, which writes them and updates the balancers; processes are started and ended by `hosts`.
 
 mod address;
 mod api;

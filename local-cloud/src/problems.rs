@@ -1,4 +1,4 @@
-//! Problems of a user's input, collected so that all are told at once, each with its place.
+//! Problems of a user's input, collected so that all are reported at once, each with its place.
 
 use std::fmt;
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Cloud, run, wish};
+use common::{Cloud, droplet_body, run};
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,10 @@ async fn creates_fail_before_or_after_their_effect() {
         .await;
     for _ in 0..2 {
         assert_eq!(
-            cloud.post("/v2/droplets", wish("a", "tiny", &[])).await.status,
+            cloud
+                .post("/v2/droplets", droplet_body("a", "tiny", &[]))
+                .await
+                .status,
             503
         );
     }
@@ -30,8 +33,10 @@ async fn creates_fail_before_or_after_their_effect() {
             json!({"count": 1, "status": 500, "after_effect": true}),
         )
         .await;
-    let told = cloud.post("/v2/droplets", wish("lost", "tiny", &[])).await;
-    assert_eq!((told.status, told.text("/id")), (500, "server_error".into()));
+    let reply = cloud
+        .post("/v2/droplets", droplet_body("lost", "tiny", &[]))
+        .await;
+    assert_eq!((reply.status, reply.text("/id")), (500, "server_error".into()));
     let listed = cloud.get("/v2/droplets").await;
     assert_eq!(
         (listed.number("/meta/total"), listed.text("/droplets/0/name")),
@@ -48,7 +53,10 @@ async fn creates_fail_before_or_after_their_effect() {
     // A create that is refused anyway uses nothing up.
     cloud.post("/_local/faults/fail-creates", json!({})).await;
     assert_eq!(
-        cloud.post("/v2/droplets", wish("x", "nothing", &[])).await.status,
+        cloud
+            .post("/v2/droplets", droplet_body("x", "nothing", &[]))
+            .await
+            .status,
         422
     );
     assert_eq!(
@@ -91,15 +99,15 @@ async fn calls_are_refused_with_429_as_often_as_armed() {
         )
         .await;
     for _ in 0..2 {
-        let told = cloud.get("/v2/droplets").await;
-        assert_eq!((told.status, told.header("retry-after")), (429, Some(7)));
-        assert_eq!(told.header("ratelimit-remaining"), Some(0));
+        let reply = cloud.get("/v2/droplets").await;
+        assert_eq!((reply.status, reply.header("retry-after")), (429, Some(7)));
+        assert_eq!(reply.header("ratelimit-remaining"), Some(0));
     }
     assert_eq!(cloud.get("/v2/droplets").await.status, 200);
 }
 
 #[tokio::test]
-async fn nonsense_is_no_fault_and_faults_can_be_cleared() {
+async fn malformed_faults_are_refused_and_faults_can_be_cleared() {
     let cloud = Cloud::start(&[]);
     for (path, body) in [
         ("power-cut", json!({})),
@@ -112,8 +120,8 @@ async fn nonsense_is_no_fault_and_faults_can_be_cleared() {
         ("fail-creates", json!({"count": "many"})),
         ("rate-limit", json!({"count": 0})),
     ] {
-        let told = cloud.post(&format!("/_local/faults/{path}"), body.clone()).await;
-        assert_eq!(told.status, 422, "{path} {body}");
+        let reply = cloud.post(&format!("/_local/faults/{path}"), body.clone()).await;
+        assert_eq!(reply.status, 422, "{path} {body}");
     }
     let none = json!({"slow_boot": null, "fail_creates": null, "rate_limit": null});
     assert_eq!(cloud.get("/_local/faults").await.at("/faults"), &none);
@@ -182,7 +190,7 @@ async fn the_fault_command_does_the_same() {
 }
 
 #[test]
-fn every_problem_is_told_at_once_with_status_64() {
+fn every_problem_is_reported_at_once_with_status_64() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
     let file = dir.path().join("file");
@@ -204,7 +212,7 @@ fn every_problem_is_told_at_once_with_status_64() {
         &[],
     );
     assert_eq!(output.status.code(), Some(64));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let reply = String::from_utf8_lossy(&output.stderr).into_owned();
     for path in [
         "--images: ",
         "--state: ",
@@ -212,7 +220,7 @@ fn every_problem_is_told_at_once_with_status_64() {
         "--rate-limit-per-minute: ",
         "--rate-limit-per-hour: ",
     ] {
-        assert!(told.contains(path), "{path} in {told}");
+        assert!(reply.contains(path), "{path} in {reply}");
     }
     let images = dir.path().join("images");
     for (slug, text) in [
@@ -238,14 +246,14 @@ fn every_problem_is_told_at_once_with_status_64() {
         &[],
     );
     assert_eq!(output.status.code(), Some(64));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let reply = String::from_utf8_lossy(&output.stderr).into_owned();
     for problem in [
         "a/image.toml: bootsecs: unknown field",
         "a/image.toml: process: ",
         "b/image.toml: toml, line 1, column 5: ",
         "c/image.toml: process[0].program: no such file",
     ] {
-        assert!(told.contains(problem), "{problem} in {told}");
+        assert!(reply.contains(problem), "{problem} in {reply}");
     }
     assert!(!state.exists(), "nothing is begun");
 }

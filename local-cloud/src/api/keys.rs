@@ -84,7 +84,7 @@ pub(crate) fn find<'a>(cloud: &'a Cloud, wanted: &str) -> Result<&'a Key> {
         .ok_or_else(ApiError::not_found)
 }
 
-/// MD5 of the key's bytes, which stand after its type; None when this is no OpenSSH public key.
+/// MD5 of the key's bytes, which stand after its type; None when this is not an OpenSSH public key.
 fn fingerprint(public_key: &str) -> Option<String> {
     let mut parts = public_key.split_whitespace();
     let kind = parts.next()?;

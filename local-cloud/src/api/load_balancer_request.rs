@@ -62,15 +62,23 @@ pub(crate) struct Identity {
     pub(crate) slot: u32,
     pub(crate) created_at: String,
     pub(crate) project_id: String,
-    /// Region and network of one that exists: a balancer can't move.
-    pub(crate) home: Option<(Option<String>, String)>,
+    /// Where one that exists already is: a balancer can't move.
+    pub(crate) home: Option<Home>,
+}
+
+/// A balancer's region and network.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    /// None only in records of earlier versions.
+    pub(crate) region: Option<String>,
+    pub(crate) vpc: String,
 }
 
 /// Reads the body.
 ///
 /// # Errors
 /// 422 with the field that can't be done, and why.
-pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity, now: &str) -> Result<LoadBalancer> {
+pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Result<LoadBalancer> {
     let name = call.needed_text("name")?.to_owned();
     names::check_balancer(&name)?;
     refuse_what_is_not_there(call)?;
@@ -86,38 +94,36 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity, now: &st
     let forwarding_rules = rules(call)?;
     let target_port = forwarding_rules.first().map_or(80, |rule| rule.target_port);
     let health_check = health_check(object(call, "health_check")?, target_port)?;
-    let tag = tag(cloud, call)?;
-    let droplet_ids = droplet_ids(cloud, call)?;
-    if tag.is_some() && !droplet_ids.is_empty() {
-        return Err(ApiError::unprocessable(
-            "tag and droplet_ids can't be used together",
-        ));
-    }
-    let balancer = LoadBalancer {
+    let (tag, droplet_ids) = targets(cloud, call)?;
+    let size = size(call)?;
+    let http_idle_timeout_secs = number_of(&call.body, "http_idle_timeout_seconds", IDLE_SECS)?;
+    let enable_backend_keepalive = call.switch("enable_backend_keepalive")?;
+    let disable_lets_encrypt_dns_records = call.switch("disable_lets_encrypt_dns_records")?;
+    let firewall = firewall(object(call, "firewall")?)?;
+    let project_id = project(call)?.unwrap_or(identity.project_id);
+    // Last, because it may make the region's default network.
+    let home = match identity.home {
+        Some(old) => kept_home(call, old)?,
+        None => new_home(cloud, call, &identity.created_at)?,
+    };
+    Ok(LoadBalancer {
         id: identity.id,
         slot: identity.slot,
         name,
         created_at: identity.created_at,
-        region: None,
-        size: size(call)?,
+        region: home.region,
+        size,
         algorithm,
         forwarding_rules,
         health_check,
-        http_idle_timeout_secs: number_of(&call.body, "http_idle_timeout_seconds", IDLE_SECS)?,
-        enable_backend_keepalive: call.switch("enable_backend_keepalive")?,
-        disable_lets_encrypt_dns_records: call.switch("disable_lets_encrypt_dns_records")?,
-        firewall: firewall(object(call, "firewall")?)?,
+        http_idle_timeout_secs,
+        enable_backend_keepalive,
+        disable_lets_encrypt_dns_records,
+        firewall,
         tag,
         droplet_ids,
-        vpc: String::new(),
-        project_id: project(call)?.unwrap_or(identity.project_id),
-    };
-    // Last, because it may make the region's default network.
-    let (region, vpc) = home(cloud, call, identity.home, now)?;
-    Ok(LoadBalancer {
-        region: Some(region),
-        vpc,
-        ..balancer
+        vpc: home.vpc,
+        project_id,
     })
 }
 
@@ -170,14 +176,20 @@ fn size(call: &Call) -> Result<Size> {
     Ok(units.or(named).unwrap_or(Size { units: 1 }))
 }
 
-/// A tag in its own spelling, when it exists already.
-fn tag(cloud: &Cloud, call: &Call) -> Result<Option<String>> {
+/// The tag, in its own spelling when it exists already, or else droplets by id.
+fn targets(cloud: &Cloud, call: &Call) -> Result<(Option<String>, Vec<u64>)> {
+    let droplets = droplet_ids(cloud, call)?;
     let Some(wanted) = call.text("tag")? else {
-        return Ok(None);
+        return Ok((None, droplets));
     };
     tags::check(wanted)?;
+    if !droplets.is_empty() {
+        return Err(ApiError::unprocessable(
+            "tag and droplet_ids can't be used together",
+        ));
+    }
     let known = cloud.tag(wanted).map(|(canonical, _)| canonical.as_str());
-    Ok(Some(known.unwrap_or(wanted).to_owned()))
+    Ok((Some(known.unwrap_or(wanted).to_owned()), droplets))
 }
 
 /// Projects are not there: a project's id is a label.
@@ -216,48 +228,51 @@ fn firewall(object: Option<&Map<String, Value>>) -> Result<Firewall> {
     })
 }
 
-/// Region and network: what the body names, what it has already, or the default.
-fn home(
-    cloud: &mut Cloud,
-    call: &Call,
-    old: Option<(Option<String>, String)>,
-    now: &str,
-) -> Result<(String, String)> {
-    let region = call.region("region is invalid")?;
-    let vpc = call.text("vpc_uuid")?;
-    if let Some((old_region, old_vpc)) = old {
-        let moved = old_region.as_deref().is_some_and(|old| {
-            call.body
-                .get("region")
-                .and_then(Value::as_str)
-                .is_some_and(|wanted| !catalog::names_region(wanted, old))
-        });
-        if moved || vpc.is_some_and(|wanted| wanted != old_vpc) {
-            return Err(ApiError::unprocessable(
-                "region and vpc_uuid of a load balancer can't be changed",
-            ));
-        }
-        let region = old_region.or_else(|| region.map(str::to_owned));
-        return Ok((
-            region.unwrap_or_else(|| catalog::DEFAULT_REGION.to_owned()),
-            old_vpc,
+/// Where an update leaves a balancer: where it is. A body that says otherwise is refused.
+fn kept_home(call: &Call, old: Home) -> Result<Home> {
+    let wanted = call.region("region is invalid")?;
+    let named = call.text("region")?;
+    let moved =
+        matches!((named, &old.region), (Some(named), Some(old)) if !catalog::names_region(named, old));
+    if moved || call.text("vpc_uuid")?.is_some_and(|wanted| wanted != old.vpc) {
+        return Err(ApiError::unprocessable(
+            "region and vpc_uuid of a load balancer can't be changed",
         ));
     }
-    let Some(id) = vpc else {
+    let region = old
+        .region
+        .as_deref()
+        .or(wanted)
+        .unwrap_or(catalog::DEFAULT_REGION);
+    Ok(Home {
+        region: Some(region.to_owned()),
+        vpc: old.vpc,
+    })
+}
+
+/// Where a new balancer goes: the network that the body names, or the default one of its region.
+fn new_home(cloud: &mut Cloud, call: &Call, now: &str) -> Result<Home> {
+    let region = call.region("region is invalid")?;
+    let Some(id) = call.text("vpc_uuid")? else {
         let region = region.unwrap_or(catalog::DEFAULT_REGION);
         let vpc = cloud.default_vpc(region, now);
-        let vpc = vpc.ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?;
-        return Ok((region.to_owned(), vpc));
+        return Ok(Home {
+            region: Some(region.to_owned()),
+            vpc: vpc.ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?,
+        });
     };
     let network = cloud
         .vpcs
         .get(id)
         .ok_or_else(|| ApiError::unprocessable("vpc_uuid is invalid"))?;
-    let wanted = call.text("region")?;
-    if wanted.is_some_and(|wanted| !catalog::names_region(wanted, &network.region)) {
+    let named = call.text("region")?;
+    if named.is_some_and(|named| !catalog::names_region(named, &network.region)) {
         return Err(ApiError::unprocessable("vpc_uuid is not in this region"));
     }
-    Ok((network.region.clone(), id.to_owned()))
+    Ok(Home {
+        region: Some(network.region.clone()),
+        vpc: id.to_owned(),
+    })
 }
 
 /// An object of the body; absent, null and empty are none.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
-use super::load_balancer_request::{Identity, RULES_MAX, droplet_ids, parse, rules};
+use super::load_balancer_request::{Home, Identity, RULES_MAX, droplet_ids, parse, rules};
 use super::views::set;
 use super::{page, scene};
 use crate::app::App;
@@ -44,11 +44,11 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
         let identity = Identity {
             id: uuid::Uuid::new_v4().to_string(),
             slot,
-            created_at: now.clone(),
+            created_at: now,
             project_id: DEFAULT_PROJECT.to_owned(),
             home: None,
         };
-        let balancer = parse(cloud, call, identity, &now)?;
+        let balancer = parse(cloud, call, identity)?;
         install(app, cloud, balancer)
     })?;
     let mut answer = get(app, &id)?;
@@ -67,7 +67,6 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
 
 /// `PUT /v2/load_balancers/{id}`: the whole configuration; what is not said goes back to its default.
 pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
-    let now = app.now();
     app.change(|cloud| {
         let old = cloud.balancers.get(id).ok_or_else(ApiError::not_found)?;
         let identity = Identity {
@@ -75,9 +74,12 @@ pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
             slot: old.slot,
             created_at: old.created_at.clone(),
             project_id: old.project_id.clone(),
-            home: Some((old.region.clone(), old.vpc.clone())),
+            home: Some(Home {
+                region: old.region.clone(),
+                vpc: old.vpc.clone(),
+            }),
         };
-        let balancer = parse(cloud, call, identity, &now)?;
+        let balancer = parse(cloud, call, identity)?;
         install(app, cloud, balancer)
     })?;
     get(app, id)

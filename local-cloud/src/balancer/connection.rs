@@ -26,32 +26,6 @@ use tokio::time::Sleep;
 /// 1 MiB in pingora and mostly 1 KiB: at 1 kB/s, slower than any modem, that is a second.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves the requests of a connection one after the other, until one side has enough.
-pub(crate) async fn serve<A>(
-    app: &Arc<A>,
-    stream: ClientStream,
-    idle: impl Fn() -> Duration,
-    stop: &ShutdownWatch,
-) where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    let mut session = ServerSession::new_http1(Box::new(stream));
-    // Without a bound of pingora's own: it begins anew with every byte.
-    session.set_keepalive(Some(0));
-    let mut reused = app.process_new_http(session, stop).await;
-    while let Some((stream, settings)) = reused.map(ReusedHttpStream::consume) {
-        let Ok(mut stream) = stream.into_any().downcast::<ClientStream>() else {
-            return;
-        };
-        stream.expect_head(idle());
-        let mut session = ServerSession::new_http1(stream);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
-        }
-        reused = app.process_new_http(session, stop).await;
-    }
-}
-
 /// The stream of a client, with a deadline for the head of each request.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
@@ -98,6 +72,28 @@ impl ClientStream {
         let mut stream = Self { inner, head: None };
         stream.expect_head(HEAD_WITHIN);
         stream
+    }
+
+    /// Serves its requests one after the other, until one side has enough.
+    pub(crate) async fn serve<A>(self, app: &Arc<A>, idle: impl Fn() -> Duration, stop: &ShutdownWatch)
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let mut session = ServerSession::new_http1(Box::new(self));
+        // Without a bound of pingora's own: it begins anew with every byte.
+        session.set_keepalive(Some(0));
+        let mut reused = app.process_new_http(session, stop).await;
+        while let Some((stream, settings)) = reused.map(ReusedHttpStream::consume) {
+            let Ok(mut stream) = stream.into_any().downcast::<Self>() else {
+                return;
+            };
+            stream.expect_head(idle());
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            reused = app.process_new_http(session, stop).await;
+        }
     }
 
     /// The next request is expected to begin within `idle`.

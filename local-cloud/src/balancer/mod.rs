@@ -162,14 +162,15 @@ impl Balancers {
             let shared = Shared {
                 room: Arc::clone(&self.room),
                 connections_max: self.settings.connections_max,
+                stop: stop.clone(),
             };
-            tokio::spawn(serve(listener, front, shared, stop.clone()));
+            tokio::spawn(serve(listener, front, shared));
             running.listeners.insert(rule, stop.drop_guard());
         }
         Ok(())
     }
 
-    /// Tells a balancer who is behind it.
+    /// Sets who is behind a balancer.
     pub(crate) fn set_members(&self, id: &str, targets: Vec<Target>) {
         if let Some(running) = self.lock().get(id) {
             running.balancer.set_members(targets);
@@ -330,14 +331,15 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::from_std(listener).map_err(error)
 }
 
-/// What a listener shares with those of all balancers.
+/// What a listener shares with others: the room with those of all balancers.
 struct Shared {
     room: Arc<Room>,
     connections_max: u64,
+    stop: CancellationToken,
 }
 
 /// Accepts connections, as many as there is room for, and hands each to pingora, until `stop`.
-async fn serve(listener: TcpListener, front: Front, shared: Shared, stop: CancellationToken) {
+async fn serve(listener: TcpListener, front: Front, shared: Shared) {
     let balancer = Arc::clone(&front.balancer);
     let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), front));
     let (closing, shutdown) = watch::channel(false);
@@ -348,7 +350,7 @@ async fn serve(listener: TcpListener, front: Front, shared: Shared, stop: Cancel
     };
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => break,
+            () = shared.stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let (stream, client) = match accepted {
@@ -365,7 +367,7 @@ async fn serve(listener: TcpListener, front: Front, shared: Shared, stop: Cancel
         }
         // Without room it waits here, and the next ones wait in the kernel's queue.
         let places = tokio::select! {
-            () = stop.cancelled() => break,
+            () = shared.stop.cancelled() => break,
             places = places() => places,
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -378,7 +380,7 @@ async fn serve(listener: TcpListener, front: Front, shared: Shared, stop: Cancel
         tokio::spawn(async move {
             let _places = places;
             let idle = || balancer.behaviour().idle_timeout;
-            connection::serve(&proxy, ClientStream::new(stream), idle, &shutdown).await;
+            ClientStream::new(stream).serve(&proxy, idle, &shutdown).await;
         });
     }
     drop(listener);

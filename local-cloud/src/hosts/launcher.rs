@@ -149,7 +149,7 @@ fn end_with_parent() -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from)
 }
 
-/// Elsewhere the kernel knows no such wish: the guard alone ends what is left.
+/// Elsewhere the kernel has no such signal: the guard alone ends what is left.
 #[cfg(not(target_os = "linux"))]
 fn end_with_parent() -> io::Result<()> {
     Ok(())

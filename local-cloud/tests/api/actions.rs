@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Cloud, wish};
+use crate::common::{Cloud, droplet_body};
 
 #[tokio::test]
 async fn actions_are_checked_listed_and_come_by_tag() {
@@ -52,11 +52,11 @@ async fn actions_are_checked_listed_and_come_by_tag() {
         })
         .await;
     cloud.settled(a, "active").await;
-    let told = cloud
+    let reply = cloud
         .post("/v2/droplets/actions?tag_name=t", json!({"type": "power_off"}))
         .await;
     assert_eq!(
-        (told.status, told.at("/actions").as_array().unwrap().len()),
+        (reply.status, reply.at("/actions").as_array().unwrap().len()),
         (201, 2)
     );
     for id in [a, b] {
@@ -105,7 +105,7 @@ async fn actions_are_checked_listed_and_come_by_tag() {
 #[tokio::test]
 async fn a_disk_grows_only_when_asked_and_never_shrinks() {
     let cloud = Cloud::start(&[]);
-    let mut body = wish("a", "tiny", &[]);
+    let mut body = droplet_body("a", "tiny", &[]);
     body["size"] = json!("s-1vcpu-1gb");
     let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
     cloud.settled(id, "active").await;
@@ -146,9 +146,9 @@ async fn a_disk_grows_only_when_asked_and_never_shrinks() {
         422,
         "no way to a GPU"
     );
-    let told = act(json!({"type": "resize", "size": "s-1vcpu-1gb", "disk": true})).await;
+    let reply = act(json!({"type": "resize", "size": "s-1vcpu-1gb", "disk": true})).await;
     assert_eq!(
-        told.text("/message"),
+        reply.text("/message"),
         "Size can not decrease size of Droplet's disk image."
     );
 }
@@ -164,7 +164,7 @@ async fn only_some_actions_are_for_all_droplets_with_a_tag() {
         json!({"type": "reboot"}),
         json!({"type": "enable_ipv6"}),
     ] {
-        let told = cloud.post("/v2/droplets/actions?tag_name=t", order.clone()).await;
-        assert_eq!(told.status, 422, "{order}");
+        let reply = cloud.post("/v2/droplets/actions?tag_name=t", order.clone()).await;
+        assert_eq!(reply.status, 422, "{order}");
     }
 }

@@ -3,21 +3,21 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::common::{Cloud, told};
+use crate::common::{Cloud, reply_of};
 
 #[tokio::test]
 async fn a_token_is_needed_and_any_will_do_unless_one_is_set() {
     let cloud = Cloud::start(&[]);
     for token in [None, Some(""), Some(" ")] {
-        let told = cloud
+        let reply = cloud
             .call_as(token, Method::GET, "/v2/account", &Value::Null)
             .await;
         assert_eq!(
-            (told.status, told.text("/id")),
+            (reply.status, reply.text("/id")),
             (401, "unauthorized".into()),
             "{token:?}"
         );
-        assert!(!told.text("/request_id").is_empty());
+        assert!(!reply.text("/request_id").is_empty());
     }
     assert_eq!(
         cloud
@@ -52,7 +52,7 @@ async fn a_token_is_needed_and_any_will_do_unless_one_is_set() {
 }
 
 #[tokio::test]
-async fn unreadable_calls_are_told_why() {
+async fn unreadable_requests_get_their_reason() {
     let cloud = Cloud::start(&[]);
     for (method, path, status) in [
         (Method::GET, "/", 404),
@@ -75,10 +75,10 @@ async fn unreadable_calls_are_told_why() {
         (Method::PUT, "/_local/state", 405),
         (Method::GET, "/_local/else", 404),
     ] {
-        let told = cloud.call(method.clone(), path, Value::Null).await;
-        assert_eq!(told.status, status, "{method} {path}: {told:?}");
+        let reply = cloud.call(method.clone(), path, Value::Null).await;
+        assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
         for field in ["/id", "/message", "/request_id"] {
-            assert!(!told.text(field).is_empty(), "{method} {path} {field}");
+            assert!(!reply.text(field).is_empty(), "{method} {path} {field}");
         }
     }
     let http = crate::common::client();
@@ -87,7 +87,7 @@ async fn unreadable_calls_are_told_why() {
             .post(format!("{}/v2/droplets", cloud.url))
             .bearer_auth("t")
             .body(body);
-        let answer = told(request.send().await.unwrap()).await;
+        let answer = reply_of(request.send().await.unwrap()).await;
         assert_eq!(answer.status, status, "{body:?}: {answer:?}");
     }
     let large = http
@@ -98,13 +98,13 @@ async fn unreadable_calls_are_told_why() {
 }
 
 #[tokio::test]
-async fn rate_limits_are_told_and_kept() {
+async fn rate_limits_are_shown_and_enforced() {
     let cloud = Cloud::start(&[]);
-    let told = cloud.get("/v2/account").await;
-    assert_eq!(told.header("ratelimit-limit"), Some(100_000));
-    assert_eq!(told.header("ratelimit-remaining"), Some(99_999));
-    assert!(told.header("ratelimit-reset").unwrap() > 1_700_000_000);
-    assert!(told.headers.contains_key("x-request-id") && told.header("retry-after").is_none());
+    let reply = cloud.get("/v2/account").await;
+    assert_eq!(reply.header("ratelimit-limit"), Some(100_000));
+    assert_eq!(reply.header("ratelimit-remaining"), Some(99_999));
+    assert!(reply.header("ratelimit-reset").unwrap() > 1_700_000_000);
+    assert!(reply.headers.contains_key("x-request-id") && reply.header("retry-after").is_none());
     // Later flags win over the harness's own.
     let tight = Cloud::start(&["--rate-limit-per-minute", "3"]);
     for _ in 0..3 {

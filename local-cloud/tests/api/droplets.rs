@@ -4,43 +4,46 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::common::{Cloud, wish};
+use crate::common::{Cloud, droplet_body};
 
 #[tokio::test]
 async fn a_created_droplet_has_every_field_that_clients_read() {
     let cloud = Cloud::start(&[]);
-    let told = cloud
-        .post("/v2/droplets", wish("web-1", "tiny", &["env:prod", "a_b"]))
+    let reply = cloud
+        .post(
+            "/v2/droplets",
+            droplet_body("web-1", "tiny", &["env:prod", "a_b"]),
+        )
         .await;
-    assert_eq!(told.status, 202);
-    assert_eq!(told.text("/droplet/status"), "new");
-    assert_eq!(told.at("/droplet/networks"), &json!({"v4": [], "v6": []}));
-    let id = told.number("/droplet/id");
-    let action = told.number("/links/actions/0/id");
-    assert_eq!(told.text("/links/actions/0/rel"), "create");
+    assert_eq!(reply.status, 202);
+    assert_eq!(reply.text("/droplet/status"), "new");
+    assert_eq!(reply.at("/droplet/networks"), &json!({"v4": [], "v6": []}));
+    let id = reply.number("/droplet/id");
+    let action = reply.number("/links/actions/0/id");
+    assert_eq!(reply.text("/links/actions/0/rel"), "create");
     assert_eq!(
-        told.text("/links/actions/0/href"),
+        reply.text("/links/actions/0/href"),
         format!("{}/v2/actions/{action}", cloud.url)
     );
     cloud.settled(id, "active").await;
     let done = cloud.get(&format!("/v2/actions/{action}")).await;
     assert_eq!(done.text("/action/status"), "completed");
     assert_eq!(done.number("/action/resource_id"), id);
-    let told = cloud.get(&format!("/v2/droplets/{id}")).await;
-    let droplet = told.at("/droplet");
-    assert_eq!(told.text("/droplet/name"), "web-1");
-    assert_eq!(told.text("/droplet/networks/v4/0/type"), "public");
-    assert_eq!(told.text("/droplet/networks/v4/1/type"), "private");
-    assert_eq!(told.text("/droplet/region/slug"), "nyc3");
-    assert_eq!(told.text("/droplet/size/slug"), "s-1vcpu-1gb");
-    assert_eq!(told.text("/droplet/size_slug"), "s-1vcpu-1gb");
+    let reply = cloud.get(&format!("/v2/droplets/{id}")).await;
+    let droplet = reply.at("/droplet");
+    assert_eq!(reply.text("/droplet/name"), "web-1");
+    assert_eq!(reply.text("/droplet/networks/v4/0/type"), "public");
+    assert_eq!(reply.text("/droplet/networks/v4/1/type"), "private");
+    assert_eq!(reply.text("/droplet/region/slug"), "nyc3");
+    assert_eq!(reply.text("/droplet/size/slug"), "s-1vcpu-1gb");
+    assert_eq!(reply.text("/droplet/size_slug"), "s-1vcpu-1gb");
     assert!(droplet["size"]["price_hourly"].as_f64().unwrap() > 0.0);
-    assert_eq!(told.text("/droplet/image/slug"), "tiny");
+    assert_eq!(reply.text("/droplet/image/slug"), "tiny");
     assert_eq!(
         (
-            told.number("/droplet/memory"),
-            told.number("/droplet/vcpus"),
-            told.number("/droplet/disk")
+            reply.number("/droplet/memory"),
+            reply.number("/droplet/vcpus"),
+            reply.number("/droplet/disk")
         ),
         (1024, 1, 25)
     );
@@ -56,13 +59,13 @@ async fn a_created_droplet_has_every_field_that_clients_read() {
         assert!(droplet[list].is_array(), "{list}");
     }
     let vpc = cloud
-        .get(&format!("/v2/vpcs/{}", told.text("/droplet/vpc_uuid")))
+        .get(&format!("/v2/vpcs/{}", reply.text("/droplet/vpc_uuid")))
         .await;
     assert_eq!(vpc.at("/vpc/default"), &json!(true));
 }
 
 #[tokio::test]
-async fn bad_wishes_for_droplets_are_refused_and_nothing_is_made() {
+async fn bad_requests_for_droplets_are_refused_and_nothing_is_made() {
     let cloud = Cloud::start(&[]);
     for (field, value) in [
         ("name", json!("")),
@@ -103,18 +106,18 @@ async fn bad_wishes_for_droplets_are_refused_and_nothing_is_made() {
         ("volumes", json!("v")),
         ("names", json!(["other"])),
     ] {
-        let mut body = wish("ok", "tiny", &[]);
+        let mut body = droplet_body("ok", "tiny", &[]);
         body[field] = value.clone();
-        let told = cloud.post("/v2/droplets", body).await;
+        let reply = cloud.post("/v2/droplets", body).await;
         assert_eq!(
-            (told.status, told.text("/id")),
+            (reply.status, reply.text("/id")),
             (422, "unprocessable_entity".into()),
             "{field} {value}"
         );
     }
     assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 0);
     // No region, and no tags: the defaults.
-    let mut body = wish("ok", "tiny", &[]);
+    let mut body = droplet_body("ok", "tiny", &[]);
     body["region"] = Value::Null;
     body["tags"] = Value::Null;
     assert_eq!(cloud.post("/v2/droplets", body).await.status, 202);
@@ -129,13 +132,13 @@ async fn two_droplets_may_have_one_name_and_several_come_by_names() {
     );
     assert_ne!(one, two);
     assert_eq!(cloud.get("/v2/droplets?name=TWIN").await.number("/meta/total"), 2);
-    let mut body = wish("", "tiny", &["many"]);
+    let mut body = droplet_body("", "tiny", &["many"]);
     body["names"] = json!(["a", "b", "a"]);
-    let told = cloud.post("/v2/droplets", body).await;
-    assert_eq!(told.status, 202);
-    assert_eq!(told.at("/droplets").as_array().unwrap().len(), 3);
-    assert_eq!(told.at("/links/actions").as_array().unwrap().len(), 3);
-    assert_eq!(told.text("/links/actions/0/rel"), "multiple_create");
+    let reply = cloud.post("/v2/droplets", body).await;
+    assert_eq!(reply.status, 202);
+    assert_eq!(reply.at("/droplets").as_array().unwrap().len(), 3);
+    assert_eq!(reply.at("/links/actions").as_array().unwrap().len(), 3);
+    assert_eq!(reply.text("/links/actions/0/rel"), "multiple_create");
     assert_eq!(cloud.delete("/v2/droplets?tag_name=many").await.status, 204);
     assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 2);
 }
@@ -145,20 +148,23 @@ async fn the_droplet_limit_is_the_quota_error() {
     let cloud = Cloud::start(&["--droplet-limit", "2"]);
     assert_eq!(cloud.get("/v2/account").await.number("/account/droplet_limit"), 2);
     let id = cloud.droplet("a", "tiny", &[]).await;
-    let mut body = wish("", "tiny", &[]);
+    let mut body = droplet_body("", "tiny", &[]);
     body["names"] = json!(["b", "c"]);
-    let told = cloud.post("/v2/droplets", body).await;
+    let reply = cloud.post("/v2/droplets", body).await;
     assert_eq!(
-        (told.status, told.text("/id")),
+        (reply.status, reply.text("/id")),
         (422, "unprocessable_entity".into())
     );
     assert_eq!(
-        told.text("/message"),
+        reply.text("/message"),
         "creating this/these droplet(s) will exceed your droplet limit"
     );
     cloud.droplet("b", "tiny", &[]).await;
     assert_eq!(
-        cloud.post("/v2/droplets", wish("c", "tiny", &[])).await.status,
+        cloud
+            .post("/v2/droplets", droplet_body("c", "tiny", &[]))
+            .await
+            .status,
         422
     );
     cloud.delete(&format!("/v2/droplets/{id}")).await;
@@ -170,11 +176,12 @@ async fn more_than_200_droplets_are_paged_with_links_that_lead_on() {
     let cloud = Cloud::start(&[]);
     let mut made = BTreeSet::new();
     for batch in 0..21 {
-        let mut body = wish("", "tiny", &["pool:big"]);
+        let mut body = droplet_body("", "tiny", &["pool:big"]);
         body["names"] = json!((0..10).map(|nth| format!("d-{batch}-{nth}")).collect::<Vec<_>>());
-        let told = cloud.post("/v2/droplets", body).await;
+        let reply = cloud.post("/v2/droplets", body).await;
         made.extend(
-            told.at("/droplets")
+            reply
+                .at("/droplets")
                 .as_array()
                 .unwrap()
                 .iter()
@@ -186,17 +193,18 @@ async fn more_than_200_droplets_are_paged_with_links_that_lead_on() {
     let mut seen = Vec::new();
     let mut pages = 0;
     loop {
-        let told = cloud.get(&url).await;
+        let reply = cloud.get(&url).await;
         pages += 1;
-        assert_eq!(told.number("/meta/total"), 210);
+        assert_eq!(reply.number("/meta/total"), 210);
         seen.extend(
-            told.at("/droplets")
+            reply
+                .at("/droplets")
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|droplet| droplet["id"].as_u64().unwrap()),
         );
-        match told.at("/links/pages/next").as_str() {
+        match reply.at("/links/pages/next").as_str() {
             Some(next) => url = next.strip_prefix(&cloud.url).unwrap().to_owned(),
             None => break,
         }
@@ -245,7 +253,7 @@ async fn what_a_droplet_was_asked_to_be_is_shown_and_kept_to() {
             json!({"name": "me", "public_key": super::keys::KEY}),
         )
         .await;
-    let mut body = wish("hidden", "tiny", &[]);
+    let mut body = droplet_body("hidden", "tiny", &[]);
     for (field, value) in [
         ("public_networking", json!(false)),
         ("monitoring", json!(true)),
@@ -287,11 +295,11 @@ async fn regions_are_taken_in_any_case_and_by_their_area() {
         ("Fra1", "fra1"),
         ("TOR", "tor1"),
     ] {
-        let mut body = wish("w", "tiny", &[]);
+        let mut body = droplet_body("w", "tiny", &[]);
         body["region"] = json!(wanted);
-        let told = cloud.post("/v2/droplets", body).await;
-        assert_eq!(told.status, 202, "{wanted}: {told:?}");
-        assert_eq!(told.text("/droplet/region/slug"), slug, "{wanted}");
+        let reply = cloud.post("/v2/droplets", body).await;
+        assert_eq!(reply.status, 202, "{wanted}: {reply:?}");
+        assert_eq!(reply.text("/droplet/region/slug"), slug, "{wanted}");
         let vpc = cloud
             .post(
                 "/v2/vpcs",
@@ -309,18 +317,18 @@ async fn regions_are_taken_in_any_case_and_by_their_area() {
         .post("/v2/vpcs", json!({"name": "one", "region": "nyc1"}))
         .await;
     for (region, status) in [("NYC1", 202), ("nyc", 202), ("nyc3", 422), ("fra", 422)] {
-        let mut body = wish("w", "tiny", &[]);
+        let mut body = droplet_body("w", "tiny", &[]);
         (body["region"], body["vpc_uuid"]) = (json!(region), json!(vpc.text("/vpc/id")));
-        let told = cloud.post("/v2/droplets", body).await;
-        assert_eq!(told.status, status, "{region}: {told:?}");
+        let reply = cloud.post("/v2/droplets", body).await;
+        assert_eq!(reply.status, status, "{region}: {reply:?}");
         if status == 202 {
-            assert_eq!(told.text("/droplet/region/slug"), "nyc1");
+            assert_eq!(reply.text("/droplet/region/slug"), "nyc1");
         }
     }
-    let mut body = wish("w", "tiny", &[]);
+    let mut body = droplet_body("w", "tiny", &[]);
     body["size"] = json!("S-1VCPU-1GB");
-    let told = cloud.post("/v2/droplets", body).await;
-    assert_eq!(told.text("/droplet/size_slug"), "s-1vcpu-1gb");
+    let reply = cloud.post("/v2/droplets", body).await;
+    assert_eq!(reply.text("/droplet/size_slug"), "s-1vcpu-1gb");
 }
 
 #[tokio::test]
@@ -339,16 +347,19 @@ async fn names_follow_the_documented_grammar_at_create_in_lists_and_at_rename() 
         &"x".repeat(256),
     ] {
         assert_eq!(
-            cloud.post("/v2/droplets", wish(bad, "tiny", &[])).await.status,
+            cloud
+                .post("/v2/droplets", droplet_body(bad, "tiny", &[]))
+                .await
+                .status,
             422,
             "{bad}"
         );
-        let mut body = wish("", "tiny", &[]);
+        let mut body = droplet_body("", "tiny", &[]);
         body["names"] = json!(["good", bad]);
         assert_eq!(cloud.post("/v2/droplets", body).await.status, 422, "{bad}");
         let rename = json!({"type": "rename", "name": bad});
-        let told = cloud.post(&format!("/v2/droplets/{id}/actions"), rename).await;
-        assert_eq!(told.status, 422, "{bad}");
+        let reply = cloud.post(&format!("/v2/droplets/{id}/actions"), rename).await;
+        assert_eq!(reply.status, 422, "{bad}");
     }
     assert_eq!(cloud.get("/v2/droplets").await.number("/meta/total"), 1);
     assert_eq!(
@@ -364,7 +375,7 @@ async fn names_follow_the_documented_grammar_at_create_in_lists_and_at_rename() 
 async fn droplets_with_a_gpu_are_listed_apart() {
     let cloud = Cloud::start(&[]);
     let plain = cloud.droplet("plain", "tiny", &["t"]).await;
-    let mut body = wish("gpu", "tiny", &["t"]);
+    let mut body = droplet_body("gpu", "tiny", &["t"]);
     body["size"] = json!("gpu-h100x1-80gb");
     let gpu = cloud.post("/v2/droplets", body).await.number("/droplet/id");
     for (query, id) in [

@@ -2,20 +2,20 @@
 
 use serde_json::json;
 
-use crate::common::{Cloud, wish};
+use crate::common::{Cloud, droplet_body};
 
 #[tokio::test]
 async fn snapshots_are_images_and_droplets_are_made_from_them() {
     let cloud = Cloud::start(&[]);
     let id = cloud.droplet("a", "tiny", &[]).await;
     cloud.settled(id, "active").await;
-    let told = cloud
+    let reply = cloud
         .post(
             &format!("/v2/droplets/{id}/actions"),
             json!({"type": "snapshot", "name": "snap"}),
         )
         .await;
-    assert_eq!(told.status, 201);
+    assert_eq!(reply.status, 201);
     cloud
         .until("the snapshot is there", async || {
             cloud
@@ -96,7 +96,7 @@ async fn snapshots_are_images_and_droplets_are_made_from_them() {
             .text("/image/name"),
         "new"
     );
-    let mut body = wish("b", "", &[]);
+    let mut body = droplet_body("b", "", &[]);
     body["image"] = json!(snapshot);
     let made = cloud.post("/v2/droplets", body).await;
     assert_eq!((made.status, made.number("/droplet/image/id")), (202, snapshot));
@@ -160,8 +160,8 @@ async fn an_update_of_an_image_keeps_to_every_field() {
         (json!({"type": "transfer"}), 422),
         (json!({"type": "convert"}), 422),
     ] {
-        let told = cloud.post(&format!("{path}/actions"), order.clone()).await;
-        assert_eq!(told.status, status, "{order}");
+        let reply = cloud.post(&format!("{path}/actions"), order.clone()).await;
+        assert_eq!(reply.status, status, "{order}");
     }
     assert_eq!(
         cloud.get(&path).await.at("/image/regions"),

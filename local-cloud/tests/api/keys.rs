@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{Cloud, wish};
+use crate::common::{Cloud, droplet_body};
 
 pub(crate) const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me\n";
@@ -10,12 +10,12 @@ pub(crate) const KEY: &str =
 #[tokio::test]
 async fn keys_are_found_by_id_and_fingerprint() {
     let cloud = Cloud::start(&[]);
-    let told = cloud
+    let reply = cloud
         .post("/v2/account/keys", json!({"name": "me", "public_key": KEY}))
         .await;
-    assert_eq!(told.status, 201);
-    let (id, fingerprint) = (told.number("/ssh_key/id"), told.text("/ssh_key/fingerprint"));
-    assert_eq!(told.text("/ssh_key/public_key"), KEY);
+    assert_eq!(reply.status, 201);
+    let (id, fingerprint) = (reply.number("/ssh_key/id"), reply.text("/ssh_key/fingerprint"));
+    assert_eq!(reply.text("/ssh_key/public_key"), KEY);
     assert_eq!(
         cloud
             .post("/v2/account/keys", json!({"name": "again", "public_key": KEY}))
@@ -50,7 +50,7 @@ async fn keys_are_found_by_id_and_fingerprint() {
         .put(&format!("/v2/account/keys/{fingerprint}"), json!({"name": "new"}))
         .await;
     assert_eq!(renamed.text("/ssh_key/name"), "new");
-    let mut body = wish("a", "tiny", &[]);
+    let mut body = droplet_body("a", "tiny", &[]);
     body["ssh_keys"] = json!([id, fingerprint]);
     assert_eq!(cloud.post("/v2/droplets", body).await.status, 202);
     assert_eq!(cloud.delete(&format!("/v2/account/keys/{id}")).await.status, 204);

@@ -153,13 +153,13 @@ async fn what_is_not_there_is_refused_with_the_fields_name() {
         ("health_check", json!({"proxy_protocol": true})),
         ("health_check", json!({"protocol": "https"})),
     ] {
-        let told = cloud
+        let reply = cloud
             .post("/v2/load_balancers", request(json!({field: value})))
             .await;
         assert_eq!(
-            (told.status, told.text("/id")),
+            (reply.status, reply.text("/id")),
             (422, "unprocessable_entity".into()),
-            "{field} {value}: {told:?}"
+            "{field} {value}: {reply:?}"
         );
     }
     let both = request(json!({"size": "lb-small", "size_unit": 2}));

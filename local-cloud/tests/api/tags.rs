@@ -18,11 +18,11 @@ async fn tags_are_put_on_and_taken_off() {
         404
     );
     for _ in 0..2 {
-        let told = cloud.post("/v2/tags", json!({"name": "pool:x"})).await;
-        assert_eq!((told.status, told.text("/tag/name")), (201, "pool:x".into()));
+        let reply = cloud.post("/v2/tags", json!({"name": "pool:x"})).await;
+        assert_eq!((reply.status, reply.text("/tag/name")), (201, "pool:x".into()));
     }
-    let told = cloud.post("/v2/tags", json!({"name": "POOL:X"})).await;
-    assert_eq!(told.text("/tag/name"), "pool:x", "the first spelling counts");
+    let reply = cloud.post("/v2/tags", json!({"name": "POOL:X"})).await;
+    assert_eq!(reply.text("/tag/name"), "pool:x", "the first spelling counts");
     for bad in [
         json!(""),
         json!("sp ace"),

@@ -3,18 +3,18 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::common::{Cloud, wish};
+use crate::common::{Cloud, droplet_body};
 
 #[tokio::test]
 async fn networks_are_records_that_protect_their_members() {
     let cloud = Cloud::start(&[]);
-    let told = cloud
+    let reply = cloud
         .post("/v2/vpcs", json!({"name": "net", "region": "nyc3"}))
         .await;
-    assert_eq!(told.status, 201);
-    let id = told.text("/vpc/id");
-    assert!(told.text("/vpc/ip_range").starts_with("10."));
-    assert_eq!(told.text("/vpc/urn"), format!("do:vpc:{id}"));
+    assert_eq!(reply.status, 201);
+    let id = reply.text("/vpc/id");
+    assert!(reply.text("/vpc/ip_range").starts_with("10."));
+    assert_eq!(reply.text("/vpc/urn"), format!("do:vpc:{id}"));
     for bad in [
         json!({"name": "net", "region": "nyc3"}),
         json!({"name": "x", "region": "mars1"}),
@@ -31,7 +31,7 @@ async fn networks_are_records_that_protect_their_members() {
     ] {
         assert_eq!(cloud.post("/v2/vpcs", bad.clone()).await.status, 422, "{bad}");
     }
-    let mut body = wish("a", "tiny", &[]);
+    let mut body = droplet_body("a", "tiny", &[]);
     body["vpc_uuid"] = json!(id);
     let droplet = cloud.post("/v2/droplets", body).await.number("/droplet/id");
     let members = cloud.get(&format!("/v2/vpcs/{id}/members")).await;

@@ -85,7 +85,7 @@ async fn connections_to_members_are_kept_only_when_that_is_asked_for() {
         let http = client();
         for _ in 0..5 {
             let answer = http.get(format!("{}/x", pool.address)).send().await.unwrap();
-            let answer = crate::common::told(answer).await;
+            let answer = crate::common::reply_of(answer).await;
             ports.insert(answer.text("/peer"));
         }
         assert_eq!(

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Cloud, client, free_port, told};
+use common::{Cloud, client, free_port, reply_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::Method;
@@ -87,7 +87,7 @@ impl Pool {
             let Ok(answer) = client().get(format!("http://{public}/seen")).send().await else {
                 continue;
             };
-            let seen: BTreeMap<String, u64> = serde_json::from_value(told(answer).await.body).unwrap();
+            let seen: BTreeMap<String, u64> = serde_json::from_value(reply_of(answer).await.body).unwrap();
             sum += seen
                 .iter()
                 .filter(|(key, _)| key.starts_with(method))
@@ -111,7 +111,7 @@ async fn round_robin_gives_everybody_the_same_and_the_counts_are_true() {
             .await
             .unwrap();
         assert_eq!(answer.status().as_u16(), status);
-        assert_eq!(told(answer).await.text("/forwarded_for"), "127.0.0.1");
+        assert_eq!(reply_of(answer).await.text("/forwarded_for"), "127.0.0.1");
     }
     for id in &pool.ids {
         assert_eq!(pool.member(*id).await["requests"], 10);
@@ -166,9 +166,9 @@ async fn without_members_it_answers_503_itself_and_new_members_wait_for_their_ch
         (&json!(1), &json!(1))
     );
     // A member that is not ready joins, but gets nothing.
-    let mut wish = common::wish("web", "web", &["serving:web"]);
-    wish["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /unready\n  content: ''\n");
-    let id = cloud.post("/v2/droplets", wish).await.number("/droplet/id");
+    let mut body = common::droplet_body("web", "web", &["serving:web"]);
+    body["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /unready\n  content: ''\n");
+    let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
     cloud
         .until("its check failed", async || {
             let state = cloud.balancer_state(&balancer).await;
@@ -267,11 +267,11 @@ async fn a_power_cut_is_not_noticed_by_gets_and_puts() {
         pool.cloud
             .until("load runs", async || sent.load(Ordering::Relaxed) > before + 300)
             .await;
-        let told = pool
+        let reply = pool
             .cloud
             .post("/_local/faults/power-cut", json!({"droplet_id": pool.ids[cut]}))
             .await;
-        assert_eq!(told.status, 200);
+        assert_eq!(reply.status, 200);
     }
     let before = sent.load(Ordering::Relaxed);
     pool.cloud
@@ -390,7 +390,7 @@ async fn without_retry_the_client_sees_the_dead_connection() {
 
 /// A server that closes each kept connection a moment after its answer, so that the balancer's pool is always stale.
 #[tokio::test]
-async fn a_kept_connection_that_the_member_closed_is_no_error() {
+async fn a_kept_connection_that_the_member_closed_is_not_an_error() {
     let pool = Pool::start(&[], 1, json!({"enable_backend_keepalive": true})).await;
     let id = pool.ids[0];
     let state = pool.cloud.droplet_state(id).await;
@@ -428,18 +428,18 @@ async fn a_kept_connection_that_the_member_closed_is_no_error() {
         }
     });
     // The check went with the program: a TCP check on the public port instead.
-    let told = pool
+    let reply = pool
         .cloud
         .get(&format!("/v2/load_balancers/{}", pool.balancer))
         .await;
-    let mut wish = told.at("/load_balancer").clone();
-    wish["region"] = json!("nyc3");
-    wish.as_object_mut().unwrap().remove("droplet_ids");
-    wish["health_check"] = json!({"protocol": "tcp", "port": 8080, "check_interval_seconds": 1,
+    let mut body = reply.at("/load_balancer").clone();
+    body["region"] = json!("nyc3");
+    body.as_object_mut().unwrap().remove("droplet_ids");
+    body["health_check"] = json!({"protocol": "tcp", "port": 8080, "check_interval_seconds": 1,
         "response_timeout_seconds": 1, "healthy_threshold": 1, "unhealthy_threshold": 10});
     let put = pool
         .cloud
-        .put(&format!("/v2/load_balancers/{}", pool.balancer), wish)
+        .put(&format!("/v2/load_balancers/{}", pool.balancer), body)
         .await;
     assert_eq!(put.status, 200, "{put:?}");
     pool.cloud.members_ready(&pool.balancer, 1).await;
@@ -543,9 +543,9 @@ async fn configuration_is_checked_and_changes_while_it_runs() {
     ] {
         let mut bad = good.clone();
         bad[field] = value.clone();
-        let told = cloud.put(&path, bad).await;
+        let reply = cloud.put(&path, bad).await;
         assert_eq!(
-            (told.status, told.text("/id")),
+            (reply.status, reply.text("/id")),
             (422, "unprocessable_entity".into()),
             "{field} {value}"
         );
@@ -556,9 +556,9 @@ async fn configuration_is_checked_and_changes_while_it_runs() {
         .unwrap();
     let mut bad = good.clone();
     bad["forwarding_rules"] = json!([rule(taken.local_addr().unwrap().port())]);
-    let told = cloud.put(&path, bad).await;
-    assert_eq!(told.status, 422);
-    assert!(told.text("/message").contains("can't listen"), "{told:?}");
+    let reply = cloud.put(&path, bad).await;
+    assert_eq!(reply.status, 422);
+    assert!(reply.text("/message").contains("can't listen"), "{reply:?}");
     assert_eq!(
         client().get(&moved).send().await.unwrap().status(),
         503,

@@ -197,7 +197,7 @@ class DoctlTest(LocalCloudTest):
         self.create("lost")
         self.assertEqual(self.fields("Name", "compute", "droplet", "list"), [["lost"], ["lost"]])
 
-    def test_refusals_are_told(self) -> None:
+    def test_refusals_are_shown(self) -> None:
         for name, image, size, region in [
             ("under_score", "tiny", "s-1vcpu-1gb", "nyc3"), ("ok", "nothing", "s-1vcpu-1gb", "nyc3"),
             ("ok", "tiny", "huge", "nyc3"), ("ok", "tiny", "s-1vcpu-1gb", "mars1"),
@@ -258,6 +258,14 @@ class DoctlTest(LocalCloudTest):
         self.doctl("compute", "load-balancer", "remove-droplets", made["id"], "--droplet-ids", str(members[1]["id"]))
         self.doctl("compute", "load-balancer", "delete", made["id"], "--force")
         self.assertEqual(self.fields("ID", "compute", "load-balancer", "list"), [])
+
+    def test_a_load_balancers_firewall_comes_back(self) -> None:
+        rules = f"entry_protocol:http,entry_port:{free_port()},target_protocol:http,target_port:8080"
+        [made] = self.json(
+            "compute", "load-balancer", "create", "--name", "front", "--region", "nyc3", "--tag-name", "serving:web",
+            "--forwarding-rules", rules, "--allow-list", "cidr:127.0.0.0/8", "--deny-list", "ip:127.0.0.9")
+        [shown] = self.json("compute", "load-balancer", "get", made["id"])
+        self.assertEqual(shown["firewall"], {"allow": ["cidr:127.0.0.0/8"], "deny": ["ip:127.0.0.9"]})
 
     def healthy(self, balancer_id: str) -> int:
         [balancer] = [one for one in self.state()["load_balancers"] if one["id"] == balancer_id]

@@ -159,6 +159,23 @@ class PydoTest(LocalCloudTest):
         self.client.load_balancers.delete(number, **PLAIN)
         self.assertEqual(self.client.load_balancers.get(number, **PLAIN)["id"], "not_found")
 
+    def test_a_load_balancers_fields_come_back_or_are_refused(self) -> None:
+        rule = {"entry_protocol": "http", "entry_port": free_port(), "target_protocol": "http", "target_port": 8080}
+        fields = {
+            "size_unit": 2, "enable_backend_keepalive": True, "http_idle_timeout_seconds": 90,
+            "firewall": {"allow": ["cidr:127.0.0.0/8"], "deny": ["ip:127.0.0.9"]},
+        }
+        body = {"name": "front", "region": "NYC3", "tag": "serving:web", "forwarding_rules": [rule], **fields}
+        number = self.client.load_balancers.create(body=body, **PLAIN)["load_balancer"]["id"]
+        shown = self.client.load_balancers.get(number, **PLAIN)["load_balancer"]
+        self.assertEqual({name: shown[name] for name in fields}, fields)
+        self.assertEqual(shown["region"]["slug"], "nyc3")
+        for name in ("redirect_http_to_https", "enable_proxy_protocol"):
+            with self.assertRaises(azure.core.exceptions.HttpResponseError) as refused:
+                self.client.load_balancers.update(number, body={**body, name: True}, **PLAIN)
+            self.assertEqual(refused.exception.status_code, 422)
+            self.assertIn(name, str(refused.exception))
+
     def healthy(self, number: str) -> int:
         [balancer] = [one for one in self.state()["load_balancers"] if one["id"] == number]
         return sum(member["state"] == "healthy" for member in balancer["members"])

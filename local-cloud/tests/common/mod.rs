@@ -73,13 +73,13 @@ pub(crate) struct Cloud {
 
 /// An answer: status and JSON (null without a body).
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Value,
     pub(crate) headers: reqwest::header::HeaderMap,
 }
 
-impl Told {
+impl Reply {
     /// The text at a JSON pointer.
     pub(crate) fn text(&self, pointer: &str) -> String {
         self.at(pointer)
@@ -179,7 +179,7 @@ impl Cloud {
     }
 
     /// A call with a token.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Told {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Reply {
         self.call_as(Some("test"), method, path, &body).await
     }
 
@@ -190,7 +190,7 @@ impl Cloud {
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Told {
+    ) -> Reply {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -198,30 +198,30 @@ impl Cloud {
         if !body.is_null() {
             request = request.json(body);
         }
-        told(request.send().await.unwrap()).await
+        reply_of(request.send().await.unwrap()).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Told {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.call(Method::GET, path, Value::Null).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: Value) -> Told {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
         self.call(Method::POST, path, body).await
     }
 
-    pub(crate) async fn put(&self, path: &str, body: Value) -> Told {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
         self.call(Method::PUT, path, body).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Told {
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
         self.call(Method::DELETE, path, Value::Null).await
     }
 
     /// Creates a droplet; its id.
     pub(crate) async fn droplet(&self, name: &str, image: &str, tags: &[&str]) -> u64 {
-        let told = self.post("/v2/droplets", wish(name, image, tags)).await;
-        assert_eq!(told.status, 202, "{told:?}");
-        told.number("/droplet/id")
+        let reply = self.post("/v2/droplets", droplet_body(name, image, tags)).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        reply.number("/droplet/id")
     }
 
     /// The droplet's part of the state.
@@ -262,8 +262,8 @@ impl Cloud {
     /// Waits until the droplet has this status and nothing is under way.
     pub(crate) async fn settled(&self, id: u64, status: &str) {
         self.until(&format!("droplet {id} is {status}"), async || {
-            let told = self.get(&format!("/v2/droplets/{id}")).await;
-            told.at("/droplet/status") == status && told.at("/droplet/locked") == false
+            let reply = self.get(&format!("/v2/droplets/{id}")).await;
+            reply.at("/droplet/status") == status && reply.at("/droplet/locked") == false
         })
         .await;
     }
@@ -277,10 +277,10 @@ impl Cloud {
         }
     }
 
-    /// A load balancer over a tag; its id and its address. `more` overrides fields of the wish.
+    /// A load balancer over a tag; its id and its address. `more` overrides fields of the request.
     pub(crate) async fn balancer(&self, tag: &str, more: Value) -> (String, String) {
         let port = free_port();
-        let mut wish = json!({
+        let mut body = json!({
             "name": format!("lb-{port}"), "region": "nyc3", "tag": tag,
             "forwarding_rules": [{"entry_protocol": "http", "entry_port": port,
                 "target_protocol": "http", "target_port": 8080}],
@@ -288,12 +288,12 @@ impl Cloud {
                 "check_interval_seconds": 1, "response_timeout_seconds": 1,
                 "healthy_threshold": 1, "unhealthy_threshold": 2},
         });
-        wish.as_object_mut()
+        body.as_object_mut()
             .unwrap()
             .extend(more.as_object().cloned().unwrap_or_default());
-        let told = self.post("/v2/load_balancers", wish).await;
-        assert_eq!(told.status, 202, "{told:?}");
-        let id = told.text("/load_balancer/id");
+        let reply = self.post("/v2/load_balancers", body).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        let id = reply.text("/load_balancer/id");
         let ip = self
             .get(&format!("/v2/load_balancers/{id}"))
             .await
@@ -343,13 +343,13 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
 }
 
 /// A create's body.
-pub(crate) fn wish(name: &str, image: &str, tags: &[&str]) -> Value {
+pub(crate) fn droplet_body(name: &str, image: &str, tags: &[&str]) -> Value {
     json!({"name": name, "image": image, "region": "nyc3", "size": "s-1vcpu-1gb", "tags": tags,
         "ssh_keys": null, "backups": false, "ipv6": false, "something_new": {"ignored": true}})
 }
 
 /// A whole answer.
-pub(crate) async fn told(answer: reqwest::Response) -> Told {
+pub(crate) async fn reply_of(answer: reqwest::Response) -> Reply {
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let text = answer.text().await.unwrap();
     let body = if text.is_empty() {
@@ -357,7 +357,7 @@ pub(crate) async fn told(answer: reqwest::Response) -> Told {
     } else {
         serde_json::from_str(&text).unwrap_or(Value::String(text))
     };
-    Told {
+    Reply {
         status,
         body,
         headers,

@@ -1,223 +1,12 @@
-//! Droplets are processes: started, stopped, cut off, and never left behind.
-
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "tests"
-)]
-
-mod common;
+//! Whatever a cloud started ends with it, however it ends: signals, `kill -9` of server and guard, a failed start, `sweep`.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::time::Instant;
 
-use common::{Cloud, PROGRAM, all_gone, is_alive, marked, run, wish};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-#[tokio::test]
-async fn a_droplet_is_its_images_process_on_an_address_of_its_own() {
-    let cloud = Cloud::start(&[]);
-    let one = cloud.droplet("one", "web", &[]).await;
-    let two = cloud.droplet("two", "web", &[]).await;
-    let (pid_one, pid_two) = (cloud.pids(one, 1).await[0], cloud.pids(two, 1).await[0]);
-    assert_ne!(pid_one, pid_two);
-    let told = cloud.get(&format!("/v2/droplets/{one}")).await;
-    let ip = told.text("/droplet/networks/v4/0/ip_address");
-    assert!(ip.starts_with("127."), "{ip}");
-    assert_ne!(
-        ip,
-        cloud
-            .get(&format!("/v2/droplets/{two}"))
-            .await
-            .text("/droplet/networks/v4/0/ip_address")
-    );
-    cloud
-        .until("it serves", async || {
-            common::client()
-                .get(format!("http://{ip}:8080/"))
-                .send()
-                .await
-                .is_ok()
-        })
-        .await;
-    let answer = common::client()
-        .get(format!("http://{ip}:8080/who"))
-        .send()
-        .await
-        .unwrap();
-    let answer = common::told(answer).await;
-    assert_eq!(answer.text("/name"), "one");
-    assert_eq!(answer.number("/pid"), u64::try_from(pid_one).unwrap());
-    let environment = std::fs::read_to_string(format!("/proc/{pid_one}/environ")).unwrap();
-    let root = cloud.droplet_state(one).await["root"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(environment.contains(&format!("ROOT={root}\0")) && environment.contains(&format!("WHO={one}\0")));
-    cloud
-        .until("ready is told", async || {
-            cloud.droplet_state(one).await["ready"] == true
-        })
-        .await;
-    assert_eq!(cloud.delete(&format!("/v2/droplets/{one}")).await.status, 204);
-    assert!(!is_alive(pid_one) && is_alive(pid_two));
-    assert_eq!(cloud.get(&format!("/v2/droplets/{one}")).await.status, 404);
-    assert!(!std::path::Path::new(&root).exists());
-}
-
-#[tokio::test]
-async fn write_files_are_in_the_droplets_directory() {
-    let cloud = Cloud::start(&[]);
-    let mut body = wish("files", "tiny", &[]);
-    body["user_data"] = json!(
-        "#cloud-config\nwrite_files:\n- path: /etc/app/app.toml\n  content: |\n    x = 1\n  permissions: '0600'\n"
-    );
-    let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
-    let root = cloud.droplet_state(id).await["root"].as_str().unwrap().to_owned();
-    assert_eq!(
-        std::fs::read_to_string(format!("{root}/etc/app/app.toml")).unwrap(),
-        "x = 1\n"
-    );
-}
-
-#[tokio::test]
-async fn write_files_that_leave_the_directory_are_refused() {
-    let cloud = Cloud::start(&[]);
-    let outside = tempfile::tempdir().unwrap();
-    // By a path.
-    let mut body = wish("out", "tiny", &[]);
-    body["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /etc/../../../x\n  content: x\n");
-    let told = cloud.post("/v2/droplets", body.clone()).await;
-    assert_eq!(
-        (told.status, told.text("/id")),
-        (422, "unprocessable_entity".to_owned())
-    );
-    assert!(
-        told.text("/message").contains("leaves the droplet's directory"),
-        "{told:?}"
-    );
-    // By a link: ids are given in turn, so a directory with a link can wait for the next droplet.
-    let id = cloud.droplet("first", "tiny", &[]).await;
-    for next in id + 1..id + 5 {
-        let root = cloud.state_dir().join(format!("droplets/{next}/root"));
-        std::fs::create_dir_all(&root).unwrap();
-        std::os::unix::fs::symlink(outside.path(), root.join("etc")).unwrap();
-    }
-    body["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /etc/x\n  content: x\n");
-    let told = cloud.post("/v2/droplets", body.clone()).await;
-    assert_eq!(told.status, 422, "{told:?}");
-    assert!(told.text("/message").contains("link"), "{told:?}");
-    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
-    assert_eq!(
-        cloud.get("/v2/droplets").await.number("/meta/total"),
-        1,
-        "refused droplets are not made"
-    );
-    body["user_data"] = json!("#cloud-config\nwrite_files: 7\n");
-    assert_eq!(cloud.post("/v2/droplets", body.clone()).await.status, 422);
-    body["user_data"] = json!("x".repeat(70_000));
-    assert_eq!(cloud.post("/v2/droplets", body).await.status, 422);
-}
-
-#[tokio::test]
-async fn shutdown_asks_and_then_cuts_and_power_comes_back() {
-    let cloud = Cloud::start(&["--stop-grace-secs", "1"]);
-    let kind = cloud.droplet("kind", "web", &[]).await;
-    let stubborn = cloud.droplet("stubborn", "stubborn", &[]).await;
-    let pids = [cloud.pids(kind, 1).await, cloud.pids(stubborn, 2).await].concat();
-    let act = async |id: u64, kind: &str| {
-        cloud
-            .post(&format!("/v2/droplets/{id}/actions"), json!({"type": kind}))
-            .await
-    };
-    let action = act(stubborn, "shutdown").await;
-    assert_eq!(
-        (action.status, action.text("/action/status")),
-        (201, "in-progress".to_owned())
-    );
-    assert!(action.at("/action/completed_at").is_null());
-    let again = act(stubborn, "shutdown").await;
-    assert_eq!(
-        (again.status, again.text("/message")),
-        (422, "Droplet already has a pending event.".to_owned())
-    );
-    act(kind, "shutdown").await;
-    for id in [kind, stubborn] {
-        cloud.settled(id, "off").await;
-    }
-    assert!(!pids.iter().any(|pid| is_alive(*pid)));
-    let done = cloud
-        .get(&format!("/v2/actions/{}", action.number("/action/id")))
-        .await;
-    assert_eq!(done.text("/action/status"), "completed");
-    assert!(!done.text("/action/completed_at").is_empty());
-    // An off droplet may be shut down again, and comes back by power_on.
-    assert_eq!(act(kind, "shutdown").await.status, 201);
-    cloud.settled(kind, "off").await;
-    assert_eq!(act(kind, "power_on").await.status, 201);
-    let first = cloud.pids(kind, 1).await[0];
-    cloud.settled(kind, "active").await;
-    for deed in ["reboot", "power_cycle"] {
-        let before = cloud.pids(kind, 1).await[0];
-        assert_eq!(act(kind, deed).await.status, 201);
-        cloud
-            .until("another process runs", async || {
-                cloud.pids(kind, 1).await[0] != before && !is_alive(before)
-            })
-            .await;
-        cloud.settled(kind, "active").await;
-    }
-    assert!(!is_alive(first));
-    act(kind, "power_off").await;
-    cloud.settled(kind, "off").await;
-    assert!(marked(&cloud.state_dir()).is_empty());
-}
-
-#[tokio::test]
-async fn a_power_cut_kills_everything_at_once_and_the_droplet_stays_listed() {
-    let cloud = Cloud::start(&[]);
-    let id = cloud.droplet("cut", "stubborn", &[]).await;
-    cloud.pids(id, 2).await;
-    cloud
-        .until("the shell's own children run", async || {
-            marked(&cloud.state_dir()).len() == 4
-        })
-        .await;
-    let told = cloud
-        .post("/_local/faults/power-cut", json!({"droplet_id": id}))
-        .await;
-    assert_eq!(told.status, 200);
-    assert!(marked(&cloud.state_dir()).is_empty());
-    assert_eq!(
-        cloud
-            .get(&format!("/v2/droplets/{id}"))
-            .await
-            .text("/droplet/status"),
-        "off"
-    );
-    let told = cloud
-        .post("/_local/faults/power-cut", json!({"droplet_id": 1}))
-        .await;
-    assert_eq!(told.status, 404);
-}
-
-#[tokio::test]
-async fn the_power_can_be_cut_during_a_shutdown() {
-    let cloud = Cloud::start(&["--stop-grace-secs", "600"]);
-    let id = cloud.droplet("slow", "stubborn", &[]).await;
-    let pids = cloud.pids(id, 2).await;
-    cloud
-        .post(&format!("/v2/droplets/{id}/actions"), json!({"type": "shutdown"}))
-        .await;
-    assert!(is_alive(pids[0]));
-    cloud
-        .post("/_local/faults/power-cut", json!({"droplet_id": id}))
-        .await;
-    all_gone(&pids);
-    cloud.settled(id, "off").await;
-}
+use crate::common::{Cloud, PROGRAM, all_gone, is_alive, marked, run};
 
 #[tokio::test]
 async fn signals_end_it_with_status_0_and_leave_nothing() {
@@ -240,7 +29,7 @@ async fn a_second_signal_does_not_wait_for_stubborn_droplets() {
     cloud.signal(Signal::SIGINT);
     cloud
         .until("it has begun to stop", async || {
-            common::client().get(&cloud.url).send().await.is_err()
+            crate::common::client().get(&cloud.url).send().await.is_err()
         })
         .await;
     assert_eq!(cloud.stop(Signal::SIGINT), Some(0));
@@ -322,7 +111,7 @@ fn the_guard_waits_for_the_lock_of_a_killed_server() {
     drop(guarded.guard.stdin.take());
     // Some attempts at the lock: the kernel may close a killed process's pipe before its lock. It sleeps between them.
     let before = naps(guarded.guard.id());
-    let deadline = Instant::now() + common::PATIENCE;
+    let deadline = Instant::now() + crate::common::PATIENCE;
     while naps(guarded.guard.id()) < before + 10 {
         assert!(Instant::now() < deadline, "it does not try again");
         std::thread::yield_now();
@@ -426,7 +215,7 @@ async fn a_start_that_fails_leaves_nothing() {
 
 #[tokio::test]
 async fn nohup_keeps_it_running() {
-    let dir = common::images();
+    let dir = crate::common::images();
     let mut command = std::process::Command::new("/bin/sh");
     command
         .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
@@ -442,8 +231,8 @@ async fn nohup_keeps_it_running() {
 
 #[tokio::test]
 async fn nobody_has_to_read_where_it_listens() {
-    let dir = common::images();
-    let address = format!("127.0.0.1:{}", common::free_port());
+    let dir = crate::common::images();
+    let address = format!("127.0.0.1:{}", crate::common::free_port());
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut child = std::process::Command::new(PROGRAM)
@@ -455,63 +244,21 @@ async fn nobody_has_to_read_where_it_listens() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + common::PATIENCE;
+    let deadline = Instant::now() + crate::common::PATIENCE;
     let url = format!("http://{address}/v2/account");
-    while common::client().get(&url).bearer_auth("t").send().await.is_err() {
+    while crate::common::client()
+        .get(&url)
+        .bearer_auth("t")
+        .send()
+        .await
+        .is_err()
+    {
         assert_eq!(child.try_wait().unwrap(), None, "it ended");
         assert!(Instant::now() < deadline, "it does not serve");
     }
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-}
-
-#[tokio::test]
-async fn a_program_that_can_not_be_started_says_why() {
-    let cloud = Cloud::start(&[]);
-    let image = cloud.dir.path().join("images/broken");
-    std::fs::create_dir_all(&image).unwrap();
-    std::fs::write(image.join("program"), "not executable").unwrap();
-    let manifest = "slug = \"broken\"\n[[process]]\nname = \"p\"\nprogram = \"program\"\n";
-    std::fs::write(image.join("image.toml"), manifest).unwrap();
-    let id = cloud.droplet("a", "broken", &[]).await;
-    cloud
-        .until("it says why", async || {
-            let state = cloud.droplet_state(id).await;
-            state["processes"][0]["ended"]
-                .as_str()
-                .is_some_and(|ended| ended.contains("could not start: Permission denied"))
-        })
-        .await;
-}
-
-#[tokio::test]
-async fn the_state_is_for_its_owner_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let cloud = Cloud::start(&[]);
-    let mut body = wish("files", "tiny", &[]);
-    body["user_data"] =
-        json!("#cloud-config\nwrite_files:\n- path: /etc/secret\n  content: x\n  permissions: '0644'\n");
-    let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
-    cloud.pids(id, 1).await;
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let state = cloud.state_dir();
-    let droplet = state.join(format!("droplets/{id}"));
-    for file in ["cloud.json", "lock", "instance"].map(|name| state.join(name)) {
-        assert_eq!(mode(&file), 0o600, "{}", file.display());
-    }
-    for file in ["pids.json", "log/sleep.log"].map(|name| droplet.join(name)) {
-        assert_eq!(mode(&file), 0o600, "{}", file.display());
-    }
-    for directory in [
-        state.join("droplets"),
-        droplet.clone(),
-        droplet.join("root"),
-        droplet.join("log"),
-        state,
-    ] {
-        assert_eq!(mode(&directory), 0o700, "{}", directory.display());
-    }
 }
 
 #[test]
@@ -605,10 +352,10 @@ async fn the_next_start_ends_orphans_and_boots_the_droplets_again() {
     cloud.start_again();
     all_gone(&orphans);
     cloud.pids(kept, 1).await;
-    let told = cloud.get(&format!("/v2/droplets/{kept}")).await;
-    assert_eq!(told.text("/droplet/status"), "active");
-    assert_eq!(told.text("/droplet/networks/v4/0/ip_address"), ip);
-    assert_eq!(told.at("/droplet/tags"), &json!(["pool:a"]));
+    let reply = cloud.get(&format!("/v2/droplets/{kept}")).await;
+    assert_eq!(reply.text("/droplet/status"), "active");
+    assert_eq!(reply.text("/droplet/networks/v4/0/ip_address"), ip);
+    assert_eq!(reply.at("/droplet/tags"), &json!(["pool:a"]));
     assert_eq!(std::fs::read_to_string(format!("{root}/data")).unwrap(), "kept");
     assert_eq!(
         cloud
@@ -626,60 +373,6 @@ async fn the_next_start_ends_orphans_and_boots_the_droplets_again() {
     assert_eq!(fresh.get("/v2/droplets").await.number("/meta/total"), 0);
     assert_eq!(fresh.get("/v2/load_balancers").await.number("/meta/total"), 0);
     assert!(!std::path::Path::new(&root).exists());
-}
-
-#[tokio::test]
-async fn two_clouds_at_once_have_different_addresses_and_one_state_has_one_cloud() {
-    let (one, two) = (Cloud::start(&[]), Cloud::start(&[]));
-    let mut ips = Vec::new();
-    for cloud in [&one, &two] {
-        let id = cloud.droplet("web", "web", &[]).await;
-        cloud.settled(id, "active").await;
-        ips.push(
-            cloud
-                .get(&format!("/v2/droplets/{id}"))
-                .await
-                .text("/droplet/networks/v4/0/ip_address"),
-        );
-        cloud
-            .until("it is ready", async || {
-                cloud.droplet_state(id).await["ready"] == true
-            })
-            .await;
-    }
-    assert_ne!(ips[0], ips[1]);
-    let images = one.dir.path().join("images");
-    let args = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--images",
-        images.to_str().unwrap(),
-        "--state",
-    ];
-    let second = run(&[&args[..], &[one.state_dir().to_str().unwrap()]].concat(), &[]);
-    assert_eq!(second.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&second.stderr).contains("in use"),
-        "{second:?}"
-    );
-}
-
-#[tokio::test]
-async fn with_ports_instead_of_addresses_everything_is_on_127_0_0_1() {
-    let cloud = Cloud::start(&["--addresses", "ports"]);
-    let id = cloud.droplet("web", "web", &["a"]).await;
-    cloud
-        .until("it is ready", async || {
-            cloud.droplet_state(id).await["ready"] == true
-        })
-        .await;
-    let told = cloud.get(&format!("/v2/droplets/{id}")).await;
-    assert_eq!(told.text("/droplet/networks/v4/0/ip_address"), "127.0.0.1");
-    let (balancer, address) = cloud.balancer("a", json!({})).await;
-    cloud.members_ready(&balancer, 1).await;
-    assert!(address.starts_with("http://127.0.0.1:"));
-    assert_eq!(common::client().get(address).send().await.unwrap().status(), 200);
 }
 
 /// The guard process of a server.

@@ -11,10 +11,11 @@ use poem_openapi::param::{Path, Query};
 
 use super::access::Grant;
 use super::collections::Caller;
+use super::docs::Profile;
 use super::documents::Conditions;
 use super::error::{Problem, ProblemKind};
 use super::payload::{PAGE_ITEMS_MAX, PageSize};
-use super::route::Target;
+use super::segments::Segments;
 use super::{AppState, incoming};
 use crate::domain::{CollectionName, DocumentId, InvalidName};
 
@@ -22,7 +23,9 @@ use crate::domain::{CollectionName, DocumentId, InvalidName};
 pub(super) struct Call<'r> {
     pub(super) state: &'r Arc<AppState>,
     pub(super) request: &'r Request,
-    pub(super) target: &'r Target<'r>,
+    pub(super) segments: &'r Segments<'r>,
+    /// Makes the OpenAPI document: it is made from the table of operations, which leads here.
+    pub(super) openapi: fn(Profile) -> String,
     pub(super) grant: Grant,
     /// The path's `{collection}`, as it is parsed for the scope.
     pub(super) collection: Option<Result<CollectionName, InvalidName>>,
@@ -45,7 +48,7 @@ impl<'r> Call<'r> {
         if let Some(Err(problem)) = &self.collection {
             return Err(invalid_id("collection's name", problem));
         }
-        if let Some(id) = self.target.parameter("id") {
+        if let Some(id) = self.segments.parameter("id") {
             let id = DocumentId::parse(id).map_err(|problem| invalid_id("document's id", &problem))?;
             self.id = Some(id);
         }

@@ -1,7 +1,7 @@
 //! Swagger UI at `/docs` and the document at `/openapi.json`. Everything is served from this program: nothing is loaded
 //! from elsewhere, and no badge asks an outside validator.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use http::header::{self, HeaderValue};
 use poem::Response;
@@ -9,8 +9,7 @@ use poem::http::StatusCode;
 use poem_openapi::OpenApiService;
 
 use super::error::{Problem, ProblemKind};
-use super::openapi::Profile;
-use super::{incoming, openapi};
+use super::incoming;
 
 /// What the page may load: only from here. Swagger UI sets styles inline and shows icons as data.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -69,6 +68,31 @@ SwaggerUIBundle({
 });
 "##;
 
+/// Which document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// All that is served.
+    Full,
+    /// For generators that know only JSON bodies and one kind of answer beside success and error: without PATCH (whose body is
+    /// a merge patch), without HEAD, and without 304. What is left is the same. See `docs/generators.md`.
+    Basic,
+}
+
+impl Profile {
+    /// Their names.
+    pub const NAMES: [&str; 2] = ["full", "basic"];
+
+    /// The profile of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "full" => Some(Self::Full),
+            "basic" => Some(Self::Basic),
+            _ => None,
+        }
+    }
+}
+
 /// Whoever opens the server in a browser meets the documentation.
 pub(super) fn root() -> Response {
     Response::builder()
@@ -97,10 +121,10 @@ pub(super) fn start() -> Response {
     asset("text/javascript; charset=utf-8", START_SCRIPT)
 }
 
-/// The OpenAPI document; `?profile=` asks for another than the full one.
-pub(super) fn document(query: Option<&str>) -> Result<Response, Problem> {
-    static FULL: LazyLock<String> = LazyLock::new(|| openapi::document(Profile::Full));
-    static BASIC: LazyLock<String> = LazyLock::new(|| openapi::document(Profile::Basic));
+/// The OpenAPI document, which `make` makes once; `?profile=` asks for another than the full one.
+pub(super) fn document(query: Option<&str>, make: fn(Profile) -> String) -> Result<Response, Problem> {
+    static FULL: OnceLock<String> = OnceLock::new();
+    static BASIC: OnceLock<String> = OnceLock::new();
     let profile = match incoming::query_value(query, "profile") {
         None => Profile::Full,
         Some(name) => Profile::parse(&name).ok_or_else(|| {
@@ -112,6 +136,7 @@ pub(super) fn document(query: Option<&str>) -> Result<Response, Problem> {
         Profile::Full => &FULL,
         Profile::Basic => &BASIC,
     };
+    let text = text.get_or_init(|| make(profile));
     Ok(cached("application/json", text.as_str()))
 }
 

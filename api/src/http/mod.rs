@@ -20,6 +20,7 @@ mod payload;
 mod request_id;
 mod route;
 mod routes;
+mod segments;
 
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ use incoming::PendingBody;
 use route::Target;
 use routes::{BodyMode, Operation, Requires};
 
-pub use openapi::{Profile as OpenApiProfile, document as openapi_document};
+pub use docs::Profile as OpenApiProfile;
+pub use openapi::document as openapi_document;
 pub use request_id::RequestId;
 pub use route::Route;
 
@@ -157,7 +159,8 @@ async fn answer(
     let mut call = Call {
         state,
         request,
-        target,
+        segments: &target.segments,
+        openapi: openapi::document,
         grant: Grant::Open,
         collection: None,
         id: None,
@@ -211,7 +214,7 @@ fn check_scope(operation: &Operation, call: &mut Call<'_>) -> Result<(), Problem
     let Requires::Scope(level) = operation.access else {
         return Ok(());
     };
-    let collection = CollectionName::parse(call.target.parameter("collection").unwrap_or_default());
+    let collection = CollectionName::parse(call.segments.parameter("collection").unwrap_or_default());
     if let Ok(name) = &collection
         && !call.grant.allows(level, name)
     {

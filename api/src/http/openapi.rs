@@ -11,6 +11,7 @@ use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
 
 use super::collections::Collections;
+use super::docs::Profile;
 use super::documents::Documents;
 use super::error::{PROBLEM_JSON, ProblemKind};
 use super::route::Route;
@@ -20,31 +21,6 @@ use schemas::schemas;
 const DESCRIPTION: &str = "A REST document database. Documents are JSON objects in collections; each has a version, \
 which is its `ETag`, so that reads can be conditional and writes never overwrite what the writer has not seen. Errors \
 are RFC 9457 problems with a `request_id`. HEAD is served wherever GET is.";
-
-/// Which document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// All that is served.
-    Full,
-    /// For generators that know only JSON bodies and one kind of answer beside success and error: without PATCH (whose body is
-    /// a merge patch), without HEAD, and without 304. What is left is the same. See `docs/generators.md`.
-    Basic,
-}
-
-impl Profile {
-    /// Their names.
-    pub const NAMES: [&str; 2] = ["full", "basic"];
-
-    /// The profile of a name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "full" => Some(Self::Full),
-            "basic" => Some(Self::Basic),
-            _ => None,
-        }
-    }
-}
 
 /// The document as pretty JSON with a final newline. It depends on nothing but this program's version.
 #[must_use]

@@ -9,9 +9,7 @@ use percent_encoding::percent_decode_str;
 use poem::http::Method;
 
 use super::routes::{OPERATIONS, Operation};
-
-/// Most segments of a path; one with more leads nowhere. The longest in the table has five.
-const SEGMENTS_MAX: usize = 8;
+use super::segments::{SEGMENTS_MAX, Segments};
 
 /// In this order `Allow` lists them.
 const METHODS: [Method; 5] = [
@@ -141,11 +139,11 @@ impl Route {
     }
 }
 
-/// Where a path leads. Its segments are decoded but not checked yet.
+/// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target<'p> {
     pub(super) route: Route,
-    segments: [Cow<'p, str>; SEGMENTS_MAX],
+    pub(super) segments: Segments<'p>,
 }
 
 impl<'p> Target<'p> {
@@ -155,32 +153,27 @@ impl<'p> Target<'p> {
     pub(super) fn resolve(path: &'p str) -> Self {
         let mut target = Self {
             route: Route::UNKNOWN,
-            segments: std::array::from_fn(|_| Cow::Borrowed("")),
+            segments: Segments {
+                template: &[],
+                given: std::array::from_fn(|_| Cow::Borrowed("")),
+            },
         };
         let Some(path) = path.strip_prefix('/') else {
             return target;
         };
         let mut count = 0;
         for segment in path.split('/') {
-            let Some(slot) = target.segments.get_mut(count) else {
+            let Some(slot) = target.segments.given.get_mut(count) else {
                 return target;
             };
             *slot = decode(segment);
             count += 1;
         }
-        let segments = target.segments.get(..count).unwrap_or_default();
+        let segments = target.segments.given.get(..count).unwrap_or_default();
         let found = ENTRIES.iter().position(|entry| entry.fits(segments));
         target.route = found.map_or(Route::UNKNOWN, Route);
+        target.segments.template = target.route.entry().map_or(&[], |entry| &entry.segments);
         target
-    }
-
-    /// The segment that stands for a parameter of the route, if it has one of this name.
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
-        let mut pairs = self.route.entry()?.segments.iter().zip(&self.segments);
-        let is_named = |own: &str| own.strip_prefix('{').and_then(|own| own.strip_suffix('}')) == Some(name);
-        pairs
-            .find(|(own, _)| is_named(own))
-            .map(|(_, segment)| &**segment)
     }
 }
 
@@ -199,7 +192,7 @@ mod tests {
 
     fn resolve(path: &str) -> (&'static str, String, String) {
         let target = Target::resolve(path);
-        let parameter = |name| target.parameter(name).unwrap_or_default().to_owned();
+        let parameter = |name| target.segments.parameter(name).unwrap_or_default().to_owned();
         (target.route.template(), parameter("collection"), parameter("id"))
     }
 

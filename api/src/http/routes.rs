@@ -132,7 +132,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
     page_operation("get_docs_style", "/docs/swagger-ui.css", page!(docs::style())),
     page_operation("get_docs_script", "/docs/swagger-ui-bundle.js", page!(docs::script())),
     page_operation("get_docs_start", "/docs/start.js", page!(docs::start())),
-    page_operation("get_openapi", "/openapi.json", |call: Call<'_>| Box::pin(async move { docs::document(call.query()) })),
+    page_operation("get_openapi", "/openapi.json", |call: Call<'_>| Box::pin(async move { docs::document(call.query(), call.openapi) })),
 ];
 
 const fn page_operation(id: &'static str, path: &'static str, handler: Handler) -> Operation {

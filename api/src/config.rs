@@ -99,6 +99,10 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// Flags over the process's own environment and files.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "configuration is where the environment is read"
+    )]
     pub fn of_process(flags: &'a [(&'static str, String)], config_flag: Option<&'a Path>) -> Self {
         Self {
             flags,

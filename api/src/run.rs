@@ -72,12 +72,20 @@ impl ServeError {
 
 /// The clock of the whole program.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of the whole program"
+)]
 pub fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
 }
 
 /// The random bits of the whole program, but for keys.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of the whole program"
+)]
 pub fn nonce() -> u64 {
     rand::random()
 }

@@ -210,6 +210,10 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
     format!("{}: {count}\n{}", path.display(), lines.join("\n"))
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "configuration is where the environment is read"
+)]
 fn load(path: &Path, purpose: Purpose) -> Result<Config, CommandError> {
     let failed = |source| CommandError::Unreadable {
         path: path.to_owned(),

@@ -49,6 +49,10 @@ fn complain(text: &str) {
     tidepool_logging::report(&format!("tidepool-autoscaler: {text}"));
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of the whole program"
+)]
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Err(error) = tidepool_logging::init(cli.log_format, &cli.log) {
         complain(&format!(
@@ -90,6 +94,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     ended
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of the whole program"
+)]
 fn now() -> UnixMillis {
     UnixMillis(jiff::Timestamp::now().as_millisecond())
 }

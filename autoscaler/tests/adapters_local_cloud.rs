@@ -1,4 +1,6 @@
 //! The DigitalOcean adapter against the local cloud: other people's idea of the same API, with real processes behind it.
+
+#![expect(clippy::disallowed_methods, reason = "tests")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod local_cloud;

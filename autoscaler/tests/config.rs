@@ -144,6 +144,7 @@ policy = [{ preset = "cpu", target = 0.6 }]
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of mistakes, one a line")]
 fn one_mistake_makes_one_message_at_its_place() {
     let pool = "digitalocean = { region = \"fra1\", size = \"s-1vcpu-1gb\", image = \"api\" }";
     let policy = "policy = [{ preset = \"cpu\", target = 0.6 }]";

@@ -189,6 +189,10 @@ struct LoadArgs {
 }
 
 /// A text that no other run has.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of the whole program"
+)]
 fn unique() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }

@@ -73,6 +73,10 @@ impl App {
     }
 
     /// The time, as the API writes it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source of the whole program"
+    )]
     pub(crate) fn now(&self) -> String {
         Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
@@ -94,6 +98,10 @@ impl App {
     ///
     /// # Errors
     /// Every problem of every manifest.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source of the whole program"
+    )]
     pub(crate) fn images(&self) -> Result<Images, Problems> {
         Images::load(&self.settings.images, &|name| std::env::var(name).ok())
     }

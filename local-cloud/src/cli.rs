@@ -282,6 +282,10 @@ fn completions(shell: Shell) -> anyhow::Result<()> {
 const LOG_FILTER: &str = "info,pingora=off,pingora_core=off,pingora_proxy=off";
 
 /// `RUST_LOG` may be meant for other programs: what can't be read there is reported, and ours goes on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line is where the environment is read"
+)]
 fn start_log() -> anyhow::Result<()> {
     let wanted = std::env::var("RUST_LOG").ok();
     let refused = wanted

@@ -46,6 +46,10 @@ pub(crate) struct Plan {
 }
 
 /// Serves until SIGINT, SIGTERM or SIGHUP.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "manifests may name variables of the environment"
+)]
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     Images::load(&plan.images, &|name| std::env::var(name).ok())?;
     private_files::create_dir_all(&plan.state)

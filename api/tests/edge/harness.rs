@@ -1,5 +1,7 @@
 //! Starts servers and talks to them byte by byte.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

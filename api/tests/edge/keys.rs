@@ -1,5 +1,7 @@
 //! Keys from the command line, taking effect on a running server.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::time::Duration;
 
 use super::harness::{Folder, SOON, Server, run, stderr, stdout, wait_until};

@@ -1,5 +1,7 @@
 //! A store that is stuck, down at the start, or goes away in the middle.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};

@@ -1,5 +1,7 @@
 //! Standard error and standard output that can't be written: lines are lost, and nothing else.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 

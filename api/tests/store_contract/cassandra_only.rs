@@ -1,5 +1,7 @@
 //! What only the distributed store has: a list in levels, and rows of it that have no document.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::time::{Duration, Instant};
 
 use scylla::client::session::Session;

@@ -1,5 +1,7 @@
 //! Where a test's documents are kept, and the small values that tests write.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

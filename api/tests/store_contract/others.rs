@@ -1,5 +1,7 @@
 //! Keys, the secret, readiness and timing.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use prometheus::Registry;
 use tidepool_api::domain::Timestamp;
 use tidepool_api::store::{KeyCreate, KeyRecord, observed};

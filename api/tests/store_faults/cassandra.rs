@@ -1,5 +1,7 @@
 //! Faults of the distributed store: a cluster that is down at the start, a node killed, nodes that stand still.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;

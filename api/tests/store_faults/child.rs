@@ -1,5 +1,7 @@
 //! The processes that the tests kill, and talking to them: a line of text for each thing that happened.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -1,5 +1,7 @@
 //! The small values that these tests write.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use bytes::Bytes;
 use tidepool_api::domain::{
     CollectionId, CollectionName, DocumentId, JsonObject, Precondition, Timestamp, WriteStamp,

@@ -1,5 +1,7 @@
 //! Against a real Elasticsearch. Each test has indices of its own, which it takes away.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,7 @@
 //! A local cloud of a test's own: real droplets, as processes.
 
+#![expect(clippy::disallowed_methods, reason = "tests")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

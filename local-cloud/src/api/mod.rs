@@ -41,6 +41,10 @@ pub(crate) struct Api(pub(crate) Arc<App>);
 impl Endpoint for Api {
     type Output = Response;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "request ids and rate limits are by the wall's clock, as DigitalOcean's are"
+    )]
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let started = Instant::now();
         let request_id = uuid::Uuid::new_v4().to_string();
@@ -313,6 +317,10 @@ async fn read_body(body: Body) -> Result<Map<String, Value>> {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "request ids and rate limits are by the wall's clock, as DigitalOcean's are"
+)]
 fn respond(result: Result, standing: Option<Standing>, request_id: &str) -> Response {
     let (status, body) = match result {
         Ok(Answer { status, body }) => (status, body),

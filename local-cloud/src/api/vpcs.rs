@@ -29,6 +29,7 @@ pub(crate) fn get(app: &App, id: &str) -> Result {
 }
 
 /// `POST /v2/vpcs`
+#[expect(clippy::disallowed_methods, reason = "ids are random, as DigitalOcean's are")]
 pub(crate) fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
     names::check_vpc(&name)?;

@@ -232,6 +232,7 @@ impl Cloud {
     }
 
     /// The region's default network, made on first use; None when no address range is left for it.
+    #[expect(clippy::disallowed_methods, reason = "ids are random, as DigitalOcean's are")]
     pub(crate) fn default_vpc(&mut self, region: &str, now: &str) -> Option<String> {
         if let Some(vpc) = self.vpcs.values().find(|vpc| vpc.default && vpc.region == region) {
             return Some(vpc.id.clone());

@@ -307,6 +307,10 @@ impl Run {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "droplets inherit some of the environment"
+)]
 fn kept_variables() -> BTreeMap<&'static str, std::ffi::OsString> {
     VARIABLES_KEPT
         .iter()

@@ -140,6 +140,10 @@ impl StateDir {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a directory's mark must be unique on this machine"
+    )]
     fn new_instance(&self, path: &Path) -> Result<String, SweepError> {
         let disk = |source| SweepError::Disk {
             path: path.to_owned(),

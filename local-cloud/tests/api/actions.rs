@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::common::{Cloud, droplet_body};
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 async fn actions_are_checked_listed_and_come_by_tag() {
     let cloud = Cloud::start(&[]);
     let (a, b) = (

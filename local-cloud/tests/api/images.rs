@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::common::{Cloud, droplet_body};
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 async fn snapshots_are_images_and_droplets_are_made_from_them() {
     let cloud = Cloud::start(&[]);
     let id = cloud.droplet("a", "tiny", &[]).await;

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::common::Cloud;
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 async fn tags_are_put_on_and_taken_off() {
     let cloud = Cloud::start(&[]);
     let id = cloud.droplet("a", "tiny", &[]).await;

@@ -455,6 +455,7 @@ async fn a_kept_connection_that_the_member_closed_is_not_an_error() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 async fn configuration_is_checked_and_changes_while_it_runs() {
     let pool = Pool::start(&[], 1, json!({})).await;
     let (cloud, path) = (&pool.cloud, format!("/v2/load_balancers/{}", pool.balancer));

@@ -151,6 +151,10 @@ impl CassandraStore {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a version must be unique among all instances"
+    )]
     pub(super) async fn delete_collection(
         &self,
         progress: &Progress,

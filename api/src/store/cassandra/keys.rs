@@ -17,6 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl CassandraStore {
     /// Reads the secret; makes it if nobody has.
+    #[expect(clippy::disallowed_methods, reason = "the cluster's secret is random")]
     pub(super) async fn secret(&self) -> Result<[u8; 32], Failure> {
         for _ in 0..ATTEMPTS_MAX {
             let answer = self

@@ -34,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Sweeper(JoinHandle<()>);
 
 impl Sweeper {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "instances must not look at the same moment, and their clock is Cassandra's"
+    )]
     pub(super) fn start(store: CassandraStore) -> Self {
         Self(tokio::spawn(async move {
             tokio::time::sleep(FIRST_LOOK).await;
@@ -55,6 +59,10 @@ impl Drop for Sweeper {
 }
 
 impl CassandraStore {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "instances must not look at the same moment, and their clock is Cassandra's"
+    )]
     async fn sweep_dropped(&self) -> Result<(), Failure> {
         let answer = self
             .session

@@ -208,7 +208,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     done
 }
 
-/// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Prints to standard output. A reader that has seen enough (`| head`) is not a failure.
 fn print(text: &str) -> Result<(), Failure> {
     tidepool_logging::print(text)
         .map_err(|error| Failure::Failed(format!("standard output can't be written: {error}")))

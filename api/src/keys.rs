@@ -83,7 +83,7 @@ pub struct KeyFreshness {
 }
 
 impl KeyFreshness {
-    /// True when the store has not told the keys for [`STALE_MAX`]: nobody may be let in.
+    /// True when the store has not given the keys for [`STALE_MAX`]: nobody may be let in.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)

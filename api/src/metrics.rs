@@ -1,7 +1,7 @@
 //! What the operations listener shows under `/metrics`: requests, latencies, connections, and (in `machine`) the
 //! process's and host's CPU and memory.
 //!
-//! Routes are told by their template, so that ids never become labels. A request's handles are found by two array indices and a status: no label is looked up or allocated on its way.
+//! Routes are labelled by their template, so that ids never become labels. A request's handles are found by two array indices and a status: no label is looked up or allocated on its way.
 //! No HTTP answers and no store here.
 
 mod machine;

@@ -119,7 +119,7 @@ impl Refusal {
             ),
             Self::KeysUnknown => (
                 ProblemKind::StoreUnavailable,
-                "the database has not told which keys count for too long; nothing was done",
+                "the database has not said for too long which keys count; nothing was done",
             ),
             Self::BodyTooSlow => (ProblemKind::InvalidBody, "the body did not arrive in time"),
             Self::Defect => (ProblemKind::Internal, "the server failed; its log says more"),

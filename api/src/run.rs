@@ -114,7 +114,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     metrics
         .watch_in_flight(Arc::clone(&lifecycle))
         .map_err(|error| ServeError::SetUp(error.into()))?;
-    // Both addresses are taken before anything slow, so that a taken port is told at once.
+    // Both addresses are taken before anything slow, so that a taken port is reported at once.
     let public_socket = bind("the public listener", config.listen)?;
     let operations = Arc::new(Operations::new(Arc::clone(&lifecycle), Arc::clone(&metrics)));
     let operations_task = OperationsTask::start(&config, &operations)?;

@@ -194,7 +194,7 @@ impl Applier {
             .as_ref()
             .is_some_and(|crash| crash.is_reached(kind, moment))
         {
-            // As sudden as kill -9: nothing is flushed, nobody is told.
+            // As sudden as kill -9: nothing is flushed, nothing is reported.
             std::process::abort();
         }
     }
@@ -287,6 +287,6 @@ impl FromStr for CrashPoint {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         CrashPoint::all()
             .find(|point| point.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is no crash point such as create:before"))
+            .ok_or_else(|| format!("{text:?} is not a crash point such as create:before"))
     }
 }

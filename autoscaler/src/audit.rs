@@ -1,6 +1,6 @@
 //! The record of decisions: a local file, one JSON object a line, and an Elasticsearch index where one is configured.
 //!
-//! Recording never holds a tick up: what doesn't fit the queue or can't be written is counted and told once.
+//! Recording never holds a tick up: what doesn't fit the queue or can't be written is counted and reported once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -115,16 +115,16 @@ async fn write_all(
     let (mut file_failing, mut index_failing) = (false, false);
     while let Some(record) = records.recv().await {
         let result = file.append(&record).map_err(|error| error.to_string());
-        told(&meters, "file", &mut file_failing, result);
+        report(&meters, "file", &mut file_failing, result);
         if let Some((client, name)) = &index {
             let result = send(client, name, &record).await;
-            told(&meters, "elasticsearch", &mut index_failing, result);
+            report(&meters, "elasticsearch", &mut index_failing, result);
         }
     }
 }
 
 /// Counts a failure; says it when it begins, and when it is over.
-fn told(meters: &Meters, sink: &'static str, failing: &mut bool, result: Result<(), String>) {
+fn report(meters: &Meters, sink: &'static str, failing: &mut bool, result: Result<(), String>) {
     match result {
         Ok(()) if *failing => {
             *failing = false;

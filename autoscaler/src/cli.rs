@@ -88,7 +88,7 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Check a configuration; every problem is told at once.
+    /// Check a configuration; every problem is reported at once.
     Check {
         /// The configuration.
         #[command(flatten)]
@@ -181,13 +181,13 @@ pub enum CommandError {
     /// The answer can't be written.
     #[error("standard output can't be written")]
     Output(#[from] std::io::Error),
-    /// The answer can't be told as JSON.
-    #[error("the answer can't be told as JSON")]
+    /// The answer can't be written as JSON.
+    #[error("the answer can't be written as JSON")]
     Json(#[from] serde_json::Error),
 }
 
 impl CommandError {
-    /// The exit code that tells it.
+    /// Its exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CommandError::Unreadable { .. } | CommandError::Config { .. } => EXIT_USAGE,
@@ -254,9 +254,11 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
             };
             print(text.trim_end())
         }
-        Command::Hold { pool, config } => tell(&pool, client(&config)?.hold(&pool).await?),
-        Command::Resume { pool, config } => tell(&pool, client(&config)?.resume(&pool).await?),
-        Command::Scale { pool, size, config } => tell(&pool, client(&config)?.scale(&pool, size).await?),
+        Command::Hold { pool, config } => print_mode(&pool, client(&config)?.hold(&pool).await?),
+        Command::Resume { pool, config } => print_mode(&pool, client(&config)?.resume(&pool).await?),
+        Command::Scale { pool, size, config } => {
+            print_mode(&pool, client(&config)?.scale(&pool, size).await?)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidepool-autoscaler", &mut text);
@@ -269,7 +271,7 @@ fn client(config: &ConfigArg) -> Result<Client, CommandError> {
     Ok(Client::new(&load(&config.config, Purpose::Ask)?.status)?)
 }
 
-fn tell(pool: &str, mode: crate::status::Mode) -> Result<(), CommandError> {
+fn print_mode(pool: &str, mode: crate::status::Mode) -> Result<(), CommandError> {
     print(&format!("{pool}: {}", mode_text(mode)))
 }
 
@@ -277,7 +279,7 @@ fn print(text: &str) -> Result<(), CommandError> {
     Ok(tidepool_logging::print(&format!("{text}\n"))?)
 }
 
-/// What `plan --json` tells of a pool.
+/// What `plan --json` shows of a pool.
 #[derive(Debug, serde::Serialize)]
 struct Planned {
     pool: String,

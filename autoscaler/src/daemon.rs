@@ -173,7 +173,7 @@ pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Ticks until told to stop. A round that takes longer than its time delays nobody: pools that are still busy are left
+/// Ticks until it is stopped. A round that takes longer than its time delays nobody: pools that are still busy are left
 /// out of the next.
 async fn ticks(services: &Arc<Services>, pools: &[Arc<Pool>], tick_secs: u32, stop: &CancellationToken) {
     let mut timer = tokio::time::interval(Duration::from_secs(u64::from(tick_secs)));

@@ -67,7 +67,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal and reads what was begun. A last line that a crash cut off is no line.
+    /// Opens the journal and reads what was begun. A last line that a crash cut off is not a line.
     pub fn open(path: &Path) -> io::Result<Journal> {
         let creates = read(path)?;
         let (file, bytes) = rewrite(path, &creates)?;

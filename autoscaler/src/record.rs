@@ -1,4 +1,4 @@
-//! What is told of a tick: the pool's status with its history and last decisions.
+//! What is shown of a tick: the pool's status with its history and last decisions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -32,15 +32,15 @@ pub fn direction(decision: &Decision) -> Direction {
     }
 }
 
-/// Steps and outcomes as they are told.
+/// Steps and outcomes as they are shown.
 pub fn steps(applied: &Applied) -> Vec<StepStatus> {
-    let told = |s: &StepOutcome| StepStatus {
+    let shown = |s: &StepOutcome| StepStatus {
         step: s.step.kind().name().to_owned(),
         member: s.step.name().clone(),
         outcome: s.outcome.name().to_owned(),
         detail: s.detail.clone(),
     };
-    applied.steps.iter().map(told).collect()
+    applied.steps.iter().map(shown).collect()
 }
 
 /// The status of one pool between ticks. Shared between the tick that writes it and the port that reads it.
@@ -198,7 +198,7 @@ impl Inner {
     }
 }
 
-/// The operator's word as it is told.
+/// The operator's word as it is shown.
 pub fn mode(control: Control) -> Mode {
     match control {
         Control::Auto => Mode::Auto,
@@ -232,7 +232,7 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
                 .insert(proposal.policy.clone(), *value);
         }
     }
-    let told = |entry: &tidepool_autoscaler_core::roster::Entry<'_>| MemberStatus {
+    let shown = |entry: &tidepool_autoscaler_core::roster::Entry<'_>| MemberStatus {
         id: entry.member.id.clone(),
         name: entry.member.name.clone(),
         state: entry.state,
@@ -241,7 +241,7 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
         image: entry.member.image.clone(),
         signals: values.get(&entry.member.name).cloned().unwrap_or_default(),
     };
-    roster.entries.iter().map(told).collect()
+    roster.entries.iter().map(shown).collect()
 }
 
 fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {

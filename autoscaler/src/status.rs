@@ -20,7 +20,7 @@ use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, UnixMill
 /// At most so many points of history a pool: one hour at one point every 5 s. With a shorter tick, ticks that come sooner
 /// replace the newest point.
 pub const HISTORY_POINTS_MAX: usize = 720;
-/// At most so many decisions a pool in the answer: those that changed something or told a new reason.
+/// At most so many decisions a pool in the answer: those that changed something or had a new reason.
 pub const DECISIONS_MAX: usize = 50;
 
 /// The answer of `GET /api/status`.

@@ -32,7 +32,7 @@ pub struct Pool {
     pub config: PoolConfig,
     /// Runs its steps.
     pub applier: Applier,
-    /// What is told of it.
+    /// What is shown of it.
     pub recorder: StatusRecorder,
     /// The operator's word.
     pub control: Mutex<Control>,

@@ -202,7 +202,7 @@ def circles(crate, crate_imports):
         edges[here[: common + 1]].setdefault(there[: common + 1], f"{place(source).name}:{line}")
     problems = []
     for start in sorted(edges):
-        # The shortest way from a module back to itself; each circle is told once, from its first module.
+        # The shortest way from a module back to itself; each circle is reported once, from its first module.
         ways, queue = {start: []}, collections.deque([start])
         while queue:
             here = queue.popleft()

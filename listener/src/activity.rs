@@ -1,4 +1,4 @@
-//! What a connection is doing and since when, so that each state has its bound; and the socket that tells it.
+//! What a connection is doing and since when, so that each state has its bound; and the socket that reports it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Cut {
 
 impl Activity {
     pub(crate) fn new(http2: bool) -> Self {
-        // An HTTP/2 connection's frames are no requests; only its streams count.
+        // An HTTP/2 connection's frames are not requests; only its streams count.
         let phase = if http2 { Phase::Idle } else { Phase::Reading };
         Self {
             born: Instant::now(),
@@ -205,7 +205,7 @@ impl Drop for Answering {
     }
 }
 
-/// A socket that tells its [`Activity`] what happens.
+/// A socket that reports to its [`Activity`] what happens.
 pub(crate) struct WatchedIo<T> {
     inner: T,
     activity: Arc<Activity>,

@@ -35,7 +35,7 @@ belongs on a private address.
 On a signal the server is not ready at once, accepts nothing new, finishes what is in flight (within --drain-secs), and
 exits with 0. A second signal ends it at once with 1. POST /drain only makes it not ready; /deploy/ready then answers
 200 as soon as nothing is in flight. SIGHUP reads the TLS files anew, for connections that come after it; files of no
-use are told in the log, and those read before stay in use.";
+use are reported in the log, and those read before stay in use.";
 
 pub(super) const SERVE_AFTER: &str = "\
 File, with the names of its fields (all optional):

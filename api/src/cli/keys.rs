@@ -31,7 +31,7 @@ pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
         } => {
             let text = key_text(rand::random());
             let record = checked_record(&text, &name, &scopes, expires_at.as_deref());
-            // A bad scope and a bad store are told together.
+            // A bad scope and a bad store are reported together.
             let (record, config) = match (record, load(&store.0)) {
                 (Ok(record), Ok(config)) => (record, config),
                 (Err(mut problems), Err(Failure::Usage(more))) => {

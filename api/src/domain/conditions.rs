@@ -2,7 +2,7 @@
 
 use super::{EntityTag, EntityTags, Version};
 
-/// Why a field is no list of entity tags. `Display` is fit to be shown to a client.
+/// Why a field is not a list of entity tags. `Display` is fit to be shown to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCondition {
     /// Nothing between the commas.

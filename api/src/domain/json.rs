@@ -16,7 +16,7 @@ pub const DEPTH_MAX: usize = 64;
 /// Longest body, bytes: 1 MiB.
 pub const BODY_BYTES_MAX: usize = 1_048_576;
 
-/// Most problems told at once; a body that is wrong all over needs no longer list.
+/// Most problems reported at once; a body that is wrong all over needs no longer list.
 pub const PROBLEMS_MAX: usize = 20;
 
 /// Up to this many members of one object are compared each with each (120 comparisons, mostly of lengths); beyond, the
@@ -81,7 +81,7 @@ pub fn check(bytes: &[u8]) -> Result<&str, Vec<JsonProblem>> {
         ..
     } = checker.found.into_inner();
     if let Err(error) = parsed
-        && !failed_at.as_ref().is_some_and(|failure| failure.told)
+        && !failed_at.as_ref().is_some_and(|failure| failure.reported)
     {
         let pointer = failed_at.map_or_else(|| "#".to_owned(), |failure| failure.pointer);
         problems.push(JsonProblem::new(pointer, format!("is not valid JSON: {error}")));
@@ -104,7 +104,7 @@ pub struct Member<'a> {
     pub value: &'a str,
 }
 
-/// The members of an object in their order; `None` when the text is no object. The text must be checked JSON.
+/// The members of an object in their order; `None` when the text is not an object. The text must be checked JSON.
 #[must_use]
 pub fn members(text: &str) -> Option<Vec<Member<'_>>> {
     if !is_object(text) {
@@ -204,7 +204,7 @@ struct Found {
 struct Failure {
     pointer: String,
     /// A problem says already why reading stopped.
-    told: bool,
+    reported: bool,
 }
 
 impl Checker {
@@ -215,13 +215,13 @@ impl Checker {
         }
     }
 
-    /// Remembers the innermost place where reading failed: it is told first, on the way out.
-    fn failed(&self, place: &Place<'_>, told: bool) {
+    /// Remembers the innermost place where reading failed: it is reported first, on the way out.
+    fn failed(&self, place: &Place<'_>, reported: bool) {
         let mut found = self.found.borrow_mut();
         if found.failed_at.is_none() {
             found.failed_at = Some(Failure {
                 pointer: place.pointer(),
-                told,
+                reported,
             });
         }
     }
@@ -399,7 +399,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         while let Some((name, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
             members.push(Member {
                 raw_name: name.get(),
-                name: string(name.get()).ok_or_else(|| A::Error::custom("a name that is no string"))?,
+                name: string(name.get()).ok_or_else(|| A::Error::custom("a name that is not a string"))?,
                 value: value.get(),
             });
         }

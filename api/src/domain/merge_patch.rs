@@ -20,7 +20,7 @@ const LINEAR_MEMBERS_MAX: usize = 16;
 #[error("a text that should have been checked is no JSON")]
 pub struct NotJson(#[source] serde_json::Error);
 
-/// The target with the patch applied. Both must be checked JSON texts; a target that is no object counts as an empty one.
+/// The target with the patch applied. Both must be checked JSON texts; a target that is not an object counts as an empty one.
 ///
 /// The result is nowhere deeper than the deeper of the two, since a patch's values stand where its own members stand;
 /// and it is at most as long as both together.
@@ -226,7 +226,7 @@ fn value_is_object(text: &str, raw_name: &str) -> bool {
 }
 
 fn name_of<E: serde::de::Error>(raw_name: &str) -> Result<Cow<'_, str>, E> {
-    json::string(raw_name).ok_or_else(|| E::custom("a name that is no string"))
+    json::string(raw_name).ok_or_else(|| E::custom("a name that is not a string"))
 }
 
 struct ObjectWriter<'o> {

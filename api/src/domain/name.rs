@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// Longest collection name or document id, in characters (all ASCII, so also bytes).
 pub const NAME_CHARS_MAX: usize = 128;
 
-/// Why a text is no collection name or document id. `Display` is fit to be shown to a client.
+/// Why a text is not a collection name or document id. `Display` is fit to be shown to a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// No characters at all.

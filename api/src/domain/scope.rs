@@ -28,7 +28,7 @@ impl Level {
 /// Longest pattern, in characters: a whole collection name (128) with a `*` on each side.
 pub const PATTERN_CHARS_MAX: usize = 130;
 
-/// Why a text is no scope. `Display` is fit to be shown to an operator.
+/// Why a text is not a scope. `Display` is fit to be shown to an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidScope {
     /// No colon between level and pattern.

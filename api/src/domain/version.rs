@@ -68,7 +68,7 @@ impl Version {
         }
     }
 
-    /// Reads the text form; anything else is no version of ours.
+    /// Reads the text form; anything else is not a version of ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let canonical = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

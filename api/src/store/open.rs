@@ -33,7 +33,7 @@ pub enum StoreUrl {
     },
 }
 
-/// Why a text is no store's URL. `Display` is fit to be shown to the operator.
+/// Why a text is not a store's URL. `Display` is fit to be shown to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidStoreUrl {
     /// Neither of the two schemes.
@@ -182,7 +182,7 @@ pub enum OpenError {
     /// The URL names no store: a usage error.
     #[error("the store's address is wrong")]
     Url(#[source] InvalidStoreUrl),
-    /// The file can't be opened or made, or is no database of ours.
+    /// The file can't be opened or made, or is not a database of ours.
     #[error("can't open {store}: {detail}")]
     Refused {
         /// The store's URL.

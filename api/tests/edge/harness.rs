@@ -160,7 +160,7 @@ impl Server {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Waits for the end and tells how long it took.
+    /// Waits for the end; how long it took.
     pub(crate) fn wait(&mut self, within: Duration) -> (ExitStatus, Duration) {
         let began = Instant::now();
         loop {

@@ -81,7 +81,7 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
 
     let mut third = Connection::open(server.public);
     third.write("GET /v1/collections HTTP/1.1\r\nHost: tide\r\n\r\n");
-    wait_until("the limit is told", SOON, || {
+    wait_until("the limit is reported", SOON, || {
         server.log().contains("as many connections as allowed")
     });
     assert_eq!(server.metric("tidepool_http_connections"), Some(2.0));

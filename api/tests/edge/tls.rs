@@ -97,7 +97,7 @@ async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
     // The certificate without its key: half of a change.
     std::fs::copy(&next.cert, &used.cert).unwrap();
     server.signal(Signal::SIGHUP);
-    wait_until("the log tells it", SOON, || {
+    wait_until("the log says so", SOON, || {
         server.log().contains("those read before stay in use")
     });
     assert!(server.log().contains("used.key"), "{}", server.log());
@@ -106,7 +106,7 @@ async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
 
     std::fs::copy(&next.key, &used.key).unwrap();
     server.signal(Signal::SIGHUP);
-    wait_until("the log tells it", SOON, || {
+    wait_until("the log says so", SOON, || {
         server.log().contains("the TLS files were read anew")
     });
     assert!(is_served(&server, &next.authority).await);

@@ -149,7 +149,7 @@ async fn a_row_without_document_is_skipped_and_swept() {
         .unwrap();
     assert!(
         matches!(made, DocumentCreate::Created(_)),
-        "the sweeper's marker is no document"
+        "the sweeper's marker is not a document"
     );
     let all = ["there", "orphan"].map(str::to_owned);
     assert_eq!(list_all(&*store, collection, items(1)).await, once(all));

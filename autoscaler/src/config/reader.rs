@@ -1,4 +1,4 @@
-//! Reads TOML tables key by key and collects every problem with its path, so that all are told at once.
+//! Reads TOML tables key by key and collects every problem with its path, so that all are reported at once.
 
 use std::cell::RefCell;
 use std::fmt;

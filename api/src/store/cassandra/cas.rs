@@ -339,7 +339,7 @@ pub(super) async fn execute_lwt(
         true => LwtError::NotSent(error),
         false => LwtError::Lost(error),
     })?;
-    // An answer that can't be read is no answer.
+    // An answer that can't be read is not an answer.
     let applied = first_row::<Applied>(result).ok().flatten();
     applied.map(|applied| applied.0).ok_or_else(|| {
         let unreadable =

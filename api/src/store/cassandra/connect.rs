@@ -108,7 +108,7 @@ pub(super) fn choose_datacenter(
         .or_else(|| nodes.first());
     first
         .and_then(|node| node.datacenter.clone())
-        .ok_or_else(|| "the cluster's nodes don't tell their datacentre".into())
+        .ok_or_else(|| "the cluster's nodes don't report their datacentre".into())
 }
 
 /// Makes the keyspace if it is missing, enters it, and warns where a single machine's end would lose documents.
@@ -123,7 +123,7 @@ pub(super) async fn enter_keyspace(
             let datacenter = node
                 .datacenter
                 .clone()
-                .ok_or("a node does not tell its datacentre")?;
+                .ok_or("a node does not report its datacentre")?;
             *nodes_by_datacenter.entry(datacenter).or_default() += 1;
         }
         let replication: String = nodes_by_datacenter

@@ -6,12 +6,12 @@ use tidepool_autoscaler_core::outcome::{Step, StepKind};
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::support::{
-    NOW, at, booting, cpu, draining, member, members, name, of_member, planned, reading, seen, spec, told,
-    watched,
+    NOW, at, booting, cpu, draining, member, members, name, of_member, planned, reading, seen, spec,
+    steps_of, watched,
 };
 
 fn steps(seen: &Observation, memory: &Memory) -> Vec<String> {
-    told(&planned(&spec(), seen, memory))
+    steps_of(&planned(&spec(), seen, memory))
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_member_that_is_ready_is_admitted() {
 #[test]
 fn shrinking_marks_and_withdraws_and_no_more() {
     let plan = planned(&spec(), &cpu(4, 0.3), &watched());
-    assert_eq!(told(&plan), ["mark_draining api-4", "withdraw api-4"]);
+    assert_eq!(steps_of(&plan), ["mark_draining api-4", "withdraw api-4"]);
     assert_eq!(plan.removed, 1);
 }
 
@@ -151,7 +151,7 @@ fn a_dead_member_that_may_not_be_repaired_is_the_first_to_go() {
         &seen(vec![off(1), member(2), member(3), booting(4)], &[]),
         &memory,
     );
-    assert_eq!(told(&plan), ["mark_draining api-1", "withdraw api-1"]);
+    assert_eq!(steps_of(&plan), ["mark_draining api-1", "withdraw api-1"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn victims_that_never_served_are_destroyed_at_once() {
         &seen(vec![member(1), member(2), ready, booting(4)], &[]),
         &watched(),
     );
-    assert_eq!(told(&plan), ["destroy api-4", "destroy api-3"]);
+    assert_eq!(steps_of(&plan), ["destroy api-4", "destroy api-3"]);
     assert_eq!(plan.removed, 2);
 }
 
@@ -186,7 +186,7 @@ fn at_least_the_minimum_stays_in_the_balancer() {
     let all = vec![member(1), member(2), member(3), unready(4), unready(5)];
     let plan = planned(&spec, &seen(all, &[]), &watched());
     assert_eq!(
-        told(&plan),
+        steps_of(&plan),
         [
             "mark_draining api-5",
             "withdraw api-5",
@@ -198,7 +198,7 @@ fn at_least_the_minimum_stays_in_the_balancer() {
     begun.pending_creates.insert(name("api-9"), at(NOW - 1));
     // A create that is not seen yet can't be taken back, and a serving member must not go for it.
     let plan = planned(&spec, &seen(members(3), &[]), &begun);
-    assert_eq!((told(&plan), plan.removed), (vec![], 0));
+    assert_eq!((steps_of(&plan), plan.removed), (vec![], 0));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn the_dead_are_withdrawn_destroyed_and_replaced() {
         "destroy api-2",
         "destroy api-3",
     ];
-    assert_eq!(told(&plan), expected);
+    assert_eq!(steps_of(&plan), expected);
     assert_eq!(
         plan.repaired.iter().map(|id| id.0.as_str()).collect::<Vec<_>>(),
         ["2", "3"]
@@ -342,7 +342,7 @@ fn spare_copies_of_a_name_go() {
         }]
     );
     assert_eq!(
-        told(&planned(&spec(), &all(true), &watched())),
+        steps_of(&planned(&spec(), &all(true), &watched())),
         ["mark_draining api-2", "withdraw api-2"]
     );
 }

@@ -55,7 +55,7 @@ fn a_table_of_loads() {
         // Rounding of floating point makes no member: 3 × 0.6 / 0.6 is more than 3 in binary.
         (Avg, &[0.1; 4], &[], 4, 4, Shrink { to: 1 }),
         (Avg, &[0.2; 4], &[], 4, 4, Shrink { to: 2 }),
-        // What is rounded up to the size is no reason to shrink, nor is what is within the tolerance.
+        // What is rounded up to the size is not a reason to shrink, nor is what is within the tolerance.
         (Avg, &[0.45; 10], &[], 10, 10, Keep),
         (Avg, &[0.44; 10], &[], 10, 10, Shrink { to: 9 }),
         // Members that boot are in the size: the same growth is not asked for twice.

@@ -226,7 +226,7 @@ fn of_two_members_with_one_name_the_better_is_kept() {
         ..booting(1)
     };
     assert_eq!(kept(twin("a", booting(1)), twin("b", older)), "b");
-    // One that leaves already is no twin.
+    // One that leaves already is not a twin.
     assert_eq!(kept(twin("a", draining(1)), twin("b", booting(1))), "a b");
 }
 

@@ -160,7 +160,7 @@ pub(crate) fn of_member(n: u32, memory: MemberMemory) -> Memory {
 }
 
 /// Steps as `create api-3`.
-pub(crate) fn told(plan: &Plan) -> Vec<String> {
+pub(crate) fn steps_of(plan: &Plan) -> Vec<String> {
     plan.steps
         .iter()
         .map(|step| format!("{} {}", step.kind().name(), step.name()))

@@ -16,6 +16,12 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
+/// Makes a directory, or makes one that exists private.
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE))
+}
+
 /// Opens an empty file for writing; an older one of that name becomes private, too.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let file = options().truncate(true).open(path)?;

@@ -63,6 +63,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         tracing::warn!(processes = swept, "ended what an earlier run left behind");
     }
     let cloud = load(&state, plan.fresh)?;
+    state.make_droplets().context("the directory of the droplets")?;
     let mut stop = Stop::new()?;
     let addresses = Addresses::claim(plan.addresses, state.path())?;
     let listener =

@@ -94,6 +94,14 @@ impl StateDir {
         self.0.join("instance").is_file()
     }
 
+    /// Makes the directory of all droplets, or closes one to others that an earlier version has left open.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn make_droplets(&self) -> std::io::Result<()> {
+        private_files::make_private_dir(&self.0.join("droplets"))
+    }
+
     /// Makes a droplet's directories.
     ///
     /// # Errors

@@ -240,7 +240,13 @@ async fn a_program_that_can_not_be_started_says_why() {
 #[tokio::test]
 async fn the_state_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let cloud = Cloud::start(&[]);
+    // One that an earlier version has left open is closed.
+    let dir = common::images();
+    let droplets = dir.path().join("state/droplets");
+    std::fs::create_dir_all(&droplets).unwrap();
+    std::fs::set_permissions(&droplets, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(dir.path().join("state"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let cloud = Cloud::start_in(dir, &[]);
     let mut body = droplet_body("files", "tiny", &[]);
     body["user_data"] =
         json!("#cloud-config\nwrite_files:\n- path: /etc/secret\n  content: x\n  permissions: '0644'\n");

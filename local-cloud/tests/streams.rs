@@ -74,6 +74,8 @@ fn serves_and_obeys_sigterm_when_the_reader_of_its_log_goes_away() {
 #[test]
 fn a_reader_that_has_seen_enough_is_not_a_failure_and_a_full_disk_is_one() {
     let folder = tempfile::tempdir().unwrap();
+    // The state of a cloud that left nothing behind.
+    std::fs::write(folder.path().join("instance"), folder.path().to_str().unwrap()).unwrap();
     let sweep = ["sweep", "--state", folder.path().to_str().unwrap()];
     for arguments in [&sweep[..], &["completions", "bash"], &["--help"], &["--version"]] {
         for (kind, code) in [

@@ -1,41 +1,48 @@
-//! The long texts of `--help`.
+//! The long texts of `--help`. clap wraps lines at the terminal's width, without an indent: a paragraph is one line here (its
+//! source is folded by backslashes), and what is indented has at most 78 columns.
 
 pub(super) const LONG_ABOUT: &str = "\
-tidepool-api serves JSON documents over HTTP: collections, documents, conditional writes with ETags, stable pages, and
-keys with scopes. It keeps them in one SQLite file or in a Cassandra or ScyllaDB cluster, with the same behaviour, so
+tidepool-api serves JSON documents over HTTP: collections, documents, conditional writes with ETags, stable pages, and \
+keys with scopes. It keeps them in one SQLite file or in a Cassandra or ScyllaDB cluster, with the same behaviour, so \
 that an application moves from one to the other without a change.
 
 Any number of instances may serve the same store.";
 
 pub(super) const AFTER: &str = "\
 Exit status:
-  0   done; for serve: stopped by a signal, and everything in flight was answered or its time was over
-  1   failed: a port is taken, the database did not come up, a key's name is unknown or taken, a second signal
-  64  wrong arguments, environment or configuration file; every problem is listed at once, with its place
+  0   done; for serve: stopped by a signal, and everything in flight was
+      answered or its time was over
+  1   failed: a port is taken, the database did not come up, a key's name is
+      unknown or taken, a second signal
+  64  wrong arguments, environment or configuration file; every problem is
+      listed at once, with its place
 
 Configuration:
-  Each setting is a flag, an environment variable and a field of the TOML file that --config names. A flag wins over
-  the environment, the environment over the file, the file over the default. `tidepool-api serve --help` lists all.
+  Each setting is a flag, an environment variable and a field of the TOML
+  file that --config names. A flag wins over the environment, the environment
+  over the file, the file over the default. `tidepool-api serve --help` lists
+  all.
 
 Examples:
   tidepool-api serve
-      Serve ./tidepool.db on 127.0.0.1:8080, open to this machine until the first key is made.
-  tidepool-api keys create --name web --scope 'write:shop-*' --scope read:notes
+      Serve ./tidepool.db on 127.0.0.1:8080, open to this machine until the
+      first key is made.
+  tidepool-api keys create --name web --scope 'write:shop-*'
       Make a key and print it.
-  tidepool-api serve --store cassandra://10.0.0.1,10.0.0.2/shop --listen 0.0.0.0:8080 --ops-listen 10.0.0.9:9090
+  tidepool-api serve --store cassandra://10.0.0.1/shop --listen 0.0.0.0:8080
       Serve a Cassandra keyspace to the network; needs a key first.";
 
 pub(super) const SERVE_ABOUT: &str = "\
 Serve the REST interface until SIGTERM or SIGINT.
 
-The public listener has the interface itself, its OpenAPI document at /openapi.json and Swagger UI at /docs. The
-operations listener has /livez, /readyz, /metrics (Prometheus), /deploy/ready and POST /drain; it asks for no key and
+The public listener has the interface itself, its OpenAPI document at /openapi.json and Swagger UI at /docs. The \
+operations listener has /livez, /readyz, /metrics (Prometheus), /deploy/ready and POST /drain; it asks for no key and \
 belongs on a private address.
 
-On a signal the server is not ready at once, accepts nothing new, finishes what is in flight (within --drain-secs), and
-exits with 0. A second signal ends it at once with 1. POST /drain only makes it not ready; /deploy/ready then answers
-200 as soon as nothing is in flight. SIGHUP reads the TLS files anew, for connections that come after it; files of no
-use are reported in the log, and those read before stay in use.";
+On a signal the server is not ready at once, accepts nothing new, finishes what is in flight (within --drain-secs), and \
+exits with 0. A second signal ends it at once with 1. POST /drain only makes it not ready; /deploy/ready then answers \
+200 as soon as nothing is in flight. SIGHUP reads the TLS files again, for connections that come after it; if they \
+can't be used, the log says so and the files read before stay in use.";
 
 pub(super) const SERVE_AFTER: &str = "\
 File, with the names of its fields (all optional):
@@ -45,16 +52,17 @@ File, with the names of its fields (all optional):
   drain_secs = 10
   startup_wait_secs = 60
   [tls]        cert_file, key_file
-  [limits]     connections_max, reads_in_flight_max, writes_in_flight_max, header_timeout_secs, body_timeout_secs,
-               idle_timeout_secs, header_bytes_max
+  [limits]     connections_max, reads_in_flight_max, writes_in_flight_max,
+               header_timeout_secs, body_timeout_secs, idle_timeout_secs,
+               header_bytes_max
   [log]        format, level
   [sqlite]     synchronous
   [cassandra]  replication_factor, datacenter, username, password_file
 
 Exit status:
   0   stopped by a signal
-  1   a port is taken, the database did not come up in time, no key exists and --listen is not loopback, or a second
-      signal came
+  1   a port is taken, the database did not come up in time, no key exists and
+      --listen is not loopback, or a second signal came
   64  wrong arguments, environment, file or TLS files
 
 Examples:
@@ -65,8 +73,8 @@ Examples:
 pub(super) const KEYS_ABOUT: &str = "\
 Make, list and revoke keys. A client sends its key as `Authorization: Bearer tp_…`; the store keeps only a hash of it.
 
-A scope is a level and a pattern of collection names: read sees documents, write also changes them, admin also makes
-and drops collections. New, revoked and expired keys count on every instance within 10 seconds. The first key closes a
+A scope is a level and a pattern of collection names: read sees documents, write also changes them, admin also makes \
+and drops collections. New, revoked and expired keys count on every instance within 10 seconds. The first key closes a \
 server that was open.";
 
 pub(super) const KEYS_AFTER: &str = "\
@@ -76,12 +84,15 @@ Exit status:
   64  wrong arguments, environment or file
 
 Examples:
-  KEY=$(tidepool-api keys create --store sqlite:notes.db --name ci --scope 'write:test-*')
-  tidepool-api keys create --name guest --scope 'read:*' --expires-at 2030-01-01T00:00:00Z
+  KEY=$(tidepool-api keys create --name ci --scope 'write:test-*')
+  tidepool-api keys create --name guest --scope 'read:*' \\
+      --expires-at 2030-01-01T00:00:00Z
   tidepool-api keys list
   tidepool-api keys revoke --name guest";
 
 pub(super) const COMPLETIONS_AFTER: &str = "\
 Examples:
-  tidepool-api completions bash > ~/.local/share/bash-completion/completions/tidepool-api
-  tidepool-api completions fish > ~/.config/fish/completions/tidepool-api.fish";
+  tidepool-api completions bash \\
+      > ~/.local/share/bash-completion/completions/tidepool-api
+  tidepool-api completions fish \\
+      > ~/.config/fish/completions/tidepool-api.fish";

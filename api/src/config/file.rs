@@ -17,7 +17,7 @@ pub(super) fn flatten(file: &Path, text: &str, problems: &mut Vec<Problem>) -> V
         Err(error) => {
             problems.push(Problem {
                 place: file.display().to_string(),
-                detail: format!("is no TOML: {}", error.to_string().trim_end()),
+                detail: format!("is not valid TOML: {}", error.to_string().trim_end()),
             });
             return Vec::new();
         }

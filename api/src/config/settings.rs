@@ -25,7 +25,7 @@ pub struct Setting {
     pub env: &'static str,
     /// What stands for the value in the help.
     pub value: &'static str,
-    /// What counts when nobody says anything; `None`: nothing does.
+    /// The default; `None`: there is none.
     pub default: Option<&'static str>,
     /// One or two sentences.
     pub help: &'static str,

@@ -1,4 +1,4 @@
-//! Who may do what: from an `Authorization` header to a [`Grant`]. Keys come from whoever loads them (`keys.rs`); this
+//! Who may do what: from an `Authorization` header to a [`Grant`]. Keys are loaded by `keys.rs`; this
 //! module holds the current ring and answers from memory.
 
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ pub enum AuthProblem {
     Unknown,
 }
 
-/// What the sender of a request may do.
+/// What the client that sent a request may do.
 #[derive(Debug, Clone)]
 pub enum Grant {
     /// Everything: no keys exist.

@@ -110,7 +110,7 @@ impl Collections {
         let limit = limit.0.unwrap_or(PageSize::DEFAULT).items();
         let mut items: Vec<Collection> = Vec::new();
         let mut at_end = false;
-        // One more than the page holds tells whether it is the last.
+        // One more than the page holds shows whether it is the last.
         let asked = if matches!(caller.0, Grant::Open) {
             limit + 1
         } else {

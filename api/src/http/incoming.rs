@@ -16,7 +16,7 @@ use super::error::{Problem, ProblemKind};
 use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{Precondition, conditions};
 
-/// How much of a body that nobody wants is read away before the answer, so that the client reads the answer instead of
+/// How much of an unwanted body is discarded before the answer, so that the client reads the answer instead of
 /// a broken pipe: four bodies of the largest size.
 const DRAIN_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
@@ -193,7 +193,7 @@ fn form_decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
-/// A request's body, read at most once, and read away if nobody wanted it.
+/// A request's body, read at most once, and discarded if it is not wanted.
 pub(super) struct PendingBody {
     body: BoxBody<Bytes, std::io::Error>,
 }
@@ -263,7 +263,7 @@ impl PendingBody {
         self.body.is_end_stream()
     }
 
-    /// Reads away what is left, within bounds. A client that waits for `100 Continue` has sent nothing yet.
+    /// Discards what is left, within bounds. A client that waits for `100 Continue` has sent nothing yet.
     pub(super) async fn drain(mut self, waits_for_continue: bool) {
         if waits_for_continue {
             return;

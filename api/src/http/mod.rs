@@ -35,7 +35,7 @@ use access::{Access, AuthProblem, Grant};
 use call::Call;
 use error::{Problem, ProblemKind};
 use incoming::PendingBody;
-use route::Target;
+use route::RouteMatch;
 use routes::{BodyMode, Operation, Requires};
 
 pub use docs::Profile as OpenApiProfile;
@@ -97,7 +97,7 @@ impl Endpoint for PublicInterface {
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let request_id = RequestId::new(self.state.nonce);
         let mut body = PendingBody::new(request.take_body());
-        let target = Target::resolve(request.uri().path());
+        let target = RouteMatch::resolve(request.uri().path());
         let route = target.route;
         let mut response = match answer(&self.state, &request, &target, &mut body).await {
             Ok(response) => response,
@@ -114,7 +114,8 @@ impl Endpoint for PublicInterface {
     }
 }
 
-fn finish(response: &mut Response, route: Route, request_id: RequestId) {
+/// Gives an answer what every answer has: the request id, `nosniff`, `Cache-Control`, and what metrics and logs read.
+pub(crate) fn finish(response: &mut Response, route: Route, request_id: RequestId) {
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id.header_value());
@@ -149,7 +150,7 @@ fn strip_body(response: &mut Response) {
 async fn answer(
     state: &Arc<AppState>,
     request: &Request,
-    target: &Target<'_>,
+    target: &RouteMatch<'_>,
     body: &mut PendingBody,
 ) -> Result<Response, Problem> {
     let operation = match find(target.route, request.method())? {
@@ -227,7 +228,7 @@ fn check_scope(operation: &Operation, call: &mut Call<'_>) -> Result<(), Problem
     Ok(())
 }
 
-/// Who sent the request; two `Authorization` lines are nobody.
+/// Who sent the request; two `Authorization` lines are malformed.
 fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Grant, Problem> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let header = lines.next();

@@ -73,7 +73,7 @@ fn complete(document: &mut Value) {
                 "head" => head_id(row),
                 _ => row.id.to_owned(),
             };
-            complete_operation(&Described { row, method, id }, value);
+            complete_operation(&OperationContext { row, method, id }, value);
         }
     }
 }
@@ -112,7 +112,7 @@ fn reduce(document: &mut Value) {
 }
 
 /// An operation of the document and its row.
-struct Described<'d> {
+struct OperationContext<'d> {
     row: &'static Operation,
     method: &'d str,
     id: String,
@@ -124,16 +124,16 @@ fn head_id(row: &Operation) -> String {
     format!("head_{subject}")
 }
 
-fn complete_operation(described: &Described<'_>, operation: &mut Value) {
-    let row = described.row;
-    if described.method == "head" {
+fn complete_operation(context: &OperationContext<'_>, operation: &mut Value) {
+    let row = context.row;
+    if context.method == "head" {
         let summary = operation
             .get("summary")
             .and_then(Value::as_str)
             .unwrap_or_default();
         set(operation, "summary", json!(format!("{summary}: headers only")));
     }
-    set(operation, "operationId", json!(described.id));
+    set(operation, "operationId", json!(context.id));
     // The empty alternative: a server without keys, which is only possible on loopback, asks for none.
     set(operation, "security", json!([{ "key": [] }, {}]));
     for parameter in array_mut(operation, "parameters") {
@@ -156,7 +156,7 @@ fn complete_operation(described: &Described<'_>, operation: &mut Value) {
     for (status, kinds) in by_status(row.problems()) {
         responses.insert(status.to_string(), problem_response(&kinds));
     }
-    if described.method == "head" {
+    if context.method == "head" {
         for response in responses.values_mut().filter_map(Value::as_object_mut) {
             response.remove("content");
         }

@@ -102,7 +102,7 @@ impl Route {
     /// The route of a raw path, for requests that are answered before they are routed.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        Target::resolve(path).route
+        RouteMatch::resolve(path).route
     }
 
     /// The methods it has, as the `Allow` header lists them; of an unknown route none but OPTIONS.
@@ -141,12 +141,12 @@ impl Route {
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target<'p> {
+pub(super) struct RouteMatch<'p> {
     pub(super) route: Route,
     pub(super) segments: Segments<'p>,
 }
 
-impl<'p> Target<'p> {
+impl<'p> RouteMatch<'p> {
     /// Resolves a raw path. Each segment is decoded on its own, so `%2F` is a character of an id and not a slash; what is
     /// not a valid encoding stays as it is, and is then not a valid id. Empty segments (a doubled or trailing slash) lead
     /// nowhere.
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn resolve(path: &str) -> (&'static str, String, String) {
-        let target = Target::resolve(path);
+        let target = RouteMatch::resolve(path);
         let parameter = |name| target.segments.parameter(name).unwrap_or_default().to_owned();
         (target.route.template(), parameter("collection"), parameter("id"))
     }

@@ -223,6 +223,32 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// clap wraps lines that are too long without their indent, so none may be; paragraphs are for clap to wrap.
+    #[test]
+    fn indented_lines_of_the_help_fit_and_paragraphs_are_one_line() {
+        const COLUMNS_MAX: usize = 78;
+        let texts = [
+            help::LONG_ABOUT,
+            help::AFTER,
+            help::SERVE_ABOUT,
+            help::SERVE_AFTER,
+            help::KEYS_ABOUT,
+            help::KEYS_AFTER,
+            help::COMPLETIONS_AFTER,
+        ];
+        for text in texts {
+            let mut before = "";
+            for line in text.lines() {
+                if line.starts_with(' ') {
+                    assert!(line.chars().count() <= COLUMNS_MAX, "{line}");
+                } else {
+                    assert!(line.is_empty() || before.is_empty(), "broken by hand: {line}");
+                }
+                before = line;
+            }
+        }
+    }
+
     #[test]
     fn the_help_names_every_setting_with_its_variable() {
         let help = Cli::command()

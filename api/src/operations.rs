@@ -14,6 +14,7 @@ use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service};
 use tidepool_logging::chain;
 use tokio::sync::Mutex;
 
+use crate::http::error::PlainRefusal;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -21,19 +22,19 @@ use crate::store::Store;
 /// How long the store may take to say that it is well. Health checkers commonly wait 5 s: this leaves them an answer.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the store's word counts, so that many checkers are one question.
+/// How long the store's answer is reused, so that many checkers are one question.
 const READY_AGE_MAX: Duration = Duration::from_millis(500);
 
-/// What the operations listener knows.
+/// What the operations listener answers from.
 pub struct Operations {
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
     store: OnceLock<Arc<dyn Store>>,
-    asked: Mutex<Option<Asked>>,
+    health: Mutex<Option<StoreHealth>>,
 }
 
-/// The store's last word.
-struct Asked {
+/// The store's last answer.
+struct StoreHealth {
     at: Instant,
     problem: Option<String>,
 }
@@ -46,11 +47,11 @@ impl Operations {
             lifecycle,
             metrics,
             store: OnceLock::new(),
-            asked: Mutex::new(None),
+            health: Mutex::new(None),
         }
     }
 
-    /// Tells the store to ask. Only the first one counts.
+    /// Sets the store whose health is checked. Only the first call counts.
     pub fn store_opened(&self, store: Arc<dyn Store>) {
         let _first = self.store.set(store);
     }
@@ -65,8 +66,8 @@ impl Operations {
             "/drain" if method == Method::POST => self.drain(),
             "/livez" | "/readyz" | "/metrics" | "/deploy/ready" => refuse_method("GET, HEAD"),
             "/drain" => refuse_method("POST"),
-            _ => text(
-                StatusCode::NOT_FOUND,
+            _ => refuse(
+                PlainRefusal::NotFound,
                 "here are /livez, /readyz, /metrics, /deploy/ready and POST /drain\n",
             ),
         }
@@ -75,27 +76,27 @@ impl Operations {
     /// 200 when requests should be sent here: serving, and the store answers.
     async fn ready(&self) -> Response<Full<Bytes>> {
         match self.lifecycle.stage() {
-            Stage::Starting => return text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Stage::Starting => return refuse(PlainRefusal::NotReady, "starting\n"),
             Stage::Serving => {}
             Stage::Draining | Stage::Stopping | Stage::Cutting => {
-                return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+                return refuse(PlainRefusal::NotReady, "draining\n");
             }
         }
         match self.store_problem().await {
             None => text(StatusCode::OK, "ready\n"),
-            Some(problem) => text(StatusCode::SERVICE_UNAVAILABLE, problem),
+            Some(problem) => refuse(PlainRefusal::NotReady, problem),
         }
     }
 
-    /// Asks the store, unless it was asked just now. Whoever comes meanwhile waits for the same answer.
+    /// Asks the store, unless it was asked just now. Requests that come meanwhile wait for the same answer.
     async fn store_problem(&self) -> Option<String> {
-        let mut asked = self.asked.lock().await;
-        if let Some(asked) = &*asked
-            && asked.at.elapsed() < READY_AGE_MAX
+        let mut health = self.health.lock().await;
+        if let Some(known) = &*health
+            && known.at.elapsed() < READY_AGE_MAX
         {
-            return asked.problem.clone();
+            return known.problem.clone();
         }
-        let was_well = asked.as_ref().is_none_or(|asked| asked.problem.is_none());
+        let was_well = health.as_ref().is_none_or(|known| known.problem.is_none());
         let problem = match self.store.get() {
             None => Some("the store is not open yet\n".to_owned()),
             Some(store) => match tokio::time::timeout(READY_TIMEOUT, store.ready()).await {
@@ -120,7 +121,7 @@ impl Operations {
         if problem.is_none() && !was_well {
             tracing::info!("ready again");
         }
-        *asked = Some(Asked {
+        *health = Some(StoreHealth {
             at: Instant::now(),
             problem: problem.clone(),
         });
@@ -137,7 +138,7 @@ impl Operations {
             }
             Err(error) => {
                 tracing::error!(%error, "metrics can't be rendered");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be rendered\n")
+                refuse(PlainRefusal::Defect, "metrics can't be rendered\n")
             }
         }
     }
@@ -146,12 +147,9 @@ impl Operations {
     fn may_be_stopped(&self) -> Response<Full<Bytes>> {
         let draining = self.lifecycle.stage() >= Stage::Draining;
         match (draining, self.lifecycle.in_flight()) {
-            (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, "drain was not asked for\n"),
+            (false, _) => refuse(PlainRefusal::NotReady, "drain was not asked for\n"),
             (true, 0) => text(StatusCode::OK, "may be stopped\n"),
-            (true, n) => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("{n} requests in flight\n"),
-            ),
+            (true, n) => refuse(PlainRefusal::NotReady, format!("{n} requests in flight\n")),
         }
     }
 
@@ -190,8 +188,12 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
+fn refuse(refusal: PlainRefusal, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    text(refusal.status(), body)
+}
+
 fn refuse_method(allow: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow}\n"));
+    let mut response = refuse(PlainRefusal::MethodNotAllowed, format!("only {allow}\n"));
     response
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static(allow));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Version};
 use http_body_util::combinators::BoxBody;
 use poem::{Endpoint, Response};
@@ -14,7 +14,7 @@ use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service, poem_
 
 use crate::config::Limits;
 use crate::http::error::{Problem, ProblemKind};
-use crate::http::{RequestId, Route};
+use crate::http::{RequestId, Route, finish};
 use crate::keys::KeyFreshness;
 use crate::lifecycle::{InFlight, Lifecycle, RequestKind, Stage};
 use crate::metrics::Metrics;
@@ -133,12 +133,7 @@ impl Refusal {
             ),
         };
         let mut response = Problem::new(kind, detail).respond(&request_id);
-        let headers = response.headers_mut();
-        headers.insert("x-request-id", request_id.header_value());
-        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response.extensions_mut().insert(route);
-        response.extensions_mut().insert(request_id);
+        finish(&mut response, route, request_id);
         tracing::warn!(request_id = request_id.as_str(), route = route.template(), refusal = ?self, "refused");
         response
     }

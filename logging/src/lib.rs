@@ -177,9 +177,47 @@ pub fn print_clap(error: &clap::Error) -> std::io::Result<()> {
     print(&text)
 }
 
-/// An error with its causes, on one line.
+/// An error with its causes, on one line. A cause whose words are in the text already is left out: the errors of some
+/// libraries repeat those of their causes.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Link {
+        text: &'static str,
+        #[source]
+        source: Option<Box<Link>>,
+    }
+
+    fn link(text: &'static str, source: Option<Link>) -> Link {
+        let source = source.map(Box::new);
+        Link { text, source }
+    }
+
+    #[test]
+    fn a_chain_names_every_cause_once() {
+        let disk = link("no space left", None);
+        let repeated = link("writing failed: no space left", Some(disk));
+        let error = link("the store can't be used", Some(repeated));
+        assert_eq!(
+            chain(&error),
+            "the store can't be used: writing failed: no space left"
+        );
+        assert_eq!(chain(&link("alone", None)), "alone");
+    }
 }

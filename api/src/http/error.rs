@@ -1,7 +1,6 @@
-//! Problems (RFC 9457): the one place with error statuses.
+//! Problems (RFC 9457), and the operations listener's refusals: the one place with error statuses.
 
 use std::borrow::Cow;
-use std::error::Error as _;
 use std::fmt::{self, Write as _};
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -18,7 +17,7 @@ use crate::domain::conditions::InvalidCondition;
 use crate::domain::json::JsonProblem;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What `Retry-After` says, seconds: long enough for a busy database to breathe, short enough that nobody waits idly.
+/// What `Retry-After` says, seconds: long enough for a busy database to breathe, short enough that clients don't wait for nothing.
 const RETRY_AFTER_SECS: &str = "1";
 
 /// The media type of a problem.
@@ -66,7 +65,7 @@ problem_kinds! {
     InvalidId "invalid-id" BAD_REQUEST "The name or id is not valid";
     /// A page token is forged, damaged, or of another collection.
     InvalidPageToken "invalid-page-token" BAD_REQUEST "The page token is not valid";
-    /// No key, or none that counts.
+    /// No key, or one that is not valid.
     Unauthenticated "unauthenticated" UNAUTHORIZED "A valid key is needed";
     /// The key's scopes don't suffice.
     Forbidden "forbidden" FORBIDDEN "The key may not do this";
@@ -78,8 +77,6 @@ problem_kinds! {
     DocumentNotFound "document-not-found" NOT_FOUND "There is no such document";
     /// The route has no such method; `Allow` says which it has.
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here";
-    /// None of the media types that the client takes can be served.
-    NotAcceptable "not-acceptable" NOT_ACCEPTABLE "No acceptable media type";
     /// The id of a new document is taken.
     AlreadyExists "already-exists" CONFLICT "The document exists already";
     /// `If-Match` or `If-None-Match` does not hold.
@@ -88,16 +85,38 @@ problem_kinds! {
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large";
     /// The body's type or encoding is not understood.
     UnsupportedMediaType "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The media type is not supported";
-    /// Too many requests by this key.
-    RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests";
     /// A defect of the server.
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed";
     /// The database can't be reached or is too slow; nothing was written.
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "The database is not available";
     /// A write may or may not have happened.
     OutcomeUnknown "outcome-unknown" SERVICE_UNAVAILABLE "The outcome of the write is unknown";
-    /// This instance is about to stop.
-    Draining "draining" SERVICE_UNAVAILABLE "The server is about to stop";
+}
+
+/// Why the operations listener refuses. It answers in plain text, which is enough for checkers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainRefusal {
+    /// Not now: starting, draining, or without its store; or not yet to be stopped.
+    NotReady,
+    /// No such path.
+    NotFound,
+    /// The path has no such method.
+    MethodNotAllowed,
+    /// A defect of the server.
+    Defect,
+}
+
+impl PlainRefusal {
+    /// The status it is answered with.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
 }
 
 /// One problem, on its way to the client. Boxed, so that results stay small where all is well.
@@ -197,7 +216,7 @@ impl Problem {
             ProblemKind::Unauthenticated => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            ProblemKind::StoreUnavailable | ProblemKind::Draining | ProblemKind::RateLimited => {
+            ProblemKind::StoreUnavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
             }
             _ => {}
@@ -212,13 +231,7 @@ impl Problem {
         let Some(cause) = &self.0.cause else {
             return;
         };
-        let mut chain = cause.to_string();
-        let mut source = cause.source();
-        while let Some(error) = source {
-            // Writing to a String cannot fail.
-            let _ = write!(chain, ": {error}");
-            source = error.source();
-        }
+        let chain = tidepool_logging::chain(cause);
         let request_id = request_id.as_str();
         match cause.kind {
             StoreErrorKind::Internal => tracing::error!(request_id, "{chain}"),
@@ -315,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn store_errors_are_told_by_kind_and_with_retry_after() {
+    fn store_errors_are_reported_by_kind_and_with_retry_after() {
         for (kind, expected, retry) in [
             (
                 StoreErrorKind::Unavailable,
@@ -343,5 +356,43 @@ mod tests {
         let types: std::collections::HashSet<_> =
             ProblemKind::ALL.iter().map(|kind| kind.type_uri()).collect();
         assert_eq!(types.len(), ProblemKind::ALL.len());
+    }
+
+    /// Invariant 8.
+    #[test]
+    fn no_other_file_names_an_error_status() {
+        const ERRORS: [&str; 8] = [
+            "BAD_",
+            "UNAUTH",
+            "FORBIDDEN",
+            "NOT_",
+            "METHOD_",
+            "INTERNAL_",
+            "SERVICE_",
+            "CONFLICT",
+        ];
+        let mut folders = vec![std::path::PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src"
+        ))];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap();
+                for status in code.split("StatusCode::").skip(1) {
+                    let error = ERRORS.iter().any(|error| status.starts_with(error));
+                    let allowed = path.ends_with("http/error.rs") || status.starts_with("NOT_MODIFIED");
+                    assert!(!error || allowed, "{}: {}", path.display(), &status[..20]);
+                }
+            }
+        }
+        assert!(files > 40, "only {files} files were found");
     }
 }

@@ -54,26 +54,11 @@ pub(super) async fn patiently<'a, T>(
             store,
             waited_secs = waited.as_secs(),
             wait_max_secs = options.startup_wait.as_secs(),
-            error = %chain(error.as_ref()),
+            error = %tidepool_logging::chain(error.as_ref()),
             "the database is not usable yet ({what}); waiting for it",
         );
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-}
-
-/// An error with its sources, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Opens a session.

@@ -89,11 +89,12 @@ def test_the_root_leads_here_and_head_is_not_shown():
             page.goto(api.url)
             page.locator(".opblock-get").first.wait_for(timeout=ANSWER_MS_MAX)
             assert page.url == f"{api.url}/docs", page.url
-            shown = page.locator(".opblock:visible")
-            assert shown.count() == 10, f"{shown.count()} operations are shown"
+            paths = json.loads(fetch(f"{api.url}/openapi.json"))["paths"]
+            expected = sum(method != "head" for methods in paths.values() for method in methods)
+            shown = page.locator(".opblock:visible").count()
+            assert shown == expected > 0, f"{shown} operations are shown of {expected}"
             assert page.locator(".opblock-head:visible").count() == 0
-        methods = json.loads(fetch(f"{api.url}/openapi.json"))["paths"][DOCUMENT]
-        assert "head" in methods, "the document keeps HEAD for those who need it"
+        assert "head" in paths[DOCUMENT], "the document keeps HEAD for those who need it"
 
 
 def test_docs_fit_a_phone():

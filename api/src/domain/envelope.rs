@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::json::{self, BODY_BYTES_MAX, JsonProblem, Member, PROBLEMS_MAX, member_pointer};
+use super::json::{self, BODY_BYTES_MAX, JsonProblem, Member, Problems};
 use super::{CollectionName, DocumentId, JsonObject, merge_patch};
 
 /// The smallest envelope, `{"data":}`: what a result's data may not exceed 1 MiB together with.
@@ -24,29 +24,34 @@ impl NewDocument {
     /// Everything that is wrong with it.
     pub fn parse(body: &Bytes) -> Result<Self, Vec<JsonProblem>> {
         let mut id = None;
-        let mut data = None;
-        let mut problems = Vec::new();
+        let (mut data, mut data_given) = (None, false);
+        let mut problems = Problems::default();
         for member in object(body)? {
             match member.name.as_ref() {
-                "data" if json::is_object(member.value) => data = Some(member.value),
-                "data" => problems.push(not_an_object(member.value)),
+                "data" => {
+                    data_given = true;
+                    match json::is_object(member.value) {
+                        true => data = Some(member.value),
+                        false => problems.add(|| not_an_object(member.value)),
+                    }
+                }
                 "id" => match parse_id(member.value) {
                     Ok(parsed) => id = Some(parsed),
-                    Err(detail) => problems.push(JsonProblem::new("#/id", detail)),
+                    Err(detail) => problems.add(|| JsonProblem::new("#/id", detail)),
                 },
                 "version" | "created_at" | "updated_at" => {}
-                other => problems.push(refused(other)),
+                other => problems.add(|| refused(other)),
             }
         }
-        if data.is_none() && !problems.iter().any(|problem| problem.pointer == "#/data") {
-            problems.push(JsonProblem::new("#/data", "is required"));
+        if !data_given {
+            problems.add(|| JsonProblem::new("#/data", "is required"));
         }
         match data {
             Some(data) if problems.is_empty() => Ok(Self {
                 id,
                 data: JsonObject::from_checked(body.slice_ref(data.as_bytes())),
             }),
-            _ => Err(at_most(problems)),
+            _ => Err(problems.into_vec()),
         }
     }
 
@@ -90,23 +95,23 @@ impl DocumentPatch {
     /// Everything that is wrong with it.
     pub fn parse(body: &Bytes) -> Result<Self, Vec<JsonProblem>> {
         let mut data = None;
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         for member in object(body)? {
             match member.name.as_ref() {
                 "data" if json::is_object(member.value) => {
                     data = Some(JsonObject::from_checked(body.slice_ref(member.value.as_bytes())));
                 }
-                "data" => problems.push(not_an_object(member.value)),
+                "data" => problems.add(|| not_an_object(member.value)),
                 name @ ("id" | "version" | "created_at" | "updated_at") => {
-                    problems.push(JsonProblem::new(member_pointer(name), "is read-only"));
+                    problems.add(|| JsonProblem::of_member(name, "is read-only"));
                 }
-                other => problems.push(refused(other)),
+                other => problems.add(|| refused(other)),
             }
         }
         if problems.is_empty() {
             Ok(Self { data })
         } else {
-            Err(at_most(problems))
+            Err(problems.into_vec())
         }
     }
 
@@ -139,22 +144,19 @@ impl DocumentPatch {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn check_collection_settings(body: &Bytes, name: &CollectionName) -> Result<(), Vec<JsonProblem>> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     for member in object(body)? {
         match member.name.as_ref() {
             "name" if json::string(member.value).as_deref() == Some(name.as_str()) => {}
-            "name" => problems.push(JsonProblem::new("#/name", "differs from the name in the path")),
+            "name" => problems.add(|| JsonProblem::new("#/name", "differs from the name in the path")),
             "created_at" | "updated_at" => {}
-            other => problems.push(JsonProblem::new(
-                member_pointer(other),
-                "is not a supported setting",
-            )),
+            other => problems.add(|| JsonProblem::of_member(other, "is not a supported setting")),
         }
     }
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(at_most(problems))
+        Err(problems.into_vec())
     }
 }
 
@@ -182,12 +184,7 @@ fn refused(name: &str) -> JsonProblem {
         "expires_at" => "is not supported yet",
         _ => "is not a member of a document's envelope; a document's own content belongs into data",
     };
-    JsonProblem::new(member_pointer(name), detail)
-}
-
-fn at_most(mut problems: Vec<JsonProblem>) -> Vec<JsonProblem> {
-    problems.truncate(PROBLEMS_MAX);
-    problems
+    JsonProblem::of_member(name, detail)
 }
 
 #[cfg(test)]
@@ -234,6 +231,30 @@ mod tests {
         assert_eq!(pointers(put("{}")), ["#/data"]);
         assert_eq!(pointers(put("[]")), ["#"]);
         assert_eq!(pointers(put(r#"{"data":{},"data":{}}"#)), ["#/data"]);
+    }
+
+    /// Also where every member of a large envelope is wrong, and where one has a name as long as a body may be.
+    #[test]
+    fn a_report_of_an_envelope_is_bounded_in_number_and_bytes() {
+        let many: Vec<_> = (0..50_000).map(|n| format!(r#""m{n}":0"#)).collect();
+        let name = CollectionName::parse("notes").unwrap();
+        for body in [
+            format!("{{{}}}", many.join(",")),
+            format!(r#"{{"{}":0}}"#, "\u{e9}".repeat(200_000)),
+        ] {
+            let body = Bytes::from(body);
+            for problems in [
+                NewDocument::parse(&body).unwrap_err(),
+                DocumentPatch::parse(&body).unwrap_err(),
+                check_collection_settings(&body, &name).unwrap_err(),
+            ] {
+                let bytes: usize = problems.iter().map(|p| p.pointer.len() + p.detail.len()).sum();
+                assert!(
+                    problems.len() <= json::PROBLEMS_MAX && bytes < 32 * 1024,
+                    "{bytes}"
+                );
+            }
+        }
     }
 
     #[test]

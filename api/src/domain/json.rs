@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
+use std::ops::ControlFlow;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -16,8 +17,13 @@ pub const DEPTH_MAX: usize = 64;
 /// Longest body, bytes: 1 MiB.
 pub const BODY_BYTES_MAX: usize = 1_048_576;
 
-/// Most problems reported at once; a body that is wrong all over needs no longer list.
+/// Most problems reported at once; a body that is wrong all over needs no longer list. With [`POINTER_BYTES_MAX`] a
+/// report has at most 20 x (1,024 + about 150) bytes, 24 KiB, whatever the body.
 pub const PROBLEMS_MAX: usize = 20;
+
+/// Longest pointer reported. A usual one has some ten characters a level, of which there are 64 at most; a member's name
+/// may be as long as a body, and three times that when it is percent-encoded.
+pub const POINTER_BYTES_MAX: usize = 1_024;
 
 /// Up to this many members of one object are compared each with each (120 comparisons, mostly of lengths); beyond, the
 /// names are sorted.
@@ -41,14 +47,44 @@ impl JsonProblem {
             detail: detail.into(),
         }
     }
+
+    /// A problem of a member of the outermost object.
+    #[must_use]
+    pub fn of_member(name: &str, detail: &str) -> Self {
+        let root = Place::ROOT;
+        root.member(name).problem(detail)
+    }
 }
 
-/// The pointer of a member of the outermost object.
-#[must_use]
-pub fn member_pointer(name: &str) -> String {
-    let mut pointer = String::from("#/");
-    push_token(&mut pointer, name);
-    pointer
+/// What is wrong with a body, bounded: at most [`PROBLEMS_MAX`] are kept, and those beyond are not even made.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<JsonProblem>);
+
+impl Problems {
+    /// Adds one, unless there are enough.
+    pub fn add(&mut self, problem: impl FnOnce() -> JsonProblem) {
+        if !self.is_full() {
+            self.0.push(problem());
+        }
+    }
+
+    /// Whether no more are kept: looking for others is of no use.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= PROBLEMS_MAX
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in the order in which they were found.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<JsonProblem> {
+        self.0
+    }
 }
 
 /// Checks that the bytes are one JSON value in UTF-8, without duplicate members and lone surrogates, at most
@@ -64,11 +100,7 @@ pub fn check(bytes: &[u8]) -> Result<&str, Vec<JsonProblem>> {
     })?;
     let checker = Checker::default();
     let mut parser = serde_json::Deserializer::from_str(text);
-    let root = Place {
-        parent: None,
-        token: Token::Root,
-        depth: 0,
-    };
+    let root = Place::ROOT;
     let parsed = Value {
         checker: &checker,
         place: &root,
@@ -84,12 +116,12 @@ pub fn check(bytes: &[u8]) -> Result<&str, Vec<JsonProblem>> {
         && !failed_at.as_ref().is_some_and(|failure| failure.reported)
     {
         let pointer = failed_at.map_or_else(|| "#".to_owned(), |failure| failure.pointer);
-        problems.push(JsonProblem::new(pointer, format!("is not valid JSON: {error}")));
+        problems.add(|| JsonProblem::new(pointer, format!("is not valid JSON: {error}")));
     }
     if problems.is_empty() {
         Ok(text)
     } else {
-        Err(problems)
+        Err(problems.into_vec())
     }
 }
 
@@ -172,22 +204,76 @@ enum Token<'p> {
     Index(usize),
 }
 
-impl Place<'_> {
-    fn pointer(&self) -> String {
-        let mut pointer = self.parent.map_or_else(String::new, Place::pointer);
+impl<'p> Place<'p> {
+    const ROOT: Self = Self {
+        parent: None,
+        token: Token::Root,
+        depth: 0,
+    };
+
+    /// A member of the object that stands here.
+    fn member(&'p self, name: &'p str) -> Self {
+        Self {
+            parent: Some(self),
+            token: Token::Member(name),
+            depth: self.depth + 1,
+        }
+    }
+
+    /// An item of the array that stands here.
+    fn item(&'p self, index: usize) -> Self {
+        Self {
+            parent: Some(self),
+            token: Token::Index(index),
+            depth: self.depth + 1,
+        }
+    }
+
+    fn problem(&self, detail: &str) -> JsonProblem {
+        let mut pointer = String::new();
+        match self.write_pointer(&mut pointer) {
+            Written::Whole => JsonProblem::new(pointer, detail),
+            Written::Shortened => JsonProblem::new(
+                pointer,
+                format!("{detail} (at a member inside, whose own pointer is too long to be shown)"),
+            ),
+        }
+    }
+
+    /// Writes the pointer of this place, or, where that is too long, of the innermost place around it that fits.
+    fn write_pointer(&self, pointer: &mut String) -> Written {
+        if let Some(parent) = self.parent
+            && parent.write_pointer(pointer) == Written::Shortened
+        {
+            return Written::Shortened;
+        }
+        let before = pointer.len();
         match self.token {
             Token::Root => pointer.push('#'),
+            // Encoding makes no name shorter, so a name that is too long need not be encoded first.
+            Token::Member(name) if name.len() > POINTER_BYTES_MAX => return Written::Shortened,
             Token::Member(name) => {
                 pointer.push('/');
-                push_token(&mut pointer, name);
+                push_token(pointer, name);
             }
             Token::Index(index) => {
                 // Writing to a String cannot fail.
                 let _ = write!(pointer, "/{index}");
             }
         }
-        pointer
+        if pointer.len() > POINTER_BYTES_MAX {
+            pointer.truncate(before);
+            return Written::Shortened;
+        }
+        Written::Whole
     }
+}
+
+/// How much of a pointer was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Whole,
+    Shortened,
 }
 
 #[derive(Default)]
@@ -197,7 +283,7 @@ struct Checker {
 
 #[derive(Default)]
 struct Found {
-    problems: Vec<JsonProblem>,
+    problems: Problems,
     failed_at: Option<Failure>,
 }
 
@@ -208,21 +294,21 @@ struct Failure {
 }
 
 impl Checker {
-    fn problem(&self, pointer: String, detail: &str) {
-        let mut found = self.found.borrow_mut();
-        if found.problems.len() < PROBLEMS_MAX {
-            found.problems.push(JsonProblem::new(pointer, detail));
-        }
+    fn problem(&self, place: &Place<'_>, detail: &str) {
+        self.found.borrow_mut().problems.add(|| place.problem(detail));
     }
 
-    /// Remembers the innermost place where reading failed: it is reported first, on the way out.
+    fn has_enough(&self) -> bool {
+        self.found.borrow().problems.is_full()
+    }
+
+    /// Remembers the innermost place where reading failed: it is the first to be reported, on the way out.
     fn failed(&self, place: &Place<'_>, reported: bool) {
         let mut found = self.found.borrow_mut();
         if found.failed_at.is_none() {
-            found.failed_at = Some(Failure {
-                pointer: place.pointer(),
-                reported,
-            });
+            let mut pointer = String::new();
+            place.write_pointer(&mut pointer);
+            found.failed_at = Some(Failure { pointer, reported });
         }
     }
 }
@@ -245,15 +331,20 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
 }
 
 impl Value<'_> {
-    fn enter<E: serde::de::Error>(&self) -> Result<usize, E> {
-        let depth = self.place.depth + 1;
-        if depth > DEPTH_MAX {
+    /// Goes one level deeper, unless that is too deep.
+    fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.place.depth >= DEPTH_MAX {
             let detail = format!("is nested deeper than {DEPTH_MAX} levels");
-            self.checker.problem(self.place.pointer(), &detail);
-            self.checker.failed(self.place, true);
-            return Err(E::custom(detail));
+            self.checker.problem(self.place, &detail);
+            return Err(self.stop(&detail));
         }
-        Ok(depth)
+        Ok(())
+    }
+
+    /// Ends the reading for a reason that is reported already.
+    fn stop<E: serde::de::Error>(&self, why: &str) -> E {
+        self.checker.failed(self.place, true);
+        E::custom(why)
     }
 }
 
@@ -289,14 +380,10 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let depth = self.enter()?;
+        self.enter()?;
         let mut index = 0;
         loop {
-            let place = Place {
-                parent: Some(self.place),
-                token: Token::Index(index),
-                depth,
-            };
+            let place = self.place.item(index);
             let item = Value {
                 checker: self.checker,
                 place: &place,
@@ -309,51 +396,53 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let depth = self.enter()?;
+        self.enter()?;
         let mut names = Vec::new();
         while let Some(name) = members.next_key_seed(Text)? {
-            let place = Place {
-                parent: Some(self.place),
-                token: Token::Member(&name),
-                depth,
-            };
+            let place = self.place.member(&name);
             members.next_value_seed(Value {
                 checker: self.checker,
                 place: &place,
             })?;
             names.push(name);
         }
-        for name in repeated(&mut names) {
-            let place = Place {
-                parent: Some(self.place),
-                token: Token::Member(name),
-                depth,
-            };
+        let reported = for_each_repeated(&mut names, |name| {
+            if self.checker.has_enough() {
+                return ControlFlow::Break(());
+            }
             self.checker
-                .problem(place.pointer(), "appears more than once in its object");
+                .problem(&self.place.member(name), "appears more than once in its object");
+            ControlFlow::Continue(())
+        });
+        match reported {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(self.stop("enough is wrong with it")),
         }
-        Ok(())
     }
 }
 
-/// The names that stand in an object more than once, as often as they are too many.
-fn repeated<'n>(names: &'n mut [Cow<'_, str>]) -> Vec<&'n str> {
+/// Visits the names that stand in an object more than once, each as often as it is too many.
+fn for_each_repeated(
+    names: &mut [Cow<'_, str>],
+    mut visit: impl FnMut(&str) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     if names.len() <= LINEAR_NAMES_MAX {
-        let earlier = |at: usize, name| names.iter().take(at).any(|earlier| earlier == name);
-        let names = names.iter().enumerate();
-        return names
-            .filter(|(at, name)| earlier(*at, *name))
-            .map(|(_, name)| name.as_ref())
-            .collect();
+        for (at, name) in names.iter().enumerate() {
+            if names.iter().take(at).any(|earlier| earlier == name) {
+                visit(name)?;
+            }
+        }
+        return ControlFlow::Continue(());
     }
     names.sort_unstable();
-    names
-        .windows(2)
-        .filter_map(|pair| match pair {
-            [left, right] if left == right => Some(right.as_ref()),
-            _ => None,
-        })
-        .collect()
+    for pair in names.windows(2) {
+        if let [left, right] = pair
+            && left == right
+        {
+            visit(right)?;
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Reads a string, borrowed where it has no escapes.
@@ -482,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_duplicates_with_their_place_all_at_once() {
+    fn reports_duplicates_with_their_place_all_at_once() {
         let found = problems(br#"{"data":{"x":1,"a/b":[{"~":1,"~":2}],"x":2},"data":1}"#);
         let pointers: Vec<&str> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
         assert_eq!(pointers, ["#/data/a~1b/0/~0", "#/data/x", "#/data"]);
@@ -505,9 +594,64 @@ mod tests {
     }
 
     #[test]
-    fn tells_at_most_a_bounded_number_of_problems() {
+    fn reports_at_most_a_bounded_number_of_problems() {
         let text = format!("[{}]", vec![r#"{"a":1,"a":2}"#; 100].join(","));
         assert_eq!(problems(text.as_bytes()).len(), PROBLEMS_MAX);
+    }
+
+    /// A report is small however large the body is, and its pointers lead to a place that exists.
+    #[test]
+    fn a_report_has_a_bounded_length_whatever_the_body() {
+        const REPORT_BYTES_MAX: usize = PROBLEMS_MAX * (POINTER_BYTES_MAX + 256);
+        let long = "\u{e9}".repeat(100_000);
+        let twice = |name: &str| format!(r#""{name}":1,"{name}":2"#);
+        let around = |depth: usize, name: &str, inner: &str| {
+            let (open, close) = (format!(r#"{{"{name}":"#).repeat(depth), "}".repeat(depth));
+            format!("{open}{{{inner}}}{close}")
+        };
+        for (body, place) in [
+            (
+                around(0, "", &vec![twice("a"); 50_000].join(",")),
+                "#/a".to_owned(),
+            ),
+            (around(0, "", &twice(&long)), "#".to_owned()),
+            (
+                around(1, &long, &vec![twice("a"); 50_000].join(",")),
+                "#".to_owned(),
+            ),
+            (
+                around(2, "data", &format!(r#"{},"x":{{{}}}"#, twice(&long), twice("b"))),
+                "#/data/data/x/b".to_owned(),
+            ),
+            (
+                around(60, &"n".repeat(300), &twice("a")),
+                format!("#{}", format!("/{}", "n".repeat(300)).repeat(3)),
+            ),
+            (format!(r#"{{"{long}":[1,}}"#), "#".to_owned()),
+        ] {
+            let found = check(body.as_bytes()).unwrap_err();
+            let bytes: usize = found.iter().map(|p| p.pointer.len() + p.detail.len()).sum();
+            assert!(
+                found.len() <= PROBLEMS_MAX && bytes <= REPORT_BYTES_MAX,
+                "{bytes}"
+            );
+            assert_eq!(found.first().unwrap().pointer, place);
+        }
+    }
+
+    #[test]
+    fn a_problem_whose_place_is_too_long_says_so() {
+        let problem = JsonProblem::of_member(&"x".repeat(POINTER_BYTES_MAX), "is wrong");
+        assert_eq!(problem.pointer, "#");
+        assert!(
+            problem.detail.starts_with("is wrong (at a member inside"),
+            "{problem:?}"
+        );
+        let problem = JsonProblem::of_member(&"x".repeat(POINTER_BYTES_MAX - 2), "is wrong");
+        assert_eq!(
+            (problem.pointer.len(), problem.detail.as_str()),
+            (POINTER_BYTES_MAX, "is wrong")
+        );
     }
 
     #[test]
@@ -533,9 +677,10 @@ mod tests {
 
     #[test]
     fn pointers_are_uri_fragments() {
-        assert_eq!(member_pointer("a b"), "#/a%20b");
-        assert_eq!(member_pointer("ä~/%\""), "#/%C3%A4~0~1%25%22");
-        assert_eq!(member_pointer(""), "#/");
+        let pointer = |name| JsonProblem::of_member(name, "is wrong").pointer;
+        assert_eq!(pointer("a b"), "#/a%20b");
+        assert_eq!(pointer("ä~/%\""), "#/%C3%A4~0~1%25%22");
+        assert_eq!(pointer(""), "#/");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::store::{StoreError, StoreErrorKind};
 /// What `Retry-After` says, seconds: long enough for a busy database to breathe, short enough that clients don't wait for nothing.
 const RETRY_AFTER_SECS: &str = "1";
 
+/// From this length on the detail of a problem with a body names no further places: about a screen's width times five.
+const BODY_DETAIL_BYTES: usize = 400;
+
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -166,6 +169,10 @@ impl Problem {
     pub fn invalid_body(errors: Vec<JsonProblem>) -> Self {
         let mut detail = String::from("the body is not valid");
         for (index, error) in errors.iter().enumerate() {
+            if detail.len() >= BODY_DETAIL_BYTES {
+                let _ = write!(detail, "; and {} more", errors.len() - index);
+                break;
+            }
             let separator = if index == 0 { ": " } else { "; " };
             // Writing to a String cannot fail.
             let _ = write!(detail, "{separator}{} {}", error.pointer, error.detail);

@@ -1,17 +1,22 @@
 //! The command line: what each command takes, and what it exits with.
 
+mod backup;
 mod flags;
 mod help;
 mod keys;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tidepool_logging::chain;
 
 use crate::config::{Config, Problem, Sources};
+use crate::domain::redact;
+use crate::store::backup::Existing;
 use crate::{http, run};
 use flags::{ServeFlags, StoreFlags};
 
@@ -49,6 +54,17 @@ enum Command {
     /// Make, list and revoke the keys that clients send as `Authorization: Bearer`.
     #[command(subcommand, long_about = help::KEYS_ABOUT, after_long_help = help::KEYS_AFTER)]
     Keys(KeysCommand),
+    /// Copy the SQLite file, also while servers write to it.
+    #[command(long_about = help::BACKUP_ABOUT, after_long_help = help::BACKUP_AFTER)]
+    Backup {
+        #[command(flatten)]
+        store: StoreFlags,
+        /// Where the copy goes. It is made readable for its owner alone.
+        file: PathBuf,
+        /// Replace FILE if it exists. Without this the command fails then.
+        #[arg(long)]
+        force: bool,
+    },
     /// Print the OpenAPI document.
     Openapi {
         /// full: all that is served. basic: for generators that know no merge patch, without PATCH, HEAD and 304.
@@ -96,6 +112,14 @@ enum KeysCommand {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
+    /// Open a store that has no keys any more to everybody on the machine: the next server to start needs no key.
+    ///
+    /// From its first key on a store is closed, also when its last key was revoked: every request is refused. Only this
+    /// command opens it again. Servers that run stay closed until they are started again.
+    Open {
+        #[command(flatten)]
+        store: StoreFlags,
+    },
 }
 
 /// How a command failed.
@@ -115,11 +139,11 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(problems) => {
                 for problem in problems {
-                    writeln!(f, "tidepool-api: {problem}")?;
+                    writeln!(f, "tidepool-api: {}", redact(&problem.to_string()))?;
                 }
                 Ok(())
             }
-            Self::Failed(text) => writeln!(f, "tidepool-api: {text}"),
+            Self::Failed(text) => writeln!(f, "tidepool-api: {}", redact(text)),
         }
     }
 }
@@ -139,9 +163,12 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are not errors, and go to standard output.
-            let code = if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
+            if error.use_stderr() {
+                tidepool_logging::report(usage_message(&error).trim_end());
+                return EXIT_USAGE;
+            }
             return match tidepool_logging::print_clap(&error) {
-                Ok(()) => code,
+                Ok(()) => EXIT_OK,
                 Err(_) => EXIT_FAILURE,
             };
         }
@@ -159,6 +186,23 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// What clap says, without the texts that it quotes and that may be secrets: a password or a key that was given where no
+/// argument belongs, in a URL, or in place of a name.
+fn usage_message(error: &clap::Error) -> String {
+    let mut message = error.render().to_string();
+    let quoted = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(text) = quoted
+        && !text.starts_with('-')
+    {
+        message = message.replace(&format!("'{text}'"), "[not shown]");
+    }
+    redact(&message)
+}
+
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(flags) => {
@@ -167,6 +211,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             block_on(async { run::serve(config).await.map_err(serve_failure) })
         }
         Command::Keys(command) => keys::run(command),
+        Command::Backup { store, file, force } => {
+            let existing = if force { Existing::Replace } else { Existing::Keep };
+            backup::run(&store.0, &file, existing)
+        }
         Command::Openapi { profile } => {
             let profile = http::OpenApiProfile::parse(&profile).unwrap_or(http::OpenApiProfile::Full);
             print(&http::openapi_document(profile))

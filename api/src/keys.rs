@@ -4,8 +4,8 @@
 //! random bits, so a fast hash is enough: there is nothing to guess.
 //!
 //! Requests never wait for keys: they are answered from memory, and a task asks the store every
-//! [`REFRESH_INTERVAL`]. A server that once had keys never opens again by itself, also not when the last one is
-//! revoked: only a restart on loopback does. While the store does not answer, the last known keys count for
+//! [`REFRESH_INTERVAL`]. A store that once had keys never opens again by itself, also not when the last one is revoked and
+//! the server starts again: only an operator opens it, by `keys open`. While the store does not answer, the last known keys count for
 //! [`STALE_MAX`]; after that nobody is let in ([`KeyFreshness::is_stale`]).
 
 use std::collections::HashMap;
@@ -17,12 +17,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use crate::domain::Scope;
+use crate::domain::{KEY_PREFIX, Scope};
 use crate::http::access::{Access, Key, KeyRing};
 use crate::store::{KeyRecord, Store, StoreError};
-
-/// What every key begins with, so that leaked ones can be searched for.
-pub const KEY_PREFIX: &str = "tp_";
 
 /// How often the store is asked. A new, revoked or expired key must count on every instance within 10 s:
 /// 2 s of interval and 5 s of [`REFRESH_TIMEOUT`] leave 3 s to spare, also when one question was in vain.
@@ -107,9 +104,16 @@ impl LoadedKeys {
         clock: fn() -> crate::domain::Timestamp,
     ) -> Result<Self, StoreError> {
         let records = store.key_list().await?;
-        let ring = match records.is_empty() {
-            true => KeyRing::Open,
-            false => KeyRing::Keys(ring_of(&records)),
+        let closed = !records.is_empty() || store.access_is_closed().await?;
+        if !records.is_empty() {
+            // For keys that an older program has made, which knew of no marker. As long as they are there it is not needed.
+            if let Err(error) = store.access_close().await {
+                tracing::warn!(error = %tidepool_logging::chain(&error), "that the store has keys could not be noted; trying at the next start");
+            }
+        }
+        let ring = match closed {
+            true => KeyRing::Keys(ring_of(&records)),
+            false => KeyRing::Open,
         };
         Ok(Self {
             access: Arc::new(Access::new(ring, clock)),
@@ -121,6 +125,12 @@ impl LoadedKeys {
     #[must_use]
     pub fn any(&self) -> bool {
         !self.records.is_empty()
+    }
+
+    /// Whether requests need no key.
+    #[must_use]
+    pub fn are_not_needed(&self) -> bool {
+        self.access.is_open()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidepool_listener::{BoundSocket, Limits, Server, Stages, Tls, TlsError};
+use tidepool_logging::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -21,6 +22,10 @@ use crate::store::{self, CollectionCatalog, OpenError, Store, StoreError};
 /// How long connections that were cut may take to notice, and the operations listener to say its last word. The drain's
 /// 10 s by default and twice this are 12 s, within the 15 s that the contract gives the exit.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// How long the store may take to bring its log into its file. Copying 64 MiB (SQLite's log is rarely longer) takes less
+/// than this on a slow disk; with the drain and [`LAST_WORDS_MAX`] it stays within the contract's 15 s.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Why `serve` ended in failure. `Display` leaves the source out.
 #[derive(Debug, thiserror::Error)]
@@ -62,11 +67,7 @@ impl ServeError {
     /// Whether the operator's input is at fault (exit code 64).
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        match self {
-            Self::Tls(_) => true,
-            Self::Open(error) => error.is_usage(),
-            _ => false,
-        }
+        matches!(self, Self::Tls(_))
     }
 }
 
@@ -95,7 +96,7 @@ pub fn nonce() -> u64 {
 /// # Errors
 /// [`OpenError`].
 pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
-    store::open(&config.url.to_string(), config.options.clone()).await
+    store::open(&config.url, config.options.clone()).await
 }
 
 /// Serves until a signal, then drains.
@@ -138,6 +139,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         nonce,
         cluster_secret: opened.cluster_secret,
     };
+    let store = Arc::clone(&opened.store);
     let refreshing = tokio::spawn(refresh_forever(opened.store, opened.keys, Arc::clone(&freshness)));
     let service = Arc::new(PublicService::new(PublicServiceParts {
         endpoint: routes(Arc::new(state)),
@@ -167,11 +169,21 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     signals.next().await;
     let ended = drain(&lifecycle, public, config.drain, &mut signals).await;
     refreshing.abort();
+    close(&*store).await;
     if let Some(reloading) = reloading {
         reloading.abort();
     }
     operations_task.stop().await;
     ended
+}
+
+/// Leaves the store in order. Whatever fails here, every acknowledged write is safe where it is.
+async fn close(store: &dyn Store) {
+    match tokio::time::timeout(CLOSE_MAX, store.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %chain(&error), "the store could not be left in order"),
+        Err(_) => tracing::warn!("leaving the store in order takes too long; the next start does it"),
+    }
 }
 
 fn bind(listener: &'static str, address: std::net::SocketAddr) -> Result<BoundSocket, ServeError> {
@@ -210,10 +222,17 @@ fn check_open_to_nobody_else(config: &Config, keys: &LoadedKeys) -> Result<(), S
     if !config.listen.ip().is_loopback() {
         return Err(ServeError::NoKey(config.listen));
     }
-    tracing::warn!(
-        "there is no key yet: everybody on this machine may do everything, until the first key is made with \
-         `tidepool-api keys create`"
-    );
+    if keys.are_not_needed() {
+        tracing::warn!(
+            "there is no key yet: everybody on this machine may do everything, until the first key is made with \
+             `tidepool-api keys create`"
+        );
+    } else {
+        tracing::warn!(
+            "there is no key any more: every request is refused, until one is made with `tidepool-api keys create`, or \
+             the store is opened with `tidepool-api keys open` and the server started again"
+        );
+    }
     Ok(())
 }
 

@@ -70,17 +70,37 @@ Examples:
   tidepool-api serve --config /etc/tidepool/api.toml --log-format json
   TIDEPOOL_STORE=cassandra://db-1,db-2/notes tidepool-api serve";
 
+pub(super) const BACKUP_ABOUT: &str = "\
+Copy the SQLite file of --store to FILE: a whole database, as it was at one moment, in one file without a -wal beside it.
+
+Servers may serve and write meanwhile. The copy is checked, made readable for its owner alone, and gets its name only \
+when it is complete. Copying the file with cp while a server runs gives less: the last writes are in its -wal.";
+
+pub(super) const BACKUP_AFTER: &str = "\
+Exit status:
+  0   FILE is a whole and checked copy
+  1   failed: FILE exists, the database can't be read or is damaged, or
+      there is no room; FILE is as it was before
+  64  wrong arguments, environment or configuration file, or a store that
+      is not SQLite
+
+Examples:
+  tidepool-api backup --store sqlite:/var/lib/tidepool/tidepool.db \\
+      /backup/tidepool-$(date +%F).db
+  tidepool-api backup --force latest.db";
+
 pub(super) const KEYS_ABOUT: &str = "\
 Make, list and revoke keys. A client sends its key as `Authorization: Bearer tp_…`; the store keeps only a hash of it.
 
 A scope is a level and a pattern of collection names: read sees documents, write also changes them, admin also makes \
 and drops collections. New, revoked and expired keys count on every instance within 10 seconds. The first key closes a \
-server that was open.";
+server that was open, and the store stays closed: when its last key is revoked or has expired, every request is \
+refused, also after a restart, until a key is made or `keys open` opens the store.";
 
 pub(super) const KEYS_AFTER: &str = "\
 Exit status:
   0   done
-  1   failed: the name is taken or unknown, or the store did not answer
+  1   failed: the name is taken or unknown, there are keys (open), the store does not exist or did not answer
   64  wrong arguments, environment or file
 
 Examples:
@@ -88,7 +108,9 @@ Examples:
   tidepool-api keys create --name guest --scope 'read:*' \\
       --expires-at 2030-01-01T00:00:00Z
   tidepool-api keys list
-  tidepool-api keys revoke --name guest";
+  tidepool-api keys revoke --name guest
+  tidepool-api keys open --store sqlite:notes.db
+      Let everybody on this machine in again, now that there are no keys.";
 
 pub(super) const COMPLETIONS_AFTER: &str = "\
 Examples:

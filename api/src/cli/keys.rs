@@ -1,15 +1,15 @@
-//! `keys create`, `list` and `revoke`.
+//! `keys create`, `list`, `revoke` and `open`.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::{Failure, KeysCommand, block_on, flags, install_logging, load, print};
-use crate::config::Problem;
-use crate::domain::{Scope, Timestamp};
+use crate::config::{Problem, StoreConfig};
+use crate::domain::{Scope, Timestamp, redact};
 use crate::keys::{key_hash, key_text};
 use crate::run::{now, open_store};
-use crate::store::{KeyCreate, KeyRecord, Store};
+use crate::store::{AccessOpen, KeyCreate, KeyRecord, OpenMode, Store};
 
 /// Longest name of a key, in characters.
 const NAME_CHARS_MAX: usize = 128;
@@ -42,49 +42,74 @@ pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
                 (_, Err(failure)) => return Err(failure),
             };
             install_logging(&config)?;
-            block_on(async {
-                let store = open_store(&config.store).await.map_err(open_failure)?;
+            in_store(&config.store, OpenMode::Create, async |store| {
                 create(&*store, &record).await
             })?;
             tracing::info!(name = %record.name, "key made; it is not shown again");
             print(&format!("{text}\n"))
         }
         KeysCommand::List { store, json } => {
-            let keys = with_store(&store.0, async |store| {
+            let keys = with_store(&store.0, OpenMode::Read, async |store| {
                 store.key_list().await.map_err(|error| Failure::failed(&error))
             })?;
             print(&if json { as_json(&keys)? } else { as_table(&keys) })
         }
-        KeysCommand::Revoke { store, name } => {
-            with_store(&store.0, async |store| match store.key_delete(&name).await {
+        KeysCommand::Revoke { store, name } => with_store(&store.0, OpenMode::Change, async |store| {
+            match store.key_delete(&name).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(Failure::Failed(format!("there is no key named {name:?}"))),
                 Err(error) => Err(Failure::failed(&error)),
-            })
+            }
+        }),
+        KeysCommand::Open { store } => {
+            with_store(&store.0, OpenMode::Change, async |store| open(&*store).await)
         }
     }
 }
 
 fn with_store<T>(
     flags: &flags::Given,
+    mode: OpenMode,
     work: impl AsyncFnOnce(Arc<dyn Store>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let config = load(flags)?;
     install_logging(&config)?;
+    in_store(&config.store, mode, work)
+}
+
+fn in_store<T>(
+    config: &StoreConfig,
+    mode: OpenMode,
+    work: impl AsyncFnOnce(Arc<dyn Store>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut config = config.clone();
+    config.options.mode = mode;
     block_on(async {
-        let store = open_store(&config.store).await.map_err(open_failure)?;
-        work(store).await
+        let store = open_store(&config)
+            .await
+            .map_err(|error| Failure::failed(&error))?;
+        let done = work(Arc::clone(&store)).await?;
+        if mode != OpenMode::Read {
+            store.close().await.map_err(|error| Failure::failed(&error))?;
+        }
+        Ok(done)
     })
 }
 
-fn open_failure(error: crate::store::OpenError) -> Failure {
-    let is_usage = error.is_usage();
-    match Failure::failed(&error) {
-        Failure::Failed(detail) if is_usage => Failure::Usage(vec![Problem {
-            place: "store".to_owned(),
-            detail,
-        }]),
-        failure => failure,
+async fn open(store: &dyn Store) -> Result<(), Failure> {
+    match store.access_open().await {
+        Ok(AccessOpen::Opened) => {
+            tracing::warn!("opened by `keys open`: the next server to start on this store needs no key");
+            Ok(())
+        }
+        Ok(AccessOpen::WasOpen) => {
+            tracing::info!("the store was open already");
+            Ok(())
+        }
+        Ok(AccessOpen::HasKeys) => Err(Failure::Failed(
+            "the store has keys, expired ones included: revoke them first (see keys list)".to_owned(),
+        )),
+        Err(error) => Err(Failure::failed(&error)),
     }
 }
 
@@ -119,6 +144,9 @@ fn checked_record(
             "--name",
             format!("must be 1 to {NAME_CHARS_MAX} printable characters, is {name:?}"),
         );
+    }
+    if redact(name) != name {
+        problem("--name", "must not be a key's own text".to_owned());
     }
     if scopes.len() > SCOPES_MAX {
         problem(

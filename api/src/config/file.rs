@@ -17,7 +17,11 @@ pub(super) fn flatten(file: &Path, text: &str, problems: &mut Vec<Problem>) -> V
         Err(error) => {
             problems.push(Problem {
                 place: file.display().to_string(),
-                detail: format!("is not valid TOML: {}", error.to_string().trim_end()),
+                detail: format!(
+                    "is not valid TOML at line {}: {}",
+                    line_of(&error, text),
+                    error.message()
+                ),
             });
             return Vec::new();
         }
@@ -32,6 +36,12 @@ pub(super) fn flatten(file: &Path, text: &str, problems: &mut Vec<Problem>) -> V
         walk.visit(&name, value, 0);
     }
     values
+}
+
+/// Where the file is not TOML. The line itself is not shown: it may hold a password.
+fn line_of(error: &toml::de::Error, text: &str) -> usize {
+    let at = error.span().map_or(0, |span| span.start);
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// Settings are at most in one table; deeper tables are unknown fields, so recursion ends at two levels.

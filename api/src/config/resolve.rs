@@ -151,8 +151,8 @@ impl Values {
         T::Err: std::fmt::Display,
     {
         self.take(path, |text| {
-            text.parse()
-                .map_err(|error: T::Err| format!("{error}, is {text:?}"))
+            // Without the text: it may hold a password.
+            text.parse().map_err(|error: T::Err| error.to_string())
         })
     }
 
@@ -218,6 +218,7 @@ fn store(values: &mut Values, sources: &Sources<'_>) -> Option<StoreConfig> {
             datacenter,
             credentials,
             startup_wait: startup_wait?,
+            ..OpenOptions::default()
         },
     })
 }

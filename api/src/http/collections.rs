@@ -7,7 +7,9 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::access::Grant;
-use super::documents::{Conditions, collection_not_found, invalid_page_token, precondition_failed};
+use super::documents::{
+    Conditions, collection_not_found, invalid_page_token, next_page_token, precondition_failed,
+};
 use super::error::Problem;
 use super::page_token::{self, Binding};
 use super::payload::{
@@ -135,7 +137,10 @@ impl Collections {
                 break;
             }
         }
-        let next = after.filter(|_| !at_end).map(|after| seal(&state, &after));
+        let next = match after.filter(|_| !at_end) {
+            None => None,
+            Some(after) => Some(seal(&state, &after)?),
+        };
         Ok(ListCollections::Page(CollectionListBody::of(
             &items,
             next.as_deref(),
@@ -253,9 +258,9 @@ impl Collections {
     }
 }
 
-fn seal(state: &AppState, after: &CollectionName) -> String {
+fn seal(state: &AppState, after: &CollectionName) -> Result<String, Problem> {
     let cursor = Cursor(after.as_str().as_bytes().to_vec());
-    page_token::seal(&state.cluster_secret, Binding::Collections, &cursor)
+    next_page_token(state, Binding::Collections, &cursor)
 }
 
 fn open(state: &AppState, token: &str) -> Option<CollectionName> {

@@ -18,9 +18,12 @@ use super::payload::{
 use super::{AppState, Tag};
 use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{
-    CollectionId, CollectionName, DocumentId, DocumentMeta, DocumentPatch, NewDocument, Precondition,
+    CollectionId, CollectionName, Document, DocumentId, DocumentMeta, DocumentPatch, NewDocument,
+    Precondition,
 };
-use crate::store::{Delete, DocumentCreate, DocumentPatched, DocumentPut, PageLimits, PatchOrder};
+use crate::store::{
+    Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, Page, PageLimits, PatchOrder,
+};
 
 /// Most bytes of data in one page; it ends early rather than exceed them.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -149,9 +152,10 @@ impl Documents {
             .store
             .document_page(collection, cursor.as_ref(), limits)
             .await?;
-        let next = page
-            .next
-            .map(|cursor| page_token::seal(&state.cluster_secret, binding, &cursor));
+        let next = match page.next {
+            None => None,
+            Some(cursor) => Some(next_page_token(&state, binding, &cursor)?),
+        };
         Ok(ListDocuments::Page(DocumentListBody::of(
             &page.documents,
             next.as_deref(),
@@ -406,6 +410,16 @@ pub(super) fn precondition_failed() -> Problem {
         ProblemKind::PreconditionFailed,
         "the current version is not what If-Match or If-None-Match demands; nothing was written",
     )
+}
+
+/// The token of the next page.
+pub(super) fn next_page_token(
+    state: &AppState,
+    binding: Binding,
+    cursor: &Cursor,
+) -> Result<String, Problem> {
+    page_token::seal(&state.cluster_secret, binding, cursor)
+        .ok_or_else(|| Problem::new(ProblemKind::Internal, "the next page's token can't be made"))
 }
 
 pub(super) fn invalid_page_token() -> Problem {

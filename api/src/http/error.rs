@@ -15,6 +15,7 @@ use super::access::AuthProblem;
 use super::request_id::RequestId;
 use crate::domain::conditions::InvalidCondition;
 use crate::domain::json::JsonProblem;
+use crate::domain::{KEY_PREFIX, redact};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// What `Retry-After` says, seconds: long enough for a busy database to breathe, short enough that clients don't wait for nothing.
@@ -164,7 +165,7 @@ impl Problem {
         }))
     }
 
-    /// A body that is wrong in places.
+    /// A body that is wrong in places. The errors name all of them, the detail as many as a person reads.
     #[must_use]
     pub fn invalid_body(errors: Vec<JsonProblem>) -> Self {
         let mut detail = String::from("the body is not valid");
@@ -197,8 +198,17 @@ impl Problem {
 
     /// The response. A failure of the server's own is logged here, once, with its causes.
     #[must_use]
-    pub fn respond(self, request_id: &RequestId) -> Response {
+    pub fn respond(mut self, request_id: &RequestId) -> Response {
         self.log(request_id);
+        // Where a key was sent in place of a name, neither the answer nor whoever logs it shows it.
+        if self.0.detail.contains(KEY_PREFIX) {
+            self.0.detail = redact(&self.0.detail).into();
+        }
+        for error in &mut self.0.errors {
+            if error.pointer.contains(KEY_PREFIX) {
+                error.pointer = redact(&error.pointer);
+            }
+        }
         let status = self.0.kind.status();
         let errors = self.0.errors.iter();
         let body = ProblemBody {
@@ -238,7 +248,7 @@ impl Problem {
         let Some(cause) = &self.0.cause else {
             return;
         };
-        let chain = tidepool_logging::chain(cause);
+        let chain = redact(&tidepool_logging::chain(cause));
         let request_id = request_id.as_str();
         match cause.kind {
             StoreErrorKind::Internal => tracing::error!(request_id, "{chain}"),

@@ -17,8 +17,11 @@ use async_trait::async_trait;
 
 pub use catalog::CollectionCatalog;
 pub use observe::observed;
-pub use open::{Credentials, InvalidStoreUrl, OpenError, OpenOptions, SqliteSynchronous, StoreUrl, open};
+pub use open::{
+    Credentials, InvalidStoreUrl, OpenError, OpenMode, OpenOptions, SqliteSynchronous, StoreUrl, open,
+};
 pub use patch::{DocumentPatched, PatchOrder};
+pub use sqlite::backup;
 
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, JsonObject, Precondition, Timestamp,
@@ -34,10 +37,21 @@ pub struct Collection {
     pub name: CollectionName,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its settings were last put.
+    /// When its settings were last put; never before the time before it, whatever the clocks say.
     pub updated_at: Timestamp,
     /// Version of the settings, for `ETag`.
     pub version: Version,
+}
+
+impl Collection {
+    /// The collection with its settings put anew.
+    pub(crate) fn put_again(&self, stamp: WriteStamp) -> Self {
+        Self {
+            updated_at: stamp.now.max(self.updated_at).max(self.created_at),
+            version: self.version.next(stamp),
+            ..self.clone()
+        }
+    }
 }
 
 /// What became of putting a collection.
@@ -145,6 +159,17 @@ pub enum KeyCreate {
     Created,
     /// The name is taken; nothing was written.
     NameTaken,
+}
+
+/// What became of opening a store to everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessOpen {
+    /// It is open: the next server to start on it needs no key.
+    Opened,
+    /// It was open before.
+    WasOpen,
+    /// There are keys, and as long as there are, it is closed; nothing was changed.
+    HasKeys,
 }
 
 /// Why a store's operation gave no answer.
@@ -283,6 +308,18 @@ pub trait Store: Send + Sync + 'static {
         cursor: Option<&Cursor>,
         limits: PageLimits,
     ) -> Result<Page, StoreError>;
+
+    /// Whether the store is closed: it had a key since it was made, or since [`Store::access_open`].
+    async fn access_is_closed(&self) -> Result<bool, StoreError>;
+
+    /// Closes the store, as making a key and removing one do by themselves.
+    async fn access_close(&self) -> Result<(), StoreError>;
+
+    /// Opens a store that has no keys to everybody, until the next key is made.
+    async fn access_open(&self) -> Result<AccessOpen, StoreError>;
+
+    /// Leaves the store in order for whoever looks at it next, when everything that was asked of it is done.
+    async fn close(&self) -> Result<(), StoreError>;
 
     /// Stores a key.
     async fn key_create(&self, key: &KeyRecord) -> Result<KeyCreate, StoreError>;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 
 use super::{
-    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, KeyCreate,
-    KeyRecord, Page, PageLimits, PatchOrder, Store, StoreError,
+    AccessOpen, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut,
+    KeyCreate, KeyRecord, Page, PageLimits, PatchOrder, Store, StoreError,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -60,7 +60,8 @@ macro_rules! timers {
 
 timers! {
     ready, cluster_secret, collection_put, collection_fetch, collection_list, collection_delete, document_create,
-    document_fetch, document_put, document_patch, document_delete, document_page, key_create, key_list, key_delete,
+    document_fetch, document_put, document_patch, document_delete, document_page, access_is_closed, access_close,
+    access_open, close, key_create, key_list, key_delete,
 }
 
 /// Times one call; a timer records when it is dropped, so cancelled calls count too.
@@ -166,6 +167,22 @@ impl Store for Observed {
         limits: PageLimits,
     ) -> Result<Page, StoreError> {
         timed!(self.document_page(collection, cursor, limits))
+    }
+
+    async fn access_is_closed(&self) -> Result<bool, StoreError> {
+        timed!(self.access_is_closed())
+    }
+
+    async fn access_close(&self) -> Result<(), StoreError> {
+        timed!(self.access_close())
+    }
+
+    async fn access_open(&self) -> Result<AccessOpen, StoreError> {
+        timed!(self.access_open())
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        timed!(self.close())
     }
 
     async fn key_create(&self, key: &KeyRecord) -> Result<KeyCreate, StoreError> {

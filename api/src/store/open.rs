@@ -33,7 +33,8 @@ pub enum StoreUrl {
     },
 }
 
-/// Why a text is not a store's URL. `Display` is fit to be shown to the operator.
+/// Why a text is not a store's URL. `Display` is fit to be shown to the operator; it quotes nothing of the text, which may
+/// hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidStoreUrl {
     /// Neither of the two schemes.
@@ -45,14 +46,19 @@ pub enum InvalidStoreUrl {
     /// No host, or an empty one between commas.
     #[error("cassandra:// needs at least one host, separated by commas")]
     NoHost,
-    /// A port that is none.
-    #[error("{0:?} has no valid port")]
-    Port(String),
+    /// A port that is not one.
+    #[error("a port must be a number from 1 to 65535")]
+    Port,
+    /// A user or password before the hosts, where they would be shown.
+    #[error(
+        "must not hold a user or a password: give them as cassandra.username and cassandra.password_file"
+    )]
+    UserInfo,
     /// The part after the slash.
     #[error(
-        "the keyspace must be 1 to {KEYSPACE_CHARS_MAX} characters of a-z 0-9 _, beginning with a letter: {0:?}"
+        "the keyspace must be 1 to {KEYSPACE_CHARS_MAX} characters of a-z 0-9 _, beginning with a letter"
     )]
-    Keyspace(String),
+    Keyspace,
 }
 
 impl FromStr for StoreUrl {
@@ -67,6 +73,9 @@ impl FromStr for StoreUrl {
             return Ok(Self::Sqlite { file: file.into() });
         }
         let rest = text.strip_prefix("cassandra://").ok_or(InvalidStoreUrl::Scheme)?;
+        if rest.contains('@') {
+            return Err(InvalidStoreUrl::UserInfo);
+        }
         let (hosts, keyspace) = rest.split_once('/').unwrap_or((rest, ""));
         Ok(Self::Cassandra {
             contact_points: hosts.split(',').map(contact_point).collect::<Result<_, _>>()?,
@@ -81,14 +90,14 @@ fn contact_point(text: &str) -> Result<String, InvalidStoreUrl> {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
-    if host.is_empty() || host.contains(['@', '?', ' ']) {
+    if host.is_empty() || host.contains(['?', ' ']) {
         return Err(InvalidStoreUrl::NoHost);
     }
     let port = match port {
         None => CQL_PORT,
         Some(port) => match port.parse() {
             Ok(port) if port != 0 => port,
-            _ => return Err(InvalidStoreUrl::Port(text.to_owned())),
+            _ => return Err(InvalidStoreUrl::Port),
         },
     };
     let host = match host.contains(':') && !host.starts_with('[') {
@@ -105,7 +114,7 @@ fn checked_keyspace(text: &str) -> Result<String, InvalidStoreUrl> {
         && text.chars().all(letters);
     match good {
         true => Ok(text.to_owned()),
-        false => Err(InvalidStoreUrl::Keyspace(text.to_owned())),
+        false => Err(InvalidStoreUrl::Keyspace),
     }
 }
 
@@ -149,6 +158,18 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// What whoever opens a store is going to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenMode {
+    /// Everything: what is missing is made, and the schema is brought up to date.
+    #[default]
+    Create,
+    /// Change what is there: a store that does not exist is refused; the schema is brought up to date.
+    Change,
+    /// Look only: nothing is made and nothing is changed.
+    Read,
+}
+
 /// What the operator may choose about a store; the defaults are fit for production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -162,6 +183,8 @@ pub struct OpenOptions {
     pub credentials: Option<Credentials>,
     /// How long to wait for a database that is down at the start.
     pub startup_wait: Duration,
+    /// What is going to be done with it.
+    pub mode: OpenMode,
 }
 
 impl Default for OpenOptions {
@@ -172,6 +195,7 @@ impl Default for OpenOptions {
             datacenter: None,
             credentials: None,
             startup_wait: Duration::from_secs(60),
+            mode: OpenMode::Create,
         }
     }
 }
@@ -179,9 +203,6 @@ impl Default for OpenOptions {
 /// Why a store could not be opened. `Display` leaves the source out.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL names no store: a usage error.
-    #[error("the store's address is wrong")]
-    Url(#[source] InvalidStoreUrl),
     /// The file can't be opened or made, or is not a database of ours.
     #[error("can't open {store}: {detail}")]
     Refused {
@@ -218,23 +239,15 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
-    /// Whether the operator's input is at fault rather than the database (exit code 64).
-    #[must_use]
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Url(_))
-    }
-}
-
-/// Opens the store that `url` names, waits for a database that is down, and brings its schema up to date.
+/// Opens the store that `url` names, waits for a database that is down, and, unless it is only to be read, brings its
+/// schema up to date.
 ///
 /// Any number of instances may do so at the same time.
 ///
 /// # Errors
-/// [`OpenError`] says whether the address, the database or its schema is at fault.
-pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
-    let url: StoreUrl = url.parse().map_err(OpenError::Url)?;
-    match &url {
+/// [`OpenError`] says whether the database or its schema is at fault.
+pub async fn open(url: &StoreUrl, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
+    match url {
         StoreUrl::Sqlite { file } => Ok(Arc::new(SqliteStore::open(file, &options).await?)),
         StoreUrl::Cassandra {
             contact_points,
@@ -286,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_names_no_store() {
+    fn refuses_what_does_not_name_a_store() {
         let error = |text: &str| text.parse::<StoreUrl>().unwrap_err();
         for text in ["", "tide.db", "postgres://x/y", "sqlite", "SQLITE:x"] {
             assert_eq!(error(text), InvalidStoreUrl::Scheme, "{text}");
@@ -294,11 +307,18 @@ mod tests {
         for text in ["sqlite:", "sqlite::memory:"] {
             assert_eq!(error(text), InvalidStoreUrl::NoFile, "{text}");
         }
-        for text in ["cassandra:///k", "cassandra://a,,b/k", "cassandra://u@h/k"] {
+        for text in [
+            "cassandra://u@h/k",
+            "cassandra://u:p@h/k",
+            "cassandra://u:p/w@h/k",
+        ] {
+            assert_eq!(error(text), InvalidStoreUrl::UserInfo, "{text}");
+        }
+        for text in ["cassandra:///k", "cassandra://a,,b/k", "cassandra://a?b/k"] {
             assert_eq!(error(text), InvalidStoreUrl::NoHost, "{text}");
         }
         for text in ["cassandra://a:0/k", "cassandra://a:x/k", "cassandra://a:99999/k"] {
-            assert!(matches!(error(text), InvalidStoreUrl::Port(_)), "{text}");
+            assert_eq!(error(text), InvalidStoreUrl::Port, "{text}");
         }
         for text in [
             "cassandra://a",
@@ -307,7 +327,7 @@ mod tests {
             "cassandra://a/1k",
             "cassandra://a/k/l",
         ] {
-            assert!(matches!(error(text), InvalidStoreUrl::Keyspace(_)), "{text}");
+            assert_eq!(error(text), InvalidStoreUrl::Keyspace, "{text}");
         }
     }
 }

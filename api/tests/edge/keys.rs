@@ -165,3 +165,90 @@ fn strangers_are_not_served_without_a_key() {
     assert_eq!(server.send("GET", COLLECTIONS, Some(&key), None).status, 200);
     assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 401);
 }
+
+#[test]
+fn a_store_that_had_keys_stays_closed_until_it_is_opened_by_name() {
+    let folder = Folder::new();
+    let key = folder.key("one", &["admin:*"]);
+    let keys = |command: &str, more: &[&str]| {
+        let mut arguments = vec!["keys", command, "--store", &folder.store];
+        arguments.extend(more);
+        run(&arguments)
+    };
+    let refused = keys("open", &[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("revoke"), "{}", stderr(&refused));
+    assert!(keys("revoke", &["--name", "one"]).status.success());
+    // Twice, so that the first start can't have forgotten it.
+    for _ in 0..2 {
+        let server = Server::start(&folder, &[]);
+        for key in [None, Some(key.as_str())] {
+            assert_eq!(server.send("GET", COLLECTIONS, key, None).status, 401);
+        }
+        assert!(server.log().contains("keys open"), "{}", server.log());
+    }
+    let server = Server::start(&folder, &[]);
+    let opened = keys("open", &[]);
+    assert!(opened.status.success(), "{}", stderr(&opened));
+    assert!(stderr(&opened).contains("needs no key"), "{}", stderr(&opened));
+    assert_eq!(
+        server.send("GET", COLLECTIONS, None, None).status,
+        401,
+        "a server that runs stays closed"
+    );
+    drop(server);
+    let server = Server::start(&folder, &[]);
+    assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 200);
+    folder.key("two", &["admin:*"]);
+    wait_until("the next key closes it again", EFFECT_MAX, || {
+        server.send("GET", COLLECTIONS, None, None).status == 401
+    });
+}
+
+#[test]
+fn a_store_whose_last_key_has_expired_is_closed_also_after_a_restart() {
+    let folder = Folder::new();
+    let expires_at = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1_500);
+    let made = run(&[
+        "keys",
+        "create",
+        "--store",
+        &folder.store,
+        "--name",
+        "one",
+        "--scope",
+        "read:*",
+        "--expires-at",
+        &expires_at.to_string(),
+    ]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    wait_until("the key has expired", SOON, || {
+        jiff::Timestamp::now() > expires_at
+    });
+    for _ in 0..2 {
+        let server = Server::start(&folder, &[]);
+        assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 401);
+    }
+    assert!(
+        run(&["keys", "revoke", "--store", &folder.store, "--name", "one"])
+            .status
+            .success()
+    );
+    let server = Server::start(&folder, &[]);
+    assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 401);
+}
+
+/// As a program from before the marker has left it: keys, and nothing that says there were.
+#[test]
+fn a_store_from_before_the_marker_is_closed_by_its_keys() {
+    let folder = Folder::new();
+    folder.key("one", &["admin:*"]);
+    let connection = rusqlite::Connection::open(folder.path("tide.db")).unwrap();
+    connection
+        .execute("DELETE FROM cluster WHERE name = 'closed'", [])
+        .unwrap();
+    drop(Server::start(&folder, &[]));
+    connection.execute("DELETE FROM keys", []).unwrap();
+    let server = Server::start(&folder, &[]);
+    assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 401);
+}

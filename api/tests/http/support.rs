@@ -61,7 +61,9 @@ impl Api {
 
     async fn start_in(folder: Arc<TempDir>, keys: &[(&str, &[&str])]) -> Self {
         let url = format!("sqlite:{}", folder.path().join("db").display());
-        let store = store::open(&url, OpenOptions::default()).await.unwrap();
+        let store = store::open(&url.parse().unwrap(), OpenOptions::default())
+            .await
+            .unwrap();
         for (name, scopes) in keys {
             let record = KeyRecord {
                 name: (*name).to_owned(),

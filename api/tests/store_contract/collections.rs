@@ -38,6 +38,7 @@ pub(crate) async fn a_collection_is_made_and_its_settings_replaced(database: &Da
     };
     assert_eq!((second.id, second.created_at), (first.id, first.created_at));
     assert!(second.version > first.version);
+    assert_eq!(second.updated_at, first.updated_at, "the time does not go back");
     assert_eq!(store.collection_fetch(&name).await.unwrap(), Some(second));
     assert!(
         store.document_fetch(first.id, &id("a")).await.unwrap().is_some(),

@@ -81,7 +81,7 @@ impl Database {
     }
 
     pub(crate) async fn try_open(&self) -> Result<Arc<dyn Store>, OpenError> {
-        store::open(&self.url, OpenOptions::default()).await
+        store::open(&self.url.parse().unwrap(), OpenOptions::default()).await
     }
 
     pub(crate) async fn open(&self) -> Arc<dyn Store> {

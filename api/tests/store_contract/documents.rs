@@ -254,6 +254,61 @@ pub(crate) async fn versions_grow_when_the_clock_goes_back(database: &Database) 
     }
 }
 
+/// Kinto#2343 and its kin: whoever polls by `updated_at` misses what was written with an older clock.
+pub(crate) async fn updated_at_never_goes_back_with_the_clock(database: &Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let collection = new_collection(&*one).await;
+    let id = id("a");
+    let now = stamp().now.micros();
+    let hours = |hours: i64| stamp_at(now + hours * 3_600_000_000);
+    let first = created(
+        one.document_create(collection, &id, &json("{}"), hours(0))
+            .await
+            .unwrap(),
+    );
+    let mut last = first.updated_at;
+    // Back before it was made, forth, back behind the last write, and on another instance.
+    for (store, clock) in [(&one, -1), (&two, 2), (&one, 1), (&two, -3), (&one, 3)] {
+        let put = store
+            .document_put(collection, &id, &json("{}"), &NO_CONDITION, hours(clock))
+            .await
+            .unwrap();
+        let DocumentPut::Replaced(put) = put else {
+            panic!("expected a replaced document")
+        };
+        assert_eq!(put.updated_at, last.max(hours(clock).now), "PUT at {clock} h");
+        last = put.updated_at;
+        let patch = merging(r#"{"b":2}"#, NO_CONDITION);
+        let patched = store
+            .document_patch(collection, &id, &patch, hours(clock - 1))
+            .await
+            .unwrap();
+        let DocumentPatched::Patched(patched) = patched else {
+            panic!("expected a patched document")
+        };
+        assert_eq!(patched.meta.updated_at, last, "PATCH at {clock} h - 1 h");
+        let stored = one.document_fetch(collection, &id).await.unwrap().unwrap();
+        assert_eq!(stored.meta, patched.meta, "what was answered is what is stored");
+        assert_eq!(stored.meta.created_at, first.created_at);
+    }
+    // A document that was deleted and made again is another one: its times begin anew.
+    for store in [&one, &two] {
+        let deleted = store
+            .document_delete(collection, &id, &NO_CONDITION, hours(0))
+            .await;
+        assert_eq!(deleted.unwrap(), Delete::Deleted);
+        let put = store
+            .document_put(collection, &id, &json("{}"), &NO_CONDITION, hours(-2))
+            .await
+            .unwrap();
+        let DocumentPut::Created(fresh) = put else {
+            panic!("expected a new document")
+        };
+        assert_eq!(fresh.created_at, hours(-2).now);
+        assert_eq!(fresh.updated_at, fresh.created_at);
+    }
+}
+
 pub(crate) async fn another_collections_documents_are_not_seen(database: &Database) {
     let store = database.open().await;
     let (one, two) = (new_collection(&*store).await, new_collection(&*store).await);

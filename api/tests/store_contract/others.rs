@@ -4,7 +4,7 @@
 
 use prometheus::Registry;
 use tidepool_api::domain::Timestamp;
-use tidepool_api::store::{KeyCreate, KeyRecord, observed};
+use tidepool_api::store::{AccessOpen, KeyCreate, KeyRecord, observed};
 
 use crate::database::{Database, id, new_collection, some_name};
 
@@ -51,6 +51,31 @@ pub(crate) async fn keys_are_kept_by_name(database: &Database) {
     for key in [early, again] {
         assert!(one.key_delete(&key.name).await.unwrap());
     }
+}
+
+pub(crate) async fn a_store_that_had_keys_is_closed_until_it_is_opened(database: &Database) {
+    // Of its own: other tests make keys.
+    let database = database.fresh();
+    let (one, two) = (database.open().await, database.open().await);
+    assert!(!one.access_is_closed().await.unwrap());
+    assert_eq!(one.access_open().await.unwrap(), AccessOpen::WasOpen);
+    let only = key("only", Some(Timestamp(1)));
+    one.key_create(&only).await.unwrap();
+    assert!(two.access_is_closed().await.unwrap());
+    assert_eq!(two.access_open().await.unwrap(), AccessOpen::HasKeys);
+    assert!(two.key_delete("only").await.unwrap());
+    assert!(
+        one.access_is_closed().await.unwrap(),
+        "removing the last key opens nothing"
+    );
+    let later = database.open().await;
+    assert!(later.access_is_closed().await.unwrap());
+    assert_eq!(later.access_open().await.unwrap(), AccessOpen::Opened);
+    assert!(!one.access_is_closed().await.unwrap());
+    one.access_close().await.unwrap();
+    one.access_close().await.unwrap();
+    assert!(two.access_is_closed().await.unwrap());
+    one.close().await.unwrap();
 }
 
 pub(crate) async fn the_secret_is_one_for_all(database: &Database) {

@@ -50,7 +50,9 @@ impl Cluster {
 
     async fn open(&self) -> Arc<dyn Store> {
         let url = format!("cassandra://{}/tidepool_faults", self.hosts);
-        store::open(&url, OpenOptions::default()).await.unwrap()
+        store::open(&url.parse().unwrap(), OpenOptions::default())
+            .await
+            .unwrap()
     }
 
     fn script(&self, name: &str, node: usize) {
@@ -113,7 +115,7 @@ async fn a_cluster_that_is_down_at_the_start_is_waited_for_and_given_up() {
     };
     let began = Instant::now();
     // Port 1 of a loopback address that nobody uses: refused at once, each time.
-    let opened = store::open("cassandra://127.0.0.66:1/tide", options).await;
+    let opened = store::open(&"cassandra://127.0.0.66:1/tide".parse().unwrap(), options).await;
     let error = opened.map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.66:1"), "{error}");

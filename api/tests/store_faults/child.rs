@@ -44,7 +44,7 @@ fn say(line: &str) {
 fn write_until_killed(file: &str, name: &str, padding: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = store::open(&format!("sqlite:{file}"), OpenOptions::default())
+        let store = store::open(&format!("sqlite:{file}").parse().unwrap(), OpenOptions::default())
             .await
             .unwrap();
         let collection = collection(&*store, "faults").await;

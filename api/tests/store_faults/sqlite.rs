@@ -26,7 +26,10 @@ impl Folder {
 }
 
 async fn try_open(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    store::open(&format!("sqlite:{}", file.display()), OpenOptions::default()).await
+    let url = store::StoreUrl::Sqlite {
+        file: file.to_owned(),
+    };
+    store::open(&url, OpenOptions::default()).await
 }
 
 async fn open(file: &Path) -> Arc<dyn Store> {

@@ -60,11 +60,7 @@ impl CassandraStore {
                 return Ok(CollectionPut::PreconditionFailed);
             }
             if let Some((base, live)) = live {
-                let put = Collection {
-                    updated_at: stamp.now,
-                    version: live.version.next(stamp),
-                    ..live.clone()
-                };
+                let put = live.put_again(stamp);
                 if self.change_collection(progress, &put, base).await? == CasEnd::Applied {
                     return Ok(CollectionPut::Replaced(put));
                 }

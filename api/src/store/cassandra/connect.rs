@@ -96,8 +96,8 @@ pub(super) fn choose_datacenter(
         .ok_or_else(|| "the cluster's nodes don't report their datacentre".into())
 }
 
-/// Makes the keyspace if it is missing, enters it, and warns where a single machine's end would lose documents.
-pub(super) async fn enter_keyspace(
+/// Makes the keyspace if it is missing, and warns where a single machine's end would lose documents.
+pub(super) async fn make_keyspace(
     session: &Session,
     keyspace: &str,
     options: &OpenOptions,
@@ -132,7 +132,6 @@ pub(super) async fn enter_keyspace(
         .await?;
         session.refresh_metadata().await?;
     }
-    session.use_keyspace(keyspace, false).await?;
     warn_of_few_replicas(session, keyspace);
     Ok(())
 }

@@ -33,7 +33,7 @@ struct Current {
 }
 
 struct Live {
-    created_at: Timestamp,
+    meta: DocumentMeta,
     level: u8,
 }
 
@@ -108,7 +108,7 @@ impl CassandraStore {
                     base,
                     live: Some(live),
                 }) => {
-                    let known = (&base, live.created_at);
+                    let known = (&base, live.meta);
                     if let Some(meta) = self.change(progress, &target, data, known, stamp).await? {
                         return Ok(DocumentPut::Replaced(meta));
                     }
@@ -145,7 +145,7 @@ impl CassandraStore {
                 version: Some(changed.meta.version),
                 history: history.unwrap_or_default(),
             };
-            let known = (&base, changed.meta.created_at);
+            let known = (&base, changed.meta);
             let written = self.change(progress, &target, &changed.data, known, stamp);
             if let Some(meta) = written.await? {
                 return Ok(DocumentPatched::Patched(Document { meta, ..changed }));
@@ -232,23 +232,34 @@ impl CassandraStore {
 
     /// What is there now, by a plain read: it sees every write that was acknowledged.
     async fn current(&self, target: &Target<'_>) -> Result<Option<Current>, Failure> {
-        type Row = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i8>, Option<i64>);
+        type Row = (
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Option<i8>,
+            Option<i64>,
+            Option<i64>,
+        );
         let key = (target.collection.0, target.id.as_str());
         let answer = self
             .session
             .execute_unpaged(&self.statements.document_meta, key)
             .await;
         let row = first_row::<Row>(answer.map_err(Failure::of_query)?)?;
-        let Some((Some(version), previous, level, created_at)) = row else {
+        let Some((Some(version), previous, level, created_at, updated_at)) = row else {
             return Ok(None);
         };
+        let version = version_of(&version)?;
         Ok(Some(Current {
             base: Base {
-                version: Some(version_of(&version)?),
+                version: Some(version),
                 history: History::read(previous.as_deref()),
             },
             live: created_at.map(|created_at| Live {
-                created_at: Timestamp(created_at),
+                meta: DocumentMeta {
+                    version,
+                    created_at: Timestamp(created_at),
+                    updated_at: Timestamp(updated_at.unwrap_or(created_at)),
+                },
                 level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(0),
             }),
         }))
@@ -314,11 +325,7 @@ impl CassandraStore {
         if stamp.nonce.is_multiple_of(SAMPLE_EVERY) {
             self.grow_list_later(target);
         }
-        Ok(Some(DocumentMeta {
-            version,
-            created_at: stamp.now,
-            updated_at: stamp.now,
-        }))
+        Ok(Some(DocumentMeta::first(version, stamp)))
     }
 
     /// Writes new data over a document of a known version; `None` if it has another one.
@@ -327,14 +334,15 @@ impl CassandraStore {
         progress: &Progress,
         target: &Target<'_>,
         data: &JsonObject,
-        (base, created_at): (&Base, Timestamp),
+        (base, known): (&Base, DocumentMeta),
         stamp: WriteStamp,
     ) -> Result<Option<DocumentMeta>, Failure> {
         let version = base.next(stamp);
+        let meta = known.next(version, stamp);
         let values = (
             version.to_bytes(),
             base.history_of_next(version),
-            stamp.now.micros(),
+            meta.updated_at.micros(),
             data.as_bytes(),
             target.collection.0,
             target.id.as_str(),
@@ -344,11 +352,7 @@ impl CassandraStore {
         let end = self
             .cas(progress, target, statement, values, base, version)
             .await?;
-        Ok((end == CasEnd::Applied).then_some(DocumentMeta {
-            version,
-            created_at,
-            updated_at: stamp.now,
-        }))
+        Ok((end == CasEnd::Applied).then_some(meta))
     }
 
     /// Puts the marker of a deleted document.

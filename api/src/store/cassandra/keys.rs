@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rand::RngCore;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
 
 use super::cas::{Failure, LwtError, Progress, execute_lwt, first_row};
 use super::{CassandraStore, SPACE};
 use crate::domain::Timestamp;
-use crate::store::{KeyCreate, KeyRecord};
+use crate::store::{AccessOpen, KeyCreate, KeyRecord};
 
 /// How often a write is sent whose answer was lost. At 3 s each the operation's bound of 10 s comes first.
 const ATTEMPTS_MAX: u32 = 5;
@@ -41,11 +43,74 @@ impl CassandraStore {
         Err(Failure::unavailable("the cluster's secret can't be made"))
     }
 
+    /// Keys that there are count as well: a program from before the marker has made them without it.
+    pub(super) async fn is_closed(&self) -> Result<bool, Failure> {
+        let answer = self
+            .session
+            .execute_unpaged(&self.statements.closed_read, ())
+            .await;
+        let row = first_row::<(String,)>(answer.map_err(Failure::of_query)?)?;
+        Ok(row.is_some() || !self.list_keys().await?.is_empty())
+    }
+
+    pub(super) async fn close_access(&self, progress: &Progress) -> Result<(), Failure> {
+        let made = self
+            .settle(progress, &self.statements.closed_make, (vec![1_u8],))
+            .await;
+        made.map(|_| ())
+    }
+
+    pub(super) async fn open_access(&self, progress: &Progress) -> Result<AccessOpen, Failure> {
+        if !self.list_keys().await?.is_empty() {
+            return Ok(AccessOpen::HasKeys);
+        }
+        let dropped = self.settle(progress, &self.statements.closed_drop, ()).await?;
+        // A key that was made meanwhile must not lose its marker.
+        if !self.list_keys().await?.is_empty() {
+            self.close_access(progress).await?;
+            return Ok(AccessOpen::HasKeys);
+        }
+        Ok(match dropped {
+            true => AccessOpen::Opened,
+            false => AccessOpen::WasOpen,
+        })
+    }
+
+    /// Sends a transaction that does no harm when it is repeated until it is answered: whether it changed something.
+    async fn settle<V: SerializeRow>(
+        &self,
+        progress: &Progress,
+        statement: &PreparedStatement,
+        values: V,
+    ) -> Result<bool, Failure> {
+        let mut lost = None;
+        for _ in 0..ATTEMPTS_MAX {
+            progress.open();
+            match execute_lwt(&self.session, statement, &values).await {
+                Ok(applied) => {
+                    progress.close();
+                    return Ok(applied || lost.is_some());
+                }
+                Err(LwtError::NotSent(error)) if lost.is_none() => {
+                    progress.close();
+                    return Err(Failure::of_query(error));
+                }
+                Err(LwtError::NotSent(error) | LwtError::Lost(error)) => {
+                    lost = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        Err(lost.map_or_else(|| Failure::unavailable("no answer"), Failure::unknown))
+    }
+
     pub(super) async fn create_key(
         &self,
         progress: &Progress,
         key: &KeyRecord,
     ) -> Result<KeyCreate, Failure> {
+        // First the marker: a key without one would leave the door open when it is removed.
+        self.close_access(progress).await?;
         let values = (
             SPACE,
             &key.name,
@@ -113,6 +178,7 @@ impl CassandraStore {
         let Some(hash) = self.key_hash(name).await? else {
             return Ok(false);
         };
+        self.close_access(progress).await?;
         let mut lost = None;
         for _ in 0..ATTEMPTS_MAX {
             progress.open();

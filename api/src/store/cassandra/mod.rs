@@ -31,8 +31,9 @@ use self::statements::{Profiles, Statements};
 use self::sweep::Sweeper;
 use self::turns::Turns;
 use super::{
-    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, KeyCreate,
-    KeyRecord, OpenError, OpenOptions, Page, PageLimits, PatchOrder, Store, StoreError, StoreErrorKind,
+    AccessOpen, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut,
+    KeyCreate, KeyRecord, OpenError, OpenMode, OpenOptions, Page, PageLimits, PatchOrder, Store, StoreError,
+    StoreErrorKind,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -114,14 +115,26 @@ impl CassandraStore {
                 source: Some(source),
             }
         })?;
-        connect::patiently(store, options, began, "its keyspace is being made", || {
-            connect::enter_keyspace(&session, keyspace, options).boxed()
-        })
-        .await?;
-        schema::migrate(&session, store, keyspace, options, began).await?;
+        let keyspace_exists = session.get_cluster_state().get_keyspace(keyspace).is_some();
+        if options.mode != OpenMode::Create && !keyspace_exists {
+            return Err(OpenError::Refused {
+                store: store.to_owned(),
+                detail: "there is no such keyspace".to_owned(),
+                source: None,
+            });
+        }
+        if options.mode == OpenMode::Read {
+            schema::check(&session, store, keyspace, options, began).await?;
+        } else {
+            connect::patiently(store, options, began, "its keyspace is being made", || {
+                connect::make_keyspace(&session, keyspace, options).boxed()
+            })
+            .await?;
+            schema::migrate(&session, store, keyspace, options, began).await?;
+        }
         let profiles = Profiles::new(&datacenter);
         let statements = connect::patiently(store, options, began, "preparing statements", || {
-            Statements::prepare(&session, &profiles)
+            Statements::prepare(&session, keyspace, &profiles)
                 .map_err(Into::into)
                 .boxed()
         })
@@ -136,6 +149,9 @@ impl CassandraStore {
             secret: [0; 32],
             sweeper: None,
         };
+        if options.mode == OpenMode::Read {
+            return Ok(opened);
+        }
         opened.secret = connect::patiently(store, options, began, "reading its secret", || {
             opened.secret().map_err(|failure| failure.source).boxed()
         })
@@ -313,6 +329,28 @@ impl Store for CassandraStore {
             self.page(collection, cursor, limits).boxed(),
         )
         .await
+    }
+
+    async fn access_is_closed(&self) -> Result<bool, StoreError> {
+        self.bounded_read("access_is_closed", &"the store", self.is_closed().boxed())
+            .await
+    }
+
+    async fn access_close(&self) -> Result<(), StoreError> {
+        let progress = Progress::default();
+        let work = self.close_access(&progress).boxed();
+        self.bounded("access_close", &"the store", &progress, work).await
+    }
+
+    async fn access_open(&self) -> Result<AccessOpen, StoreError> {
+        let progress = Progress::default();
+        let work = self.open_access(&progress).boxed();
+        self.bounded("access_open", &"the store", &progress, work).await
+    }
+
+    /// Every acknowledged write is with the cluster already.
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn key_create(&self, key: &KeyRecord) -> Result<KeyCreate, StoreError> {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::cas::{LwtError, execute_lwt, first_row};
 use super::connect::{Trouble, change_schema, patiently};
+use super::statements::in_keyspace;
 use crate::store::{OpenError, OpenOptions};
 
 /// Migrations in order; the first one makes version 1. What was released is never changed.
@@ -55,6 +56,55 @@ pub(super) async fn migrate(
     }
 }
 
+/// Looks whether the keyspace has the tables of this program's version, and makes none.
+pub(super) async fn check(
+    session: &Session,
+    store: &str,
+    keyspace: &str,
+    options: &OpenOptions,
+    began: Instant,
+) -> Result<(), OpenError> {
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let found = patiently(store, options, began, "its version is being read", || {
+        async {
+            match has_ledger(session, keyspace) {
+                true => Ledger::prepare(session, keyspace).await?.newest(session).await,
+                false => Ok(0),
+            }
+        }
+        .boxed()
+    })
+    .await?;
+    if found > known {
+        return Err(OpenError::SchemaTooNew {
+            store: store.to_owned(),
+            found,
+            known,
+        });
+    }
+    if found < known {
+        return Err(OpenError::Refused {
+            store: store.to_owned(),
+            detail: format!(
+                "its tables have version {found}, this program needs {known}; starting `tidepool-api serve` on it \
+                 brings them up to date"
+            ),
+            source: None,
+        });
+    }
+    Ok(())
+}
+
+/// Whether the tables are there that say which migrations were applied.
+fn has_ledger(session: &Session, keyspace: &str) -> bool {
+    let cluster = session.get_cluster_state();
+    cluster.get_keyspace(keyspace).is_some_and(|found| {
+        ["schema_lease", "schema_migrations"]
+            .iter()
+            .all(|name| found.tables.contains_key(*name))
+    })
+}
+
 /// The version that the keyspace has afterwards.
 #[expect(
     clippy::disallowed_methods,
@@ -62,15 +112,7 @@ pub(super) async fn migrate(
 )]
 async fn attempt(session: &Session, keyspace: &str) -> Result<u32, Trouble> {
     let wanted = u32::try_from(MIGRATIONS.len())?;
-    let exists = {
-        let cluster = session.get_cluster_state();
-        cluster.get_keyspace(keyspace).is_some_and(|found| {
-            ["schema_lease", "schema_migrations"]
-                .iter()
-                .all(|name| found.tables.contains_key(*name))
-        })
-    };
-    if !exists {
+    if !has_ledger(session, keyspace) {
         for (table, columns) in [
             ("schema_lease", "name text PRIMARY KEY, holder uuid"),
             (
@@ -81,13 +123,13 @@ async fn attempt(session: &Session, keyspace: &str) -> Result<u32, Trouble> {
             let id = table_id(keyspace, table);
             change_schema(
                 session,
-                &format!("CREATE TABLE IF NOT EXISTS {table} ({columns}) WITH ID = {id}"),
+                &format!("CREATE TABLE IF NOT EXISTS {keyspace}.{table} ({columns}) WITH ID = {id}"),
             )
             .await?;
         }
         session.refresh_metadata().await?;
     }
-    let ledger = Ledger::prepare(session).await?;
+    let ledger = Ledger::prepare(session, keyspace).await?;
     let found = ledger.newest(session).await?;
     if found >= wanted {
         return Ok(found);
@@ -104,7 +146,7 @@ async fn attempt(session: &Session, keyspace: &str) -> Result<u32, Trouble> {
             return Ok(found);
         }
     }
-    let done = apply_missing(session, &ledger, holder).await;
+    let done = apply_missing(session, keyspace, &ledger, holder).await;
     // Also after an error, so that the next one need not wait for the lease to expire.
     let given_back = ledger.give_lease_back(session, holder).await;
     done?;
@@ -112,7 +154,12 @@ async fn attempt(session: &Session, keyspace: &str) -> Result<u32, Trouble> {
     ledger.newest(session).await
 }
 
-async fn apply_missing(session: &Session, ledger: &Ledger, holder: Uuid) -> Result<(), Trouble> {
+async fn apply_missing(
+    session: &Session,
+    keyspace: &str,
+    ledger: &Ledger,
+    holder: Uuid,
+) -> Result<(), Trouble> {
     // Asked again under the lease: somebody may have been at work while this one waited.
     let applied = ledger.newest(session).await?;
     for (version, migration) in (1..).zip(MIGRATIONS) {
@@ -120,7 +167,7 @@ async fn apply_missing(session: &Session, ledger: &Ledger, holder: Uuid) -> Resu
             continue;
         }
         tracing::info!(version, "applying a migration of the schema");
-        for statement in statements_of(migration) {
+        for statement in statements_of(migration, keyspace) {
             ledger.renew_lease(session, holder).await?;
             change_schema(session, &statement).await?;
         }
@@ -145,23 +192,24 @@ struct Ledger {
 }
 
 impl Ledger {
-    async fn prepare(session: &Session) -> Result<Self, Trouble> {
+    async fn prepare(session: &Session, keyspace: &str) -> Result<Self, Trouble> {
+        let ready = async |cql: &str| ready(session, &in_keyspace(cql, keyspace)).await;
         Ok(Self {
-            holder: ready(session, "SELECT holder FROM schema_lease WHERE name = ?").await?,
-            newest: ready(session, "SELECT max(version) FROM schema_migrations WHERE space = ?").await?,
-            record: ready(session,
-                "INSERT INTO schema_migrations (space, version, applied_at) VALUES (?, ?, toTimestamp(now()))",
+            holder: ready("SELECT holder FROM KEYSPACE.schema_lease WHERE name = ?").await?,
+            newest: ready("SELECT max(version) FROM KEYSPACE.schema_migrations WHERE space = ?").await?,
+            record: ready(
+                "INSERT INTO KEYSPACE.schema_migrations (space, version, applied_at) VALUES (?, ?, toTimestamp(now()))",
             )
             .await?,
-            take: ready(session, &format!(
-                "UPDATE schema_lease USING TTL {LEASE_SECS} SET holder = ? WHERE name = ? IF holder = null"
+            take: ready(&format!(
+                "UPDATE KEYSPACE.schema_lease USING TTL {LEASE_SECS} SET holder = ? WHERE name = ? IF holder = null"
             ))
             .await?,
-            renew: ready(session, &format!(
-                "UPDATE schema_lease USING TTL {LEASE_SECS} SET holder = ? WHERE name = ? IF holder = ?"
+            renew: ready(&format!(
+                "UPDATE KEYSPACE.schema_lease USING TTL {LEASE_SECS} SET holder = ? WHERE name = ? IF holder = ?"
             ))
             .await?,
-            give_back: ready(session, "UPDATE schema_lease SET holder = null WHERE name = ? IF holder = ?").await?,
+            give_back: ready("UPDATE KEYSPACE.schema_lease SET holder = null WHERE name = ? IF holder = ?").await?,
         })
     }
 
@@ -221,15 +269,22 @@ async fn ready(session: &Session, cql: &str) -> Result<PreparedStatement, Troubl
     Ok(statement)
 }
 
-/// The statements of a file: each ends with a semicolon at the end of a line; lines that begin with `--` are comments.
-fn statements_of(migration: &str) -> Vec<String> {
+/// The statements of a file, for the tables of a keyspace: each ends with a semicolon at the end of a line; lines that
+/// begin with `--` are comments.
+fn statements_of(migration: &str, keyspace: &str) -> Vec<String> {
+    // What was released is never changed, and it names its tables alone.
+    const TABLE: &str = "TABLE IF NOT EXISTS ";
     let code: String = migration
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
         .flat_map(|line| [line, "\n"])
         .collect();
     code.split(";\n")
-        .map(|statement| statement.trim().to_owned())
+        .map(|statement| {
+            statement
+                .trim()
+                .replacen(TABLE, &format!("{TABLE}{keyspace}."), 1)
+        })
         .filter(|statement| !statement.is_empty())
         .collect()
 }
@@ -253,10 +308,10 @@ mod tests {
     #[test]
     fn splits_every_migration_into_statements_that_can_be_repeated() {
         for migration in MIGRATIONS {
-            let statements = statements_of(migration);
+            let statements = statements_of(migration, "tide");
             assert!(!statements.is_empty());
             for statement in statements {
-                assert!(statement.contains("IF NOT EXISTS"), "{statement}");
+                assert!(statement.contains("IF NOT EXISTS tide."), "{statement}");
                 assert!(!statement.contains("--"), "{statement}");
             }
         }

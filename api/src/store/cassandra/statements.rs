@@ -84,14 +84,27 @@ macro_rules! statements {
         }
 
         impl Statements {
-            /// Prepares them in the session's keyspace.
-            pub(super) async fn prepare(session: &Session, profiles: &Profiles) -> Result<Self, PrepareError> {
+            /// Prepares them for the tables of a keyspace.
+            pub(super) async fn prepare(
+                session: &Session,
+                keyspace: &str,
+                profiles: &Profiles,
+            ) -> Result<Self, PrepareError> {
                 Ok(Self {
-                    $($name: prepare(session, &$cql, Kind::$profile, profiles).await?,)*
+                    $($name: prepare(session, &in_keyspace(&$cql, keyspace), Kind::$profile, profiles).await?,)*
                 })
             }
         }
     };
+}
+
+/// What stands for the keyspace in the statements. They name their tables in full: a prepared statement that leans on
+/// `USE` is ambiguous, and Cassandra warns of it at each start.
+const KEYSPACE: &str = "KEYSPACE.";
+
+/// A statement of this program for the tables of a keyspace.
+pub(super) fn in_keyspace(cql: &str, keyspace: &str) -> String {
+    cql.replace(KEYSPACE, &format!("{keyspace}."))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,69 +136,100 @@ async fn prepare(
 }
 
 statements! {
-    ready: Read, "SELECT name FROM cluster WHERE name = 'secret'";
-    secret_read: SerialRead, "SELECT value FROM cluster WHERE name = 'secret'";
-    secret_make: Lwt, "INSERT INTO cluster (name, value) VALUES ('secret', ?) IF NOT EXISTS";
+    ready: Read, "SELECT name FROM KEYSPACE.cluster WHERE name = 'secret'";
+    secret_read: SerialRead, "SELECT value FROM KEYSPACE.cluster WHERE name = 'secret'";
+    secret_make: Lwt, "INSERT INTO KEYSPACE.cluster (name, value) VALUES ('secret', ?) IF NOT EXISTS";
+
+    closed_read: SerialRead, "SELECT name FROM KEYSPACE.cluster WHERE name = 'closed'";
+    closed_make: Lwt, "INSERT INTO KEYSPACE.cluster (name, value) VALUES ('closed', ?) IF NOT EXISTS";
+    closed_drop: Lwt, "DELETE FROM KEYSPACE.cluster WHERE name = 'closed' IF EXISTS";
 
     collection_fetch: Read,
-        "SELECT id, dropped, TTL(dropped), created_at, updated_at, version, previous FROM collections WHERE space = ? AND name = ?";
-    collection_chain: SerialRead, "SELECT version, previous FROM collections WHERE space = ? AND name = ?";
+        "SELECT id, dropped, TTL(dropped), created_at, updated_at, version, previous FROM KEYSPACE.collections WHERE space = ? AND name = ?";
+    collection_chain: SerialRead, "SELECT version, previous FROM KEYSPACE.collections WHERE space = ? AND name = ?";
     collection_list: Read,
-        "SELECT name, id, created_at, updated_at, version FROM collections WHERE space = ? AND name > ? LIMIT ?";
+        "SELECT name, id, created_at, updated_at, version FROM KEYSPACE.collections WHERE space = ? AND name > ? LIMIT ?";
     collection_make: Lwt,
-        "UPDATE collections SET id = ?, dropped = null, created_at = ?, updated_at = ?, version = ?, previous = ?
+        "UPDATE KEYSPACE.collections SET id = ?, dropped = null, created_at = ?, updated_at = ?, version = ?, previous = ?
          WHERE space = ? AND name = ? IF version = ?";
     collection_change: Lwt,
-        "UPDATE collections SET updated_at = ?, version = ?, previous = ? WHERE space = ? AND name = ? IF version = ?";
+        "UPDATE KEYSPACE.collections SET updated_at = ?, version = ?, previous = ? WHERE space = ? AND name = ? IF version = ?";
     collection_drop: Lwt, format!(
-        "UPDATE collections USING TTL {MARKER_SECS} SET id = null, dropped = ?, created_at = null, updated_at = null,
+        "UPDATE KEYSPACE.collections USING TTL {MARKER_SECS} SET id = null, dropped = ?, created_at = null, updated_at = null,
          version = ?, previous = ? WHERE space = ? AND name = ? IF version = ?");
 
-    dropped_add: Hint, "INSERT INTO dropped_collections (space, id, name) VALUES (?, ?, ?)";
+    dropped_add: Hint, "INSERT INTO KEYSPACE.dropped_collections (space, id, name) VALUES (?, ?, ?)";
 
-    dropped_list: Read, "SELECT id, name, WRITETIME(name) FROM dropped_collections WHERE space = ?";
-    dropped_remove: Hint, "DELETE FROM dropped_collections WHERE space = ? AND id = ?";
-    document_erase: Hint, "DELETE FROM documents WHERE collection = ? AND id = ?";
-    list_erase: Hint, "DELETE FROM document_list WHERE collection = ? AND level = ? AND bucket = ?";
-    levels_erase: Hint, "DELETE FROM document_list_levels WHERE collection = ?";
+    dropped_list: Read, "SELECT id, name, WRITETIME(name) FROM KEYSPACE.dropped_collections WHERE space = ?";
+    dropped_remove: Hint, "DELETE FROM KEYSPACE.dropped_collections WHERE space = ? AND id = ?";
+    document_erase: Hint, "DELETE FROM KEYSPACE.documents WHERE collection = ? AND id = ?";
+    list_erase: Hint, "DELETE FROM KEYSPACE.document_list WHERE collection = ? AND level = ? AND bucket = ?";
+    levels_erase: Hint, "DELETE FROM KEYSPACE.document_list_levels WHERE collection = ?";
 
     document_fetch: Read,
-        "SELECT version, created_at, updated_at, data FROM documents WHERE collection = ? AND id = ?";
+        "SELECT version, created_at, updated_at, data FROM KEYSPACE.documents WHERE collection = ? AND id = ?";
     documents_fetch: Read,
-        "SELECT id, version, created_at, updated_at, data FROM documents WHERE collection = ? AND id IN ?";
+        "SELECT id, version, created_at, updated_at, data FROM KEYSPACE.documents WHERE collection = ? AND id IN ?";
     document_meta: Read,
-        "SELECT version, previous, level, created_at FROM documents WHERE collection = ? AND id = ?";
+        "SELECT version, previous, level, created_at, updated_at FROM KEYSPACE.documents WHERE collection = ? AND id = ?";
     document_whole: Read,
-        "SELECT version, created_at, updated_at, data, previous FROM documents WHERE collection = ? AND id = ?";
-    document_chain: SerialRead, "SELECT version, previous FROM documents WHERE collection = ? AND id = ?";
+        "SELECT version, created_at, updated_at, data, previous FROM KEYSPACE.documents WHERE collection = ? AND id = ?";
+    document_chain: SerialRead, "SELECT version, previous FROM KEYSPACE.documents WHERE collection = ? AND id = ?";
     document_make: Lwt,
-        "UPDATE documents SET version = ?, previous = ?, level = ?, created_at = ?, updated_at = ?, data = ?
+        "UPDATE KEYSPACE.documents SET version = ?, previous = ?, level = ?, created_at = ?, updated_at = ?, data = ?
          WHERE collection = ? AND id = ? IF version = ?";
     document_change: Lwt,
-        "UPDATE documents SET version = ?, previous = ?, updated_at = ?, data = ?
+        "UPDATE KEYSPACE.documents SET version = ?, previous = ?, updated_at = ?, data = ?
          WHERE collection = ? AND id = ? IF version = ?";
     document_drop: Lwt, format!(
-        "UPDATE documents USING TTL {MARKER_SECS} SET version = ?, previous = ?, level = null, created_at = null,
+        "UPDATE KEYSPACE.documents USING TTL {MARKER_SECS} SET version = ?, previous = ?, level = null, created_at = null,
          updated_at = null, data = null WHERE collection = ? AND id = ? IF version = ?");
 
     list_add: Hint,
-        "INSERT INTO document_list (collection, level, bucket, hash, id, version) VALUES (?, ?, ?, ?, ?, ?)
+        "INSERT INTO KEYSPACE.document_list (collection, level, bucket, hash, id, version) VALUES (?, ?, ?, ?, ?, ?)
          USING TIMESTAMP ?";
     list_remove: Hint,
-        "DELETE FROM document_list USING TIMESTAMP ?
+        "DELETE FROM KEYSPACE.document_list USING TIMESTAMP ?
          WHERE collection = ? AND level = ? AND bucket = ? AND hash = ? AND id = ?";
     list_page: Read,
-        "SELECT hash, id, WRITETIME(version) FROM document_list
+        "SELECT hash, id, WRITETIME(version) FROM KEYSPACE.document_list
          WHERE collection = ? AND level = ? AND bucket = ? AND (hash, id) > (?, ?) AND (hash) <= (?) LIMIT ?";
     list_sample: Read,
-        "SELECT hash FROM document_list WHERE collection = ? AND level = ? AND bucket = ? LIMIT ?";
-    levels_read: Read, "SELECT level FROM document_list_levels WHERE collection = ?";
-    level_add: Hint, "INSERT INTO document_list_levels (collection, level) VALUES (?, ?)";
+        "SELECT hash FROM KEYSPACE.document_list WHERE collection = ? AND level = ? AND bucket = ? LIMIT ?";
+    levels_read: Read, "SELECT level FROM KEYSPACE.document_list_levels WHERE collection = ?";
+    level_add: Hint, "INSERT INTO KEYSPACE.document_list_levels (collection, level) VALUES (?, ?)";
 
     key_make: Lwt,
-        "INSERT INTO api_keys (space, name, hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+        "INSERT INTO KEYSPACE.api_keys (space, name, hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
          IF NOT EXISTS";
-    key_read: SerialRead, "SELECT hash FROM api_keys WHERE space = ? AND name = ?";
-    key_list: Read, "SELECT name, hash, scopes, created_at, expires_at FROM api_keys WHERE space = ?";
-    key_drop: Lwt, "DELETE FROM api_keys WHERE space = ? AND name = ? IF hash = ?";
+    key_read: SerialRead, "SELECT hash FROM KEYSPACE.api_keys WHERE space = ? AND name = ?";
+    key_list: Read, "SELECT name, hash, scopes, created_at, expires_at FROM KEYSPACE.api_keys WHERE space = ?";
+    key_drop: Lwt, "DELETE FROM KEYSPACE.api_keys WHERE space = ? AND name = ? IF hash = ?";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A statement that leans on `USE` makes Cassandra warn at each start.
+    #[test]
+    fn every_statement_names_its_table_in_full() {
+        let (_, texts) = include_str!("statements.rs")
+            .split_once("statements! {\n")
+            .unwrap();
+        let texts = texts.split_once("#[cfg(test)]").unwrap().0;
+        let mut tables = 0;
+        for word in ["FROM ", "INTO ", "UPDATE "] {
+            for (at, _) in texts.match_indices(word) {
+                let table = texts.get(at + word.len()..).unwrap();
+                assert!(table.starts_with(KEYSPACE), "{}", table.lines().next().unwrap());
+                tables += 1;
+            }
+        }
+        assert!(tables > 30, "{tables}");
+        assert_eq!(
+            in_keyspace("SELECT a FROM KEYSPACE.b", "tide"),
+            "SELECT a FROM tide.b"
+        );
+    }
 }

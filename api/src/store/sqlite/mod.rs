@@ -1,15 +1,19 @@
 //! The embedded store: one SQLite file in WAL mode, which several processes on one machine may share.
 //!
 //! This folder is the only place with SQL. `statements` holds it, `writer` groups commits, `reader` hands out
-//! connections, `schema` opens the file and migrates it. Writes are answered within 15 s, reads within 10 s.
+//! connections, `schema` opens the file and migrates it, `watch` sees whether it is still there, `backup` copies it. Writes
+//! are answered within 15 s, reads within 10 s.
 
+pub mod backup;
+mod ownership;
 mod reader;
 mod schema;
 mod statements;
+mod watch;
 mod writer;
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +22,12 @@ use rusqlite::{Connection, ErrorCode};
 
 use self::reader::{ReadFailure, Readers, Size};
 use self::statements::CollectionPutStep;
+use self::watch::{FileLost, FileWatch};
 use self::writer::{WriteFailure, Writer};
 use super::{
-    COLLECTION_STALE_MAX, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched,
-    DocumentPut, KeyCreate, KeyRecord, OpenError, OpenOptions, Page, PageLimits, PatchOrder, Store,
-    StoreError, StoreErrorKind,
+    AccessOpen, COLLECTION_STALE_MAX, Collection, CollectionPut, Cursor, Delete, DocumentCreate,
+    DocumentPatched, DocumentPut, KeyCreate, KeyRecord, OpenError, OpenMode, OpenOptions, Page, PageLimits,
+    PatchOrder, Store, StoreError, StoreErrorKind,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -45,10 +50,22 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 /// again in between.
 const RECREATE_ATTEMPTS_MAX: u32 = 4;
 
+/// How long the checkpoint at the end waits for readers in other processes; what they keep from it stays in the log, which
+/// loses nothing.
+const CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// A store in an SQLite file.
 pub(super) struct SqliteStore {
+    file: PathBuf,
     readers: Readers,
+    /// `None`: the store was only opened to look at it.
+    changes: Option<Changes>,
+}
+
+/// What it takes to change a store.
+struct Changes {
     writer: Arc<Writer>,
+    watch: Arc<FileWatch>,
 }
 
 impl SqliteStore {
@@ -60,17 +77,60 @@ impl SqliteStore {
             source: Some(source),
         };
         let (path, options) = (file.to_owned(), options.clone());
-        let connection = tokio::task::spawn_blocking(move || schema::open_writer(&path, &options))
+        if options.mode == OpenMode::Read {
+            tokio::task::spawn_blocking(move || schema::open_to_look(&path))
+                .await
+                .map_err(|error| refused("opening was aborted", error.into()))??;
+            return Ok(Self {
+                file: file.to_owned(),
+                readers: Readers::new(file.to_owned(), None),
+                changes: None,
+            });
+        }
+        let (connection, watch) = tokio::task::spawn_blocking(move || schema::open_writer(&path, &options))
             .await
             .map_err(|error| refused("opening was aborted", error.into()))??;
-        let writer = Writer::start(connection)
+        let watch = Arc::new(watch);
+        let writer = Writer::start(connection, Arc::clone(&watch))
             .map(Arc::new)
             .map_err(|error| refused("the writer's thread can't be started", error.into()))?;
         tokio::spawn(sweep(Arc::downgrade(&writer)));
         Ok(Self {
-            readers: Readers::new(file.to_owned()),
-            writer,
+            file: file.to_owned(),
+            readers: Readers::new(file.to_owned(), Some(Arc::clone(&watch))),
+            changes: Some(Changes { writer, watch }),
         })
+    }
+
+    /// Whether every write would fail: the writer has ended, the files were lost, or the last group failed and a write
+    /// that is tried now fails as well.
+    async fn check_writes(&self) -> Result<(), StoreError> {
+        let Some(changes) = &self.changes else {
+            return Ok(());
+        };
+        let unready = |reason: String| {
+            Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "ready",
+                &"the store",
+                reason,
+            ))
+        };
+        if !changes.writer.is_alive() {
+            return unready("the writer has ended".to_owned());
+        }
+        if let Err(lost) = changes.watch.check_names() {
+            return unready(lost.to_string());
+        }
+        // An answer to this question alone would not tell when the disk has room again.
+        if changes.writer.failing().is_some() {
+            self.write("ready", &"the store", 0, statements::probe_write)
+                .await?;
+        }
+        if let Some(reason) = changes.writer.failing() {
+            return unready(reason);
+        }
+        Ok(())
     }
 
     async fn read<T, F>(
@@ -121,7 +181,15 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let written = self.writer.write(WRITE_BYTES + bytes, statement, weigh).await;
+        let Some(changes) = &self.changes else {
+            return Err(StoreError::new(
+                StoreErrorKind::Internal,
+                operation,
+                &subject,
+                "the store was opened to look at it",
+            ));
+        };
+        let written = changes.writer.write(WRITE_BYTES + bytes, statement, weigh).await;
         written.map_err(|failure| {
             let kind = match &failure {
                 WriteFailure::NotWritten(_) => StoreErrorKind::Unavailable,
@@ -131,6 +199,15 @@ impl SqliteStore {
             StoreError::new(kind, operation, &subject, failure)
         })
     }
+}
+
+/// Why the log could not be brought into the database file at the end.
+#[derive(Debug, thiserror::Error)]
+enum CloseFailure {
+    #[error("the log can't be brought into the database file")]
+    Checkpoint(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Lost(#[from] FileLost),
 }
 
 /// How a caller should take an error of SQLite's that left nothing written.
@@ -173,14 +250,7 @@ async fn sweep(writer: std::sync::Weak<Writer>) {
 #[async_trait]
 impl Store for SqliteStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        if !self.writer.is_alive() {
-            return Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                "ready",
-                &"the store",
-                "the writer has ended",
-            ));
-        }
+        self.check_writes().await?;
         self.read("ready", &"the store", Size::Small, statements::ready)
             .await
     }
@@ -364,6 +434,59 @@ impl Store for SqliteStore {
             statements::document_page(connection, collection, after.as_ref(), limits)
         })
         .await
+    }
+
+    async fn access_is_closed(&self) -> Result<bool, StoreError> {
+        self.read(
+            "access_is_closed",
+            &"the store",
+            Size::Large,
+            statements::access_is_closed,
+        )
+        .await
+    }
+
+    async fn access_close(&self) -> Result<(), StoreError> {
+        self.write("access_close", &"the store", 0, statements::access_close)
+            .await
+    }
+
+    async fn access_open(&self) -> Result<AccessOpen, StoreError> {
+        self.write("access_open", &"the store", 0, statements::access_open)
+            .await
+    }
+
+    /// Brings everything from the log into the database file, so that a copy of that file alone is whole.
+    async fn close(&self) -> Result<(), StoreError> {
+        let Some(changes) = &self.changes else {
+            return Ok(());
+        };
+        let (file, watch) = (self.file.clone(), Arc::clone(&changes.watch));
+        let checkpointed = tokio::task::spawn_blocking(move || -> Result<bool, CloseFailure> {
+            let connection = schema::open_reader(&file)?;
+            // Into another file than the one that was written it would be of no use.
+            watch.check_names()?;
+            connection.busy_timeout(CHECKPOINT_WAIT_MAX)?;
+            connection.pragma_update(None, "query_only", false)?;
+            let busy =
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+            Ok(!busy)
+        })
+        .await;
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            StoreError::new(StoreErrorKind::Unavailable, "close", &"the store", error)
+        };
+        match checkpointed {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => {
+                tracing::info!(
+                    "other processes use the file: the last writes stay in its -wal file, which belongs to it"
+                );
+                Ok(())
+            }
+            Ok(Err(error)) => Err(failed(error.into())),
+            Err(error) => Err(failed(error.into())),
+        }
     }
 
     async fn key_create(&self, key: &KeyRecord) -> Result<KeyCreate, StoreError> {

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::schema::open_reader;
+use super::watch::FileWatch;
 
 /// Most idle connections kept. Reads on the caller's thread need one per runtime thread, those on blocking threads
 /// [`BLOCKING_READS_MAX`]; each keeps up to 2 MB of pages.
@@ -70,14 +71,17 @@ pub(super) struct Readers {
 
 struct Pool {
     file: PathBuf,
+    /// `None`: the store was only opened to look at it.
+    watch: Option<Arc<FileWatch>>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(super) fn new(file: PathBuf) -> Self {
+    pub(super) fn new(file: PathBuf, watch: Option<Arc<FileWatch>>) -> Self {
         Self {
             pool: Arc::new(Pool {
                 file,
+                watch,
                 idle: Mutex::default(),
             }),
             blocking: Arc::new(Semaphore::new(BLOCKING_READS_MAX)),
@@ -147,7 +151,7 @@ impl Pool {
         let idle = self.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => open_reader(&self.file)?,
+            None => self.open()?,
         };
         let answer = query(&connection);
         let mut idle = self.lock();
@@ -155,6 +159,18 @@ impl Pool {
             idle.push(connection);
         }
         answer
+    }
+
+    /// A connection to the file that the writer has open, and to no other that has its name by now.
+    fn open(&self) -> rusqlite::Result<Connection> {
+        let connection = open_reader(&self.file)?;
+        if let Some(watch) = &self.watch {
+            watch.check_names().map_err(|lost| {
+                let cannot_open = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+                rusqlite::Error::SqliteFailure(cannot_open, Some(lost.to_string()))
+            })?;
+        }
+        Ok(connection)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
@@ -177,13 +193,13 @@ mod tests {
     #[test]
     fn a_slow_disk_is_noticed_and_a_busy_machine_is_not_one() {
         let (quick, slow) = (Duration::from_micros(10), Duration::from_millis(8));
-        let busy = Readers::new(PathBuf::new());
+        let busy = Readers::new(PathBuf::new(), None);
         for read in 0..10_000 {
             busy.judge(if read % 100 == 0 { slow } else { quick }, 1);
         }
         assert!(!is_slow(&busy));
 
-        let disk = Readers::new(PathBuf::new());
+        let disk = Readers::new(PathBuf::new(), None);
         for _ in 0..4 {
             assert!(!is_slow(&disk));
             disk.judge(slow, 1);

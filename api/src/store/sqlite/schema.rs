@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::store::{OpenError, OpenOptions, SqliteSynchronous};
+use super::ownership;
+use super::watch::FileWatch;
+use crate::store::{OpenError, OpenMode, OpenOptions, SqliteSynchronous};
 
 /// Migrations in order; the first one makes version 1. What was released is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_initial.sql")];
@@ -28,30 +30,37 @@ const STATEMENTS_CACHED: usize = 64;
 /// A write-ahead log that grew beyond this is cut back after a checkpoint.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
-/// The connection that writes; the file and its tables exist afterwards.
-pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<Connection, OpenError> {
+/// The connection that writes, and the watch over its files; the file and its tables exist afterwards.
+pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<(Connection, FileWatch), OpenError> {
     let refuse = |detail: &str, error: rusqlite::Error| refused(file, detail, Some(error));
-    if file.is_dir() {
-        return Err(refused(file, "it is a folder", None));
+    match options.mode {
+        OpenMode::Create => ownership::make(file)
+            .map_err(|error| refused(file, "the file can't be opened or made", Some(error)))?,
+        OpenMode::Change | OpenMode::Read => check_exists(file)?,
     }
-    let mut connection = Connection::open_with_flags(
-        file,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(|error| refuse("the file can't be opened or made", error))?;
+    if file.is_dir() {
+        return Err(refused(file, "it is a folder", None::<rusqlite::Error>));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags)
+        .map_err(|error| refuse("the file can't be opened or made", error))?;
     prepare_connection(&connection, WRITER_BUSY_WAIT).map_err(|error| refuse("SQLite refused", error))?;
 
     let deadline = Instant::now() + OPEN_WAIT_MAX;
     until_unlocked(deadline, || check_is_ours(&connection))
         .map_err(|error| refuse("the file can't be read as a database", error))?
-        .map_err(|detail| refused(file, detail, None))?;
+        .map_err(|detail| refused(file, detail, None::<rusqlite::Error>))?;
     until_unlocked(deadline, || {
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
     })
     .map_err(|error| refuse("the write-ahead log can't be switched on", error))
     .and_then(|mode| match mode.as_str() {
         "wal" => Ok(()),
-        _ => Err(refused(file, "its file system can't do a write-ahead log", None)),
+        _ => Err(refused(
+            file,
+            "its file system can't do a write-ahead log",
+            None::<rusqlite::Error>,
+        )),
     })?;
     let synchronous = match options.sqlite_synchronous {
         SqliteSynchronous::Full => "FULL",
@@ -72,7 +81,69 @@ pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<Connecti
             known,
         });
     }
+    ownership::warn_if_others_may_read(file);
+    let watch =
+        FileWatch::begin(file).map_err(|error| refused(file, "its files can't be looked at", Some(error)))?;
+    // Between the opening of the file and the first look at its name somebody may have put another one there.
+    watch
+        .check(&connection)
+        .map_err(|lost| refused(file, &lost.to_string(), None::<rusqlite::Error>))?;
+    Ok((connection, watch))
+}
+
+/// A connection for one who only looks: the file must be there and of this program's version, and stays as it is.
+pub(super) fn open_to_look(file: &Path) -> Result<Connection, OpenError> {
+    check_exists(file)?;
+    let refuse = |detail: &str, error: rusqlite::Error| refused(file, detail, Some(error));
+    let connection = open_reader(file).map_err(|error| refuse("the file can't be opened", error))?;
+    let deadline = Instant::now() + OPEN_WAIT_MAX;
+    until_unlocked(deadline, || check_is_ours(&connection))
+        .map_err(|error| refuse("the file can't be read as a database", error))?
+        .map_err(|detail| refused(file, detail, None::<rusqlite::Error>))?;
+    let found = until_unlocked(deadline, || newest_migration(&connection))
+        .map_err(|error| refuse("its version can't be read", error))?;
+    let known = version_of(MIGRATIONS.len());
+    if found > known {
+        return Err(OpenError::SchemaTooNew {
+            store: format!("sqlite:{}", file.display()),
+            found,
+            known,
+        });
+    }
+    if found < known {
+        let detail = format!(
+            "its tables have version {found}, this program needs {known}; starting `tidepool-api serve` on it brings \
+             them up to date"
+        );
+        return Err(refused(file, &detail, None::<rusqlite::Error>));
+    }
     Ok(connection)
+}
+
+/// The version that the tables have; 0 if there are none.
+fn newest_migration(connection: &Connection) -> rusqlite::Result<u32> {
+    let tables: i64 = connection.query_row(
+        "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_migrations'",
+        [],
+        |row| row.get(0),
+    )?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let newest: Option<u32> =
+        connection.query_row("SELECT max(version) FROM schema_migrations", [], |row| row.get(0))?;
+    Ok(newest.unwrap_or(0))
+}
+
+fn check_exists(file: &Path) -> Result<(), OpenError> {
+    match std::fs::metadata(file) {
+        Ok(found) if found.is_dir() => Err(refused(file, "it is a folder", None::<rusqlite::Error>)),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(refused(file, "there is no such file", None::<rusqlite::Error>))
+        }
+        Err(error) => Err(refused(file, "the file can't be looked at", Some(error))),
+    }
 }
 
 /// A connection that only reads.
@@ -140,11 +211,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
              applied_at TEXT    NOT NULL
          ) STRICT",
     )?;
-    let newest: Option<u32> = transaction
-        .query_row("SELECT max(version) FROM schema_migrations", [], |row| row.get(0))
-        .optional()?
-        .flatten();
-    let applied = newest.unwrap_or(0);
+    let applied = newest_migration(&transaction)?;
     for (index, migration) in MIGRATIONS.iter().enumerate() {
         let version = version_of(index + 1);
         if version <= applied {
@@ -165,7 +232,10 @@ fn version_of(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn refused(file: &Path, detail: &str, source: Option<rusqlite::Error>) -> OpenError {
+fn refused<E>(file: &Path, detail: &str, source: Option<E>) -> OpenError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     OpenError::Refused {
         store: format!("sqlite:{}", file.display()),
         detail: detail.to_owned(),
@@ -183,7 +253,7 @@ mod tests {
     fn no_value_that_is_bound_makes_a_statement_be_prepared_again() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tide.db");
-        let writer = open_writer(&file, &OpenOptions::default()).unwrap();
+        let (writer, _watch) = open_writer(&file, &OpenOptions::default()).unwrap();
         for connection in [writer, open_reader(&file).unwrap()] {
             let mut statement = connection
                 .prepare("SELECT id FROM documents WHERE collection = ?1 AND id > ?2 ORDER BY id LIMIT ?3")

@@ -11,8 +11,8 @@ use crate::domain::{
 };
 use crate::store::patch::PatchStep;
 use crate::store::{
-    Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, KeyCreate,
-    KeyRecord, Page, PageLimits, PatchOrder, RECENTLY_DROPPED_SECS, new_collection_id,
+    AccessOpen, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut,
+    KeyCreate, KeyRecord, Page, PageLimits, PatchOrder, RECENTLY_DROPPED_SECS, new_collection_id,
 };
 
 /// First byte of a cursor of this store; the last id of the page follows.
@@ -117,11 +117,7 @@ pub(super) fn collection_put(
         return Ok(CollectionPutStep::Done(CollectionPut::PreconditionFailed));
     }
     if let Some(current) = current {
-        let put = Collection {
-            updated_at: stamp.now,
-            version: current.version.next(stamp),
-            ..current
-        };
+        let put = current.put_again(stamp);
         connection
             .prepare_cached("UPDATE collections SET updated_at = ?2, version = ?3 WHERE name = ?1")?
             .execute(params![
@@ -263,11 +259,7 @@ pub(super) fn document_create(
     data: &JsonObject,
     stamp: WriteStamp,
 ) -> rusqlite::Result<DocumentCreate> {
-    let meta = DocumentMeta {
-        version: Version::first(stamp),
-        created_at: stamp.now,
-        updated_at: stamp.now,
-    };
+    let meta = DocumentMeta::first(Version::first(stamp), stamp);
     let inserted = connection
         .prepare_cached(
             "INSERT INTO documents (collection, id, version, created_at, updated_at, data)
@@ -294,11 +286,7 @@ fn document_update(
     previous: DocumentMeta,
     stamp: WriteStamp,
 ) -> rusqlite::Result<DocumentMeta> {
-    let meta = DocumentMeta {
-        version: previous.version.next(stamp),
-        created_at: previous.created_at,
-        updated_at: stamp.now,
-    };
+    let meta = previous.next(previous.version.next(stamp), stamp);
     connection
         .prepare_cached(
             "UPDATE documents SET version = ?3, updated_at = ?4, data = ?5 WHERE collection = ?1 AND id = ?2",
@@ -307,7 +295,7 @@ fn document_update(
             Sql(collection),
             id.as_str(),
             meta.version.to_bytes(),
-            stamp.now.micros(),
+            meta.updated_at.micros(),
             Sql(data)
         ])?;
     Ok(meta)
@@ -426,9 +414,57 @@ pub(super) fn document_page(
     })
 }
 
+/// Writes something to see whether that can be done. Large enough (16 pages) that it doesn't just fit into the last gap of
+/// a full disk, where the next document would not; the row stays, and the next such write takes its place.
+pub(super) fn probe_write(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO cluster (name, value) VALUES ('probe', randomblob(65536))")?
+        .execute([])
+        .map(|_| ())
+}
+
 // --- keys ---
 
+/// Keys that there are count as well: a program from before the marker has made them without it.
+pub(super) fn access_is_closed(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM cluster WHERE name = 'closed') OR EXISTS (SELECT 1 FROM keys)",
+        )?
+        .query_row([], |row| row.get(0))
+}
+
+pub(super) fn access_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO cluster (name, value) VALUES ('closed', x'01') ON CONFLICT DO NOTHING")?
+        .execute([])
+        .map(|_| ())
+}
+
+pub(super) fn access_open(connection: &Connection) -> rusqlite::Result<AccessOpen> {
+    let keys: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys)")?
+        .query_row([], |row| row.get(0))?;
+    if keys {
+        return Ok(AccessOpen::HasKeys);
+    }
+    let deleted = connection
+        .prepare_cached("DELETE FROM cluster WHERE name = 'closed'")?
+        .execute([])?;
+    Ok(match deleted {
+        0 => AccessOpen::WasOpen,
+        _ => AccessOpen::Opened,
+    })
+}
+
 pub(super) fn key_create(connection: &Connection, key: &KeyRecord) -> rusqlite::Result<KeyCreate> {
+    atomically(connection, || {
+        access_close(connection)?;
+        key_insert(connection, key)
+    })
+}
+
+fn key_insert(connection: &Connection, key: &KeyRecord) -> rusqlite::Result<KeyCreate> {
     let scopes = serde_json::to_string(&key.scopes)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let inserted = connection
@@ -465,10 +501,15 @@ pub(super) fn key_list(connection: &Connection) -> rusqlite::Result<Vec<KeyRecor
 }
 
 pub(super) fn key_delete(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("DELETE FROM keys WHERE name = ?1")?
-        .execute([name])
-        .map(|deleted| deleted > 0)
+    atomically(connection, || {
+        let deleted = connection
+            .prepare_cached("DELETE FROM keys WHERE name = ?1")?
+            .execute([name])?;
+        if deleted > 0 {
+            access_close(connection)?;
+        }
+        Ok(deleted > 0)
+    })
 }
 
 // --- values ---

@@ -8,14 +8,15 @@
 //! A write is taken from the queue only when the transaction has begun. Until then the one who waits for it can take
 //! it back, and it will never happen; after that, only the commit tells.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::schema::is_locked;
+use super::watch::{FileLost, FileWatch};
 
 /// Most writes that wait. A group of 128 takes about 5 ms, so a full queue is 40 ms of work, or 10 s on a disk that
 /// needs more than a second for a flush.
@@ -59,19 +60,54 @@ pub(super) enum WriteFailure {
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
     bytes_queued: Arc<AtomicUsize>,
+    health: Arc<Health>,
+}
+
+/// Whether writes can be made at all, as the last group showed; read by readiness.
+#[derive(Default)]
+struct Health {
+    failing: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// Says so in the log when it begins, and when it is over.
+    fn note(&self, failure: Option<String>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*failing, &failure) {
+            (None, Some(reason)) => {
+                tracing::error!(reason, "documents can't be written: every write is refused")
+            }
+            (Some(_), None) => tracing::info!("documents can be written again"),
+            _ => {}
+        }
+        *failing = failure;
+    }
 }
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, watch: Arc<FileWatch>) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let health = Arc::new(Health::default());
+        let desk = Desk {
+            connection,
+            watch: Some(watch),
+            health: Arc::clone(&health),
+        };
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || run(&connection, waiting))?;
+            .spawn(move || desk.run(waiting))?;
         Ok(Self {
             queue,
             bytes_queued: Arc::new(AtomicUsize::new(0)),
+            health,
         })
+    }
+
+    /// Why the last group of writes could not be made; `None` if it could.
+    pub(super) fn failing(&self) -> Option<String> {
+        let failing = self.health.failing.lock();
+        failing.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the thread is there to take writes.
@@ -211,6 +247,8 @@ trait Job: Send {
     fn waits(&self) -> bool;
     fn take(&self) -> bool;
     fn run(&mut self, connection: &Connection);
+    /// What the disk refused, if its statement failed for that.
+    fn disk_failure(&self) -> Option<String>;
     fn answer(self: Box<Self>, end: &GroupEnd);
 }
 
@@ -245,6 +283,13 @@ where
         self.outcome = self.statement.take().map(|statement| statement(connection));
     }
 
+    fn disk_failure(&self) -> Option<String> {
+        match self.outcome.as_ref()? {
+            Err(error) if is_of_the_disk(error) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
     fn answer(self: Box<Self>, end: &GroupEnd) {
         let answer = match (end, self.outcome) {
             (_, Some(Err(error))) => Err(WriteFailure::Statement(error)),
@@ -258,94 +303,142 @@ where
     }
 }
 
-fn run(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
-    while let Some(first) = waiting.blocking_recv() {
-        match begin(connection, first.as_ref()) {
-            Begin::Begun => write_group(connection, first, &mut waiting),
-            Begin::NobodyWaits => {}
-            Begin::Refused(error) => {
-                tracing::error!(error = %error, "SQLite can't begin to write");
-                if first.take() {
-                    first.answer(&GroupEnd::NotWritten(error.to_string()));
-                }
-            }
-        }
-    }
+/// What the thread works with.
+struct Desk {
+    connection: Connection,
+    /// `None` in tests that have no file.
+    watch: Option<Arc<FileWatch>>,
+    health: Arc<Health>,
 }
 
 enum Begin {
     Begun,
     NobodyWaits,
-    Refused(rusqlite::Error),
+    Refused(String),
 }
 
-/// Waits for the file's write lock for as long as somebody waits for the first write.
-fn begin(connection: &Connection, first: &dyn Job) -> Begin {
-    let mut logged_at: Option<Instant> = None;
-    loop {
-        if !first.waits() {
-            return Begin::NobodyWaits;
-        }
-        match execute(connection, "BEGIN IMMEDIATE") {
-            Ok(()) => return Begin::Begun,
-            Err(error) if is_locked(&error) => {
-                if logged_at.is_none_or(|at| at.elapsed() >= LOCK_LOG_INTERVAL) {
-                    tracing::warn!("another process holds the SQLite file's write lock; waiting for it");
-                    logged_at = Some(Instant::now());
+impl Desk {
+    fn run(&self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+        while let Some(first) = waiting.blocking_recv() {
+            match self.begin(first.as_ref()) {
+                Begin::Begun => self.write_group(first, &mut waiting),
+                Begin::NobodyWaits => {}
+                Begin::Refused(reason) => {
+                    self.health.note(Some(reason.clone()));
+                    if first.take() {
+                        first.answer(&GroupEnd::NotWritten(reason));
+                    }
                 }
             }
-            Err(error) => return Begin::Refused(error),
         }
     }
-}
 
-fn write_group(connection: &Connection, first: Box<dyn Job>, waiting: &mut mpsc::Receiver<Box<dyn Job>>) {
-    let mut group = Vec::with_capacity(GROUP_MAX.min(waiting.len() + 1));
-    let mut bytes = 0;
-    let mut next = Some(first);
-    let mut lost = None;
-    while let Some(mut job) = next {
-        if job.take() {
-            job.run(connection);
-            bytes += job.bytes();
-            group.push(job);
-            // A full disk or a failing one may make SQLite undo the whole transaction by itself.
-            if connection.is_autocommit() {
-                lost = Some("SQLite undid the group of writes after an error".to_owned());
-                break;
+    /// Whether the files are still those that are open. Without it a commit may go where nobody will ever find it.
+    fn check_files(&self) -> Result<(), FileLost> {
+        match &self.watch {
+            Some(watch) => watch.check(&self.connection),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the file's write lock for as long as somebody waits for the first write.
+    fn begin(&self, first: &dyn Job) -> Begin {
+        let mut logged_at: Option<Instant> = None;
+        loop {
+            if !first.waits() {
+                return Begin::NobodyWaits;
+            }
+            if let Err(lost) = self.check_files() {
+                return Begin::Refused(lost.to_string());
+            }
+            match execute(&self.connection, "BEGIN IMMEDIATE") {
+                Ok(()) => return Begin::Begun,
+                Err(error) if is_locked(&error) => {
+                    if logged_at.is_none_or(|at| at.elapsed() >= LOCK_LOG_INTERVAL) {
+                        tracing::warn!("another process holds the SQLite file's write lock; waiting for it");
+                        logged_at = Some(Instant::now());
+                    }
+                }
+                Err(error) => return Begin::Refused(format!("SQLite can't begin to write: {error}")),
             }
         }
-        next = match group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-            true => waiting.try_recv().ok(),
-            false => None,
-        };
     }
-    let end = match lost {
-        Some(detail) => GroupEnd::NotWritten(detail),
-        None => commit(connection),
-    };
-    for job in group {
-        job.answer(&end);
+
+    fn write_group(&self, first: Box<dyn Job>, waiting: &mut mpsc::Receiver<Box<dyn Job>>) {
+        let mut group = Vec::with_capacity(GROUP_MAX.min(waiting.len() + 1));
+        let mut bytes = 0;
+        let mut next = Some(first);
+        let (mut lost, mut disk_failure) = (None, None);
+        while let Some(mut job) = next {
+            if job.take() {
+                job.run(&self.connection);
+                bytes += job.bytes();
+                disk_failure = disk_failure.or_else(|| job.disk_failure());
+                group.push(job);
+                // A full disk or a failing one may make SQLite undo the whole transaction by itself.
+                if self.connection.is_autocommit() {
+                    lost = Some("SQLite undid the group of writes after an error".to_owned());
+                    break;
+                }
+            }
+            next = match group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+                true => waiting.try_recv().ok(),
+                false => None,
+            };
+        }
+        let end = match lost {
+            Some(detail) => GroupEnd::NotWritten(detail),
+            None => self.commit(),
+        };
+        let failure = match &end {
+            GroupEnd::Committed => disk_failure,
+            GroupEnd::NotWritten(reason) | GroupEnd::Unknown(reason) => {
+                Some(disk_failure.unwrap_or_else(|| reason.clone()))
+            }
+        };
+        self.health.note(failure);
+        for job in group {
+            job.answer(&end);
+        }
+    }
+
+    /// Commits. When that fails, the log may hold the group's last frame all the same, and a recovery after a crash could
+    /// find it there: so the outcome is unknown, except where SQLite did not come as far as writing.
+    ///
+    /// A commit into files that have lost their names is not acknowledged either: whether anybody will find it depends on
+    /// what becomes of them.
+    fn commit(&self) -> GroupEnd {
+        let Err(error) = execute(&self.connection, "COMMIT") else {
+            return match self.check_files() {
+                Ok(()) => GroupEnd::Committed,
+                Err(lost) => GroupEnd::Unknown(lost.to_string()),
+            };
+        };
+        tracing::error!(error = %error, "SQLite could not commit a group of writes");
+        if !self.connection.is_autocommit()
+            && let Err(error) = execute(&self.connection, "ROLLBACK")
+        {
+            tracing::error!(error = %error, "SQLite could not roll back a group of writes");
+            return GroupEnd::Unknown(error.to_string());
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::ReadOnly) => GroupEnd::NotWritten(error.to_string()),
+            _ => GroupEnd::Unknown(error.to_string()),
+        }
     }
 }
 
-/// Commits. When that fails, the log may hold the group's last frame all the same, and a recovery after a crash could
-/// find it there: so the outcome is unknown, except where SQLite did not come as far as writing.
-fn commit(connection: &Connection) -> GroupEnd {
-    let Err(error) = execute(connection, "COMMIT") else {
-        return GroupEnd::Committed;
-    };
-    tracing::error!(error = %error, "SQLite could not commit a group of writes");
-    if !connection.is_autocommit()
-        && let Err(error) = execute(connection, "ROLLBACK")
-    {
-        tracing::error!(error = %error, "SQLite could not roll back a group of writes");
-        return GroupEnd::Unknown(error.to_string());
-    }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::ReadOnly) => GroupEnd::NotWritten(error.to_string()),
-        _ => GroupEnd::Unknown(error.to_string()),
-    }
+/// Whether every other write would fail as well.
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::ReadOnly
+                | ErrorCode::DatabaseCorrupt
+        )
+    )
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
@@ -363,6 +456,7 @@ mod tests {
         let writer = Writer {
             queue,
             bytes_queued: Arc::default(),
+            health: Arc::default(),
         };
         let mut writes: Vec<_> = (0..6)
             .map(|_| Box::pin(writer.write(0, |_| Ok(EACH), |written| *written)))
@@ -371,10 +465,14 @@ mod tests {
             assert!(futures_util::poll!(write).is_pending());
         }
 
-        let connection = Connection::open_in_memory().unwrap();
+        let desk = Desk {
+            connection: Connection::open_in_memory().unwrap(),
+            watch: None,
+            health: Arc::default(),
+        };
         let first = waiting.try_recv().unwrap();
-        assert!(matches!(begin(&connection, first.as_ref()), Begin::Begun));
-        write_group(&connection, first, &mut waiting);
+        assert!(matches!(desk.begin(first.as_ref()), Begin::Begun));
+        desk.write_group(first, &mut waiting);
 
         assert_eq!(waiting.len(), 2);
         for write in writes.drain(..4) {

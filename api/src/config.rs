@@ -34,6 +34,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// What bounds connections and requests.
     pub limits: Limits,
+    /// What may be held for all clients together.
+    pub memory: MemoryLimits,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain: Duration,
     /// What is logged, and how.
@@ -47,6 +49,15 @@ pub struct StoreConfig {
     pub url: StoreUrl,
     /// The rest.
     pub options: OpenOptions,
+}
+
+/// Most bytes that are held for all clients together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Of request bodies.
+    pub body_bytes_held_max: usize,
+    /// Of answers.
+    pub answer_bytes_held_max: usize,
 }
 
 /// Bounds of the public listener.

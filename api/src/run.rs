@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, StoreConfig};
 use crate::domain::Timestamp;
-use crate::http::{AppState, routes};
+use crate::http::{AppState, HeldBytes, HeldLimits, routes};
 use crate::keys::{KeyFreshness, LoadedKeys, refresh_forever};
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::metrics::Metrics;
 use crate::operations::Operations;
 use crate::public::{PublicService, PublicServiceParts};
-use crate::store::{self, CollectionCatalog, OpenError, Store, StoreError};
+use crate::store::{self, CollectionCatalog, LargeWork, OpenError, Store, StoreError};
 
 /// How long connections that were cut may take to notice, and the operations listener to say its last word. The drain's
 /// 10 s by default and twice this are 12 s, within the 15 s that the contract gives the exit.
@@ -138,6 +138,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         clock: now,
         nonce,
         cluster_secret: opened.cluster_secret,
+        held: HeldBytes::new(HeldLimits {
+            body_bytes_max: config.memory.body_bytes_held_max,
+            answer_bytes_max: config.memory.answer_bytes_held_max,
+        }),
+        large: LargeWork::default(),
     };
     let store = Arc::clone(&opened.store);
     let refreshing = tokio::spawn(refresh_forever(opened.store, opened.keys, Arc::clone(&freshness)));

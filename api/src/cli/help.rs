@@ -54,7 +54,7 @@ File, with the names of its fields (all optional):
   [tls]        cert_file, key_file
   [limits]     connections_max, reads_in_flight_max, writes_in_flight_max,
                header_timeout_secs, body_timeout_secs, idle_timeout_secs,
-               header_bytes_max
+               header_bytes_max, body_bytes_held_max, answer_bytes_held_max
   [log]        format, level
   [sqlite]     synchronous
   [cassandra]  replication_factor, datacenter, username, password_file
@@ -100,7 +100,8 @@ refused, also after a restart, until a key is made or `keys open` opens the stor
 pub(super) const KEYS_AFTER: &str = "\
 Exit status:
   0   done
-  1   failed: the name is taken or unknown, there are keys (open), the store does not exist or did not answer
+  1   failed: the name is taken or unknown, there are keys (open), or the
+      store does not exist or did not answer
   64  wrong arguments, environment or file
 
 Examples:

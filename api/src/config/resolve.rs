@@ -10,7 +10,7 @@ use tidepool_logging::Format;
 
 use super::file;
 use super::settings::{CONFIG_ENV, SETTINGS, Use};
-use super::{Config, Limits, LogConfig, Problem, Sources, StoreConfig, TlsFiles};
+use super::{Config, Limits, LogConfig, MemoryLimits, Problem, Sources, StoreConfig, TlsFiles};
 use crate::store::{Credentials, OpenOptions, SqliteSynchronous};
 
 /// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
@@ -168,6 +168,7 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
     let ops_listen = values.address("ops_listen");
     let tls = tls(values);
     let limits = limits(values);
+    let memory = memory(values);
     let drain = values.secs("drain_secs", 0);
     let log = log(values);
     if let (Some(listen), Some(ops)) = (listen, ops_listen)
@@ -185,6 +186,7 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
         ops_listen: ops_listen?,
         tls: tls?,
         limits: limits?,
+        memory: memory?,
         drain: drain?,
         log: log?,
     })
@@ -312,6 +314,18 @@ fn limits(values: &mut Values) -> Option<Limits> {
         },
         reads_in_flight_max: reads_in_flight_max?,
         writes_in_flight_max: writes_in_flight_max?,
+    })
+}
+
+fn memory(values: &mut Values) -> Option<MemoryLimits> {
+    // Room for two pages of the largest; a terabyte is a typing error in the unit.
+    const MIN: u64 = 16 * 1_048_576;
+    const MAX: u64 = 1_024 * 1_024 * 1_048_576;
+    let body_bytes_held_max = values.count("limits.body_bytes_held_max", MIN, MAX);
+    let answer_bytes_held_max = values.count("limits.answer_bytes_held_max", MIN, MAX);
+    Some(MemoryLimits {
+        body_bytes_held_max: body_bytes_held_max?,
+        answer_bytes_held_max: answer_bytes_held_max?,
     })
 }
 

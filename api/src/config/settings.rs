@@ -222,6 +222,25 @@ pub const SETTINGS: &[Setting] = &[
         usage: Use::Serve,
     },
     Setting {
+        path: "limits.body_bytes_held_max",
+        flag: "limits-body-bytes-held-max",
+        env: "TIDEPOOL_LIMITS_BODY_BYTES_HELD_MAX",
+        value: "BYTES",
+        default: Some("134217728"),
+        help: "Most bytes of request bodies that are held for all clients together; bodies up to 16 KiB don't count. A \
+               request that finds no room waits 5 s and is then answered 503 with Retry-After",
+        usage: Use::Serve,
+    },
+    Setting {
+        path: "limits.answer_bytes_held_max",
+        flag: "limits-answer-bytes-held-max",
+        env: "TIDEPOOL_LIMITS_ANSWER_BYTES_HELD_MAX",
+        value: "BYTES",
+        default: Some("134217728"),
+        help: "The same for answers that clients have not taken yet; reading pages from the store may take as much again",
+        usage: Use::Serve,
+    },
+    Setting {
         path: "log.format",
         flag: "log-format",
         env: "TIDEPOOL_LOG_FORMAT",

@@ -11,6 +11,7 @@ use super::documents::{
     Conditions, collection_not_found, invalid_page_token, next_page_token, precondition_failed,
 };
 use super::error::Problem;
+use super::held::UNHELD_BYTES_MAX;
 use super::page_token::{self, Binding};
 use super::payload::{
     CollectionBody, CollectionListBody, CollectionSettingsBody, ETag, PAGE_ITEMS_MAX, PageSize, PathHeader,
@@ -110,6 +111,11 @@ impl Collections {
             Some(token) => Some(open(&state, token).ok_or_else(invalid_page_token)?),
         };
         let limit = limit.0.unwrap_or(PageSize::DEFAULT).items();
+        let bytes_max = CollectionListBody::bytes_max(limit);
+        let hold = match bytes_max > UNHELD_BYTES_MAX {
+            true => Some(state.held.answers.take(bytes_max).await?),
+            false => None,
+        };
         let mut items: Vec<Collection> = Vec::new();
         let mut at_end = false;
         // One more than the page holds shows whether it is the last.
@@ -144,6 +150,7 @@ impl Collections {
         Ok(ListCollections::Page(CollectionListBody::of(
             &items,
             next.as_deref(),
+            hold,
         )))
     }
 
@@ -208,7 +215,10 @@ impl Collections {
         conditions: Conditions,
         body: CollectionSettingsBody,
     ) -> Result<PutCollection, Problem> {
-        check_collection_settings(&body.0, &collection.0).map_err(Problem::invalid_body)?;
+        let (body_bytes, name) = (body.0.len(), collection.0.clone());
+        let check = move || check_collection_settings(&body.0, &name);
+        let checked = state.large.run(body_bytes, check).await?;
+        checked.map_err(Problem::invalid_body)?;
         match state
             .catalog
             .put(&collection.0, &conditions.0, state.stamp())

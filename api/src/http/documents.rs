@@ -10,12 +10,13 @@ use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
 
 use super::error::{Problem, ProblemKind};
+use super::held::{Hold, PAGE_BYTES_MAX, Room};
 use super::page_token::{self, Binding};
 use super::payload::{
     DocumentBody, DocumentCreateBody, DocumentListBody, DocumentPatchBody, DocumentPutBody, ETag, PageSize,
     PathHeader, described_only,
 };
-use super::{AppState, Tag};
+use super::{AppState, Tag, held, payload};
 use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, DocumentMeta, DocumentPatch, NewDocument,
@@ -25,8 +26,9 @@ use crate::store::{
     Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut, Page, PageLimits, PatchOrder,
 };
 
-/// Most bytes of data in one page; it ends early rather than exceed them.
-pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Up to this size a page's answer is put together where it is: a thousand small documents take less than half a
+/// millisecond, as copying this much does.
+const LIST_INLINE_BYTES_MAX: usize = 512 * 1024;
 
 /// `If-Match` and `If-None-Match` of a request.
 pub(super) struct Conditions(pub(super) Precondition);
@@ -148,18 +150,17 @@ impl Documents {
             items_max: limit.0.unwrap_or(PageSize::DEFAULT).items(),
             bytes_max: PAGE_BYTES_MAX,
         };
-        let page = state
-            .store
-            .document_page(collection, cursor.as_ref(), limits)
-            .await?;
+        let (page, hold) = page_with_room(state.0, collection, cursor.as_ref(), limits).await?;
         let next = match page.next {
             None => None,
             Some(cursor) => Some(next_page_token(&state, binding, &cursor)?),
         };
-        Ok(ListDocuments::Page(DocumentListBody::of(
-            &page.documents,
-            next.as_deref(),
-        )))
+        let bytes = payload::page_bytes(&page.documents);
+        let body = move || DocumentListBody::of(page.documents, next.as_deref(), hold);
+        Ok(ListDocuments::Page(match bytes <= LIST_INLINE_BYTES_MAX {
+            true => body(),
+            false => state.large.run(bytes, body).await?,
+        }))
     }
 
     /// Create a document
@@ -175,7 +176,13 @@ impl Documents {
         _conditions: Conditions,
         body: DocumentCreateBody,
     ) -> Result<CreateDocument, Problem> {
-        let document = NewDocument::parse(&body.0).map_err(Problem::invalid_body)?;
+        let body_bytes = body.0.len();
+        let parse = move || NewDocument::parse(&body.0);
+        let document = state
+            .large
+            .run(body_bytes, parse)
+            .await?
+            .map_err(Problem::invalid_body)?;
         let id = match document.id {
             Some(id) => id,
             None => new_id(state.0)?,
@@ -224,7 +231,7 @@ impl Documents {
         conditions: Conditions,
     ) -> Result<GetDocument, Problem> {
         let collection = collection_id(state.0, &collection.0).await?;
-        let found = state.store.document_fetch(collection, &id.0).await?;
+        let found = document_with_room(state.0, collection, &id.0).await?;
         let document = found.ok_or_else(|| document_not_found(&id.0))?;
         let version = document.meta.version;
         if !conditions.0.if_match_holds(Some(version)) {
@@ -262,9 +269,10 @@ impl Documents {
         conditions: Conditions,
         body: DocumentPutBody,
     ) -> Result<PutDocument, Problem> {
-        let data = NewDocument::parse_for(&body.0, &id.0)
-            .map_err(Problem::invalid_body)?
-            .data;
+        let (body_bytes, path_id) = (body.0.len(), id.0.clone());
+        let parse = move || NewDocument::parse_for(&body.0, &path_id);
+        let document = state.large.run(body_bytes, parse).await?;
+        let data = document.map_err(Problem::invalid_body)?.data;
         let owner = collection_id(state.0, &collection.0).await?;
         let put = state
             .store
@@ -309,20 +317,29 @@ impl Documents {
         conditions: Conditions,
         body: DocumentPatchBody,
     ) -> Result<PatchDocument, Problem> {
+        let body_bytes = body.0.len();
+        let parse = move || DocumentPatch::parse(&body.0);
+        let patch = state.large.run(body_bytes, parse).await?;
         let order = PatchOrder {
-            patch: DocumentPatch::parse(&body.0).map_err(Problem::invalid_body)?,
+            patch: patch.map_err(Problem::invalid_body)?,
             precondition: conditions.0,
         };
         let owner = collection_id(state.0, &collection.0).await?;
+        // How long the result is going to be, nobody knows; and once it is written, it is too late to refuse it. Answers'
+        // room, because the patch itself may have some of that for bodies: nobody waits for both in another order.
+        let hold = state.held.answers.take(BODY_BYTES_MAX).await?;
         let patched = state
             .store
             .document_patch(owner, &id.0, &order, state.stamp())
             .await?;
         match patched {
-            DocumentPatched::Patched(document) => Ok(PatchDocument::Patched(
-                DocumentBody::of(&document),
-                ETag(document.meta.version),
-            )),
+            DocumentPatched::Patched(document) => {
+                let document = held::kept(document, hold);
+                Ok(PatchDocument::Patched(
+                    DocumentBody::of(&document),
+                    ETag(document.meta.version),
+                ))
+            }
             DocumentPatched::Missing => Err(document_not_found(&id.0)),
             DocumentPatched::PreconditionFailed => Err(precondition_failed()),
             DocumentPatched::TooLarge => Err(Problem::new(
@@ -372,6 +389,59 @@ async fn collection_id(state: &AppState, name: &CollectionName) -> Result<Collec
     match state.catalog.collection(name).await? {
         Some(collection) => Ok(collection.id),
         None => Err(collection_not_found(name)),
+    }
+}
+
+/// A page, and the room for it if it is large. Without room the page is let go, and read again when there is room for the
+/// largest.
+async fn page_with_room(
+    state: &AppState,
+    collection: CollectionId,
+    cursor: Option<&Cursor>,
+    limits: PageLimits,
+) -> Result<(Page, Option<Hold>), Problem> {
+    let page = read_page(state, collection, cursor, limits).await?;
+    match state.held.answers.room_for(payload::page_bytes(&page.documents)) {
+        Room::Unneeded => Ok((page, None)),
+        Room::Taken(hold) => Ok((page, Some(hold))),
+        Room::Lacking => {
+            drop(page);
+            let mut hold = state.held.answers.take(PAGE_BYTES_MAX).await?;
+            let page = read_page(state, collection, cursor, limits).await?;
+            hold.shrink_to(payload::page_bytes(&page.documents));
+            Ok((page, Some(hold)))
+        }
+    }
+}
+
+async fn read_page(
+    state: &AppState,
+    collection: CollectionId,
+    cursor: Option<&Cursor>,
+    limits: PageLimits,
+) -> Result<Page, Problem> {
+    let _turn = state.held.page_turn().await?;
+    Ok(state.store.document_page(collection, cursor, limits).await?)
+}
+
+/// A document that has room if it is large; without room it is let go and read again, as a page is.
+async fn document_with_room(
+    state: &AppState,
+    collection: CollectionId,
+    id: &DocumentId,
+) -> Result<Option<Document>, Problem> {
+    let Some(document) = state.store.document_fetch(collection, id).await? else {
+        return Ok(None);
+    };
+    match state.held.answers.room_for(document.data.as_bytes().len()) {
+        Room::Unneeded => Ok(Some(document)),
+        Room::Taken(hold) => Ok(Some(held::kept(document, hold))),
+        Room::Lacking => {
+            drop(document);
+            let hold = state.held.answers.take(BODY_BYTES_MAX).await?;
+            let found = state.store.document_fetch(collection, id).await?;
+            Ok(found.map(|document| held::kept(document, hold)))
+        }
     }
 }
 

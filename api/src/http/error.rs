@@ -16,7 +16,7 @@ use super::request_id::RequestId;
 use crate::domain::conditions::InvalidCondition;
 use crate::domain::json::JsonProblem;
 use crate::domain::{KEY_PREFIX, redact};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, TurnTimeout};
 
 /// What `Retry-After` says, seconds: long enough for a busy database to breathe, short enough that clients don't wait for nothing.
 const RETRY_AFTER_SECS: &str = "1";
@@ -304,6 +304,15 @@ impl From<StoreError> for Problem {
         let mut problem = Self::new(kind, detail);
         problem.0.cause = Some(error);
         problem
+    }
+}
+
+impl From<TurnTimeout> for Problem {
+    fn from(_: TurnTimeout) -> Self {
+        Self::new(
+            ProblemKind::StoreUnavailable,
+            "too many large requests are under way; nothing was done",
+        )
     }
 }
 

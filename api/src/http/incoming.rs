@@ -13,6 +13,7 @@ use percent_encoding::percent_decode_str;
 use poem::Body;
 
 use super::error::{Problem, ProblemKind};
+use super::held::{Budget, UNHELD_BYTES_MAX};
 use crate::domain::json::BODY_BYTES_MAX;
 use crate::domain::{Precondition, conditions};
 
@@ -203,8 +204,9 @@ impl PendingBody {
         Self { body: body.into() }
     }
 
-    /// Reads it whole; more than [`BODY_BYTES_MAX`] is refused, declared or not.
-    pub(super) async fn read(&mut self) -> Result<Bytes, Problem> {
+    /// Reads it whole; more than [`BODY_BYTES_MAX`] is refused, declared or not. A large one is read when there is room for
+    /// it, and keeps that room as long as any of it is in use.
+    pub(super) async fn read(&mut self, room: &Budget) -> Result<Bytes, Problem> {
         let too_large = || {
             Problem::new(
                 ProblemKind::BodyTooLarge,
@@ -215,14 +217,22 @@ impl PendingBody {
         if declared > BODY_BYTES_MAX {
             return Err(too_large());
         }
+        let mut hold = match declared > UNHELD_BYTES_MAX {
+            true => Some(room.take(declared).await?),
+            false => None,
+        };
         // A body that came in one piece is taken as it is.
-        let first = match self.next_piece().await? {
+        let whole = match self.next_piece().await? {
             None => return Ok(Bytes::new()),
             Some(first) if self.body.is_end_stream() => first,
             Some(first) => {
                 let mut whole = BytesMut::with_capacity(declared.max(first.len()));
                 whole.extend_from_slice(&first);
                 while whole.len() <= BODY_BYTES_MAX {
+                    if whole.len() > UNHELD_BYTES_MAX && hold.is_none() {
+                        // Nobody has said how long it is going to be.
+                        hold = Some(room.take(BODY_BYTES_MAX).await?);
+                    }
                     match self.next_piece().await? {
                         Some(piece) => whole.extend_from_slice(&piece),
                         None => break,
@@ -231,11 +241,16 @@ impl PendingBody {
                 whole.freeze()
             }
         };
-        if first.len() > BODY_BYTES_MAX {
-            Err(too_large())
-        } else {
-            Ok(first)
+        if whole.len() > BODY_BYTES_MAX {
+            return Err(too_large());
         }
+        Ok(match hold {
+            Some(mut hold) if whole.len() > UNHELD_BYTES_MAX => {
+                hold.shrink_to(whole.len());
+                hold.keep(whole)
+            }
+            _ => whole,
+        })
     }
 
     async fn next_piece(&mut self) -> Result<Option<Bytes>, Problem> {
@@ -284,6 +299,7 @@ impl PendingBody {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{HeldBytes, HeldLimits};
     use super::*;
 
     #[test]
@@ -351,8 +367,12 @@ mod tests {
         let pieces = pieces
             .into_iter()
             .map(|length| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; length])));
+        let held = HeldBytes::new(HeldLimits {
+            body_bytes_max: BODY_BYTES_MAX,
+            answer_bytes_max: 0,
+        });
         PendingBody::new(Body::from_bytes_stream(futures_util::stream::iter(pieces)))
-            .read()
+            .read(&held.bodies)
             .await
     }
 
@@ -369,6 +389,10 @@ mod tests {
             assert_eq!(read(pieces).await.unwrap_err().kind(), ProblemKind::BodyTooLarge);
         }
         let declared = Body::from_bytes(Bytes::from(vec![b'x'; BODY_BYTES_MAX + 1]));
-        assert!(PendingBody::new(declared).read().await.is_err());
+        let held = HeldBytes::new(HeldLimits {
+            body_bytes_max: BODY_BYTES_MAX,
+            answer_bytes_max: 0,
+        });
+        assert!(PendingBody::new(declared).read(&held.bodies).await.is_err());
     }
 }

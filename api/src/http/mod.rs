@@ -8,11 +8,13 @@
 //! `docs/adr/0020-own-dispatch.md`.
 
 pub mod access;
+mod answer;
 mod call;
 mod collections;
 mod docs;
 pub mod documents;
 pub mod error;
+mod held;
 mod incoming;
 mod openapi;
 mod page_token;
@@ -30,7 +32,7 @@ use poem::{Body, Endpoint, Request, Response};
 use poem_openapi::Tags;
 
 use crate::domain::{CollectionName, Timestamp, WriteStamp};
-use crate::store::{CollectionCatalog, Store};
+use crate::store::{CollectionCatalog, LargeWork, Store};
 use access::{Access, AuthProblem, Grant};
 use call::Call;
 use error::{Problem, ProblemKind};
@@ -39,6 +41,7 @@ use route::RouteMatch;
 use routes::{BodyMode, Operation, Requires};
 
 pub use docs::Profile as OpenApiProfile;
+pub use held::{HeldBytes, HeldLimits};
 pub use openapi::document as openapi_document;
 pub use request_id::RequestId;
 pub use route::Route;
@@ -57,6 +60,10 @@ pub struct AppState {
     pub nonce: fn() -> u64,
     /// [`Store::cluster_secret`]: page tokens are sealed with it.
     pub cluster_secret: [u8; 32],
+    /// What may be held for all clients together.
+    pub held: HeldBytes,
+    /// Turns at working on large texts.
+    pub large: LargeWork,
 }
 
 impl AppState {
@@ -173,7 +180,7 @@ async fn answer(
         incoming::refuse_content_encoding(request.headers())?;
         if let BodyMode::Whole(media) = operation.body {
             media.demand(request.headers())?;
-            call.body = body.read().await?;
+            call.body = body.read(&state.held.bodies).await?;
         }
         call.check_path()?;
         incoming::check_query(call.query(), operation.query)?;

@@ -6,6 +6,7 @@
 
 mod cassandra;
 mod catalog;
+mod large;
 mod observe;
 mod open;
 mod patch;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use catalog::CollectionCatalog;
+pub use large::{INLINE_BYTES_MAX, LargeWork, TurnTimeout};
 pub use observe::observed;
 pub use open::{
     Credentials, InvalidStoreUrl, OpenError, OpenMode, OpenOptions, SqliteSynchronous, StoreUrl, open,

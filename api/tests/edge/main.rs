@@ -11,6 +11,7 @@
 mod commands;
 mod drain;
 mod harness;
+mod held;
 mod keys;
 mod limits;
 mod operations;

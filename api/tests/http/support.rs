@@ -11,19 +11,25 @@ use tempfile::TempDir;
 use tidepool_api::config::Limits;
 use tidepool_api::domain::Timestamp;
 use tidepool_api::http::error::ProblemKind;
-use tidepool_api::http::{AppState, routes};
+use tidepool_api::http::{AppState, HeldBytes, HeldLimits, routes};
 use tidepool_api::keys::{KeyFreshness, LoadedKeys};
 use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
 use tidepool_api::public::{PublicService, PublicServiceParts};
 use tidepool_api::run::{nonce, now};
-use tidepool_api::store::{self, CollectionCatalog, KeyRecord, OpenOptions};
+use tidepool_api::store::{self, CollectionCatalog, KeyRecord, LargeWork, OpenOptions};
 use tidepool_listener::{BoundSocket, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// No test waits longer than this for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The defaults of the program.
+const HELD: HeldLimits = HeldLimits {
+    body_bytes_max: 128 * 1024 * 1024,
+    answer_bytes_max: 128 * 1024 * 1024,
+};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -80,6 +86,8 @@ impl Api {
             cluster_secret: store.cluster_secret().await.unwrap(),
             clock: now,
             nonce,
+            held: HeldBytes::new(HELD),
+            large: LargeWork::default(),
             store,
         };
         let limits = Limits {

@@ -137,7 +137,13 @@ impl CassandraStore {
         let _turn = self.turns.take(target.turn()).await;
         for race in 0..RACES_MAX {
             let (current, history) = self.whole(&target).await?.unzip();
-            let changed = match order.on(current).map_err(Failure::internal)? {
+            let bytes = current
+                .as_ref()
+                .map_or(0, |document| document.data.as_bytes().len());
+            let (bytes, owned) = (bytes + order.patch.bytes(), order.clone());
+            let step = self.large.run(bytes, move || owned.on(current)).await;
+            let step = step.map_err(Failure::unavailable)?;
+            let changed = match step.map_err(Failure::internal)? {
                 PatchStep::Write(changed) => changed,
                 PatchStep::Done(done) => return Ok(done),
             };

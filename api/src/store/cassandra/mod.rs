@@ -32,8 +32,8 @@ use self::sweep::Sweeper;
 use self::turns::Turns;
 use super::{
     AccessOpen, Collection, CollectionPut, Cursor, Delete, DocumentCreate, DocumentPatched, DocumentPut,
-    KeyCreate, KeyRecord, OpenError, OpenMode, OpenOptions, Page, PageLimits, PatchOrder, Store, StoreError,
-    StoreErrorKind,
+    KeyCreate, KeyRecord, LargeWork, OpenError, OpenMode, OpenOptions, Page, PageLimits, PatchOrder, Store,
+    StoreError, StoreErrorKind,
 };
 use crate::domain::{
     CollectionId, CollectionName, Document, DocumentId, JsonObject, Precondition, WriteStamp,
@@ -64,6 +64,7 @@ pub(super) struct CassandraStore {
     in_flight: Arc<Semaphore>,
     sweeps: Arc<Semaphore>,
     turns: Arc<Turns>,
+    large: LargeWork,
     secret: [u8; 32],
     /// Ends with the last clone. Its own clone has none.
     sweeper: Option<Arc<Sweeper>>,
@@ -146,6 +147,7 @@ impl CassandraStore {
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             sweeps: Arc::new(Semaphore::new(SWEEPS_MAX)),
             turns: Arc::default(),
+            large: LargeWork::default(),
             secret: [0; 32],
             sweeper: None,
         };

@@ -36,9 +36,12 @@ use crate::domain::{
 /// What a write weighs in the queue beside its data: row, index and job.
 const WRITE_BYTES: usize = 512;
 
-/// A page of at most this many documents is read on the caller's thread, some 50 µs; documents so large that it takes
-/// ms count as slow reads there.
+/// A page of at most this many documents is read on the caller's thread, some 50 µs, as long as it has at most
+/// [`SMALL_PAGE_BYTES_MAX`].
 const SMALL_PAGE_MAX: usize = 100;
+
+/// Reading this much takes some 0.2 ms. A page that turns out larger is begun again on a blocking thread.
+const SMALL_PAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// How often dropped collections are looked for. Another process may have dropped them.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -426,11 +429,20 @@ impl Store for SqliteStore {
                 });
             }
         };
-        let size = match limits.items_max {
-            0..=SMALL_PAGE_MAX => Size::Small,
-            _ => Size::Large,
-        };
-        self.read("document_page", &collection, size, move |connection| {
+        if limits.items_max <= SMALL_PAGE_MAX {
+            let (after, bytes_max) = (after.clone(), limits.bytes_max.min(SMALL_PAGE_BYTES_MAX));
+            let small = PageLimits { bytes_max, ..limits };
+            let page = self
+                .read("document_page", &collection, Size::Small, move |connection| {
+                    statements::document_page(connection, collection, after.as_ref(), small)
+                })
+                .await?;
+            let cut = page.next.is_some() && page.documents.len() < limits.items_max;
+            if !cut || bytes_max == limits.bytes_max {
+                return Ok(page);
+            }
+        }
+        self.read("document_page", &collection, Size::Large, move |connection| {
             statements::document_page(connection, collection, after.as_ref(), limits)
         })
         .await

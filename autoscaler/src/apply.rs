@@ -6,13 +6,18 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, UnixMillis};
 use tidepool_autoscaler_core::outcome::{Plan, Step, StepKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Journal, Line, Outcome};
 use crate::probe::MemberProbe;
-use crate::provider::{CreateMember, Provider, ProviderError, ProviderErrorKind};
+use crate::provider::{CreateMember, EarlierCreate, Provider, ProviderError, ProviderErrorKind};
+
+/// A memory that is younger may follow one that was lost: names are looked up before they are given. It is how long a
+/// provider may take to list what it has made, with room.
+const YOUNG_MEMORY_SECS: u32 = 300;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
@@ -47,6 +52,8 @@ pub struct StepOutcome {
     pub detail: Option<String>,
     /// How the provider's refusal is taken, if it refused.
     pub refusal: Option<ProviderErrorKind>,
+    /// The id that the provider gave a member that it made.
+    pub created: Option<MemberId>,
 }
 
 /// Everything that became of a plan.
@@ -66,8 +73,8 @@ struct Refused {
 }
 
 impl Applier {
-    /// Runs the steps of `pool`'s plan.
-    pub async fn apply(&self, pool: &PoolName, plan: &Plan) -> Applied {
+    /// Runs the steps of `pool`'s plan. `memory` is the one that the plan was made with.
+    pub async fn apply(&self, pool: &PoolName, plan: &Plan, memory: &Memory) -> Applied {
         let mut applied = Applied::default();
         let mut given_up: BTreeSet<MemberId> = BTreeSet::new();
         let mut growth_blocked = false;
@@ -87,7 +94,7 @@ impl Applier {
                 applied.steps.push(skipped(step, reason));
                 continue;
             }
-            let outcome = self.run(pool, step).await;
+            let outcome = self.run(pool, step, memory).await;
             if outcome.outcome != Outcome::Done {
                 given_up.extend(step.id().cloned());
             }
@@ -110,49 +117,53 @@ impl Applier {
         applied
     }
 
-    async fn run(&self, pool: &PoolName, step: &Step) -> StepOutcome {
+    async fn run(&self, pool: &PoolName, step: &Step, memory: &Memory) -> StepOutcome {
         if let Err(error) = self.note(pool, step, None) {
             // Without the note a crash could make a second member; so nothing is done at all.
             return skipped(step, &format!("the journal can't be written: {error}"));
         }
         self.die_if_told(step.kind(), Moment::Before);
-        let result = self.call(pool, step).await;
+        let result = self.call(pool, step, memory).await;
         self.die_if_told(step.kind(), Moment::After);
         let outcome = match result {
-            Ok(()) => StepOutcome {
+            Ok(created) => StepOutcome {
                 step: step.clone(),
                 outcome: Outcome::Done,
                 detail: None,
                 refusal: None,
+                created,
             },
             Err(Refused {
                 outcome,
                 kind,
                 detail,
             }) => {
-                tracing::warn!(%pool, step = step.kind().name(), member = %step.name(), outcome = outcome.name(), detail,
+                // The one warning comes from the pool's status, which knows whether this is new.
+                tracing::debug!(%pool, step = step.kind().name(), member = %step.name(), outcome = outcome.name(), detail,
                     "a step is not done");
                 StepOutcome {
                     step: step.clone(),
                     outcome,
                     detail: Some(detail),
                     refusal: kind,
+                    created: None,
                 }
             }
         };
-        if let Err(error) = self.note(pool, step, Some(outcome.outcome)) {
+        if let Err(error) = self.note(pool, step, Some(&outcome)) {
             // The intent stands without its end, which is read as unknown: the safe side.
             tracing::error!(%pool, %error, "the journal can't be written");
         }
         outcome
     }
 
-    fn note(&self, pool: &PoolName, step: &Step, outcome: Option<Outcome>) -> std::io::Result<()> {
+    fn note(&self, pool: &PoolName, step: &Step, outcome: Option<&StepOutcome>) -> std::io::Result<()> {
         let line = Line {
             at: (self.clock)(),
             pool: pool.clone(),
             step: step.clone(),
-            outcome,
+            outcome: outcome.map(|outcome| outcome.outcome),
+            id: outcome.and_then(|outcome| outcome.created.clone()),
         };
         self.journal
             .lock()
@@ -160,22 +171,24 @@ impl Applier {
             .write(line)
     }
 
-    async fn call(&self, pool: &PoolName, step: &Step) -> Result<(), Refused> {
+    /// Runs one step; a create gives the new member's id.
+    async fn call(&self, pool: &PoolName, step: &Step, memory: &Memory) -> Result<Option<MemberId>, Refused> {
         let provider = &self.provider;
         let answer = match step {
             Step::Create { name } => {
                 let create = CreateMember {
                     pool: pool.clone(),
                     name: name.clone(),
+                    earlier: self.earlier(name, memory),
                 };
-                provider.member_create(&create).await.map(|_| ())
+                return provider.member_create(&create).await.map(Some).map_err(refused);
             }
             Step::Admit { id, .. } => provider.serving_admit(pool, id).await,
             Step::MarkDraining { id, .. } => provider.draining_mark(pool, id).await,
             Step::Withdraw { id, .. } => provider.serving_withdraw(pool, id).await,
             Step::Drain { address, .. } => {
                 let answer = self.probe.drain(*address, self.ops_port).await;
-                return answer.map_err(|detail| Refused {
+                return answer.map(|()| None).map_err(|detail| Refused {
                     outcome: Outcome::Failed,
                     kind: None,
                     detail,
@@ -185,7 +198,17 @@ impl Applier {
             Step::PowerOff { id, .. } => provider.member_power_off(id).await,
             Step::Destroy { id, .. } => provider.member_destroy(id).await,
         };
-        answer.map_err(refused)
+        answer.map(|()| None).map_err(refused)
+    }
+
+    /// What is known of earlier creates of this name. A pool that hasn't been watched for long may have had another memory.
+    fn earlier(&self, name: &MemberName, memory: &Memory) -> EarlierCreate {
+        let watched = |since: UnixMillis| (self.clock)().is_past(since, YOUNG_MEMORY_SECS);
+        match memory.unsettled.get(name) {
+            Some(begun) => EarlierCreate::Begun(*begun),
+            None if memory.since.is_some_and(watched) => EarlierCreate::None,
+            None => EarlierCreate::NotKnown,
+        }
     }
 
     fn die_if_told(&self, kind: StepKind, moment: Moment) {
@@ -223,10 +246,24 @@ fn skipped(step: &Step, reason: &str) -> StepOutcome {
         outcome: Outcome::Skipped,
         detail: Some(reason.to_owned()),
         refusal: None,
+        created: None,
     }
 }
 
 impl Applied {
+    /// The creates that the provider said it did, with the id that it gave.
+    pub fn acknowledged_creates(&self) -> impl Iterator<Item = (&MemberName, &MemberId)> {
+        self.steps
+            .iter()
+            .filter_map(|s| Some((s.step.name(), s.created.as_ref()?)))
+    }
+
+    /// The members that the provider destroyed.
+    pub fn destroyed(&self) -> impl Iterator<Item = &MemberId> {
+        let destroyed = |s: &&StepOutcome| s.step.kind() == StepKind::Destroy && s.outcome == Outcome::Done;
+        self.steps.iter().filter(destroyed).filter_map(|s| s.step.id())
+    }
+
     /// The creates that surely didn't happen, with what the provider said.
     pub fn failed_creates(&self) -> impl Iterator<Item = (&MemberName, Option<ProviderErrorKind>)> {
         let failed = |s: &&StepOutcome| matches!(s.outcome, Outcome::Failed | Outcome::Skipped);

@@ -2,7 +2,7 @@
 //!
 //! Recording never holds a tick up: what doesn't fit the queue or can't be written is counted and reported once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::AuditConfig;
+use crate::files;
 use crate::meters::Meters;
 use crate::status::StepStatus;
 
@@ -41,6 +42,9 @@ pub struct Record {
     pub decision: Decision,
     /// Its plan's steps and what came of them.
     pub steps: Vec<StepStatus>,
+    /// What an operator should know, a sentence each.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// What it was made from.
     pub inputs: Inputs,
 }
@@ -190,7 +194,7 @@ impl AuditFile {
             path: path.to_owned(),
             source,
         };
-        let file = OpenOptions::new()
+        let file = files::private()
             .create(true)
             .append(true)
             .open(path)
@@ -206,7 +210,7 @@ impl AuditFile {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         if self.bytes > FILE_BYTES_MAX {
             std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            self.file = files::private().create(true).append(true).open(&self.path)?;
             self.bytes = 0;
         }
         let mut line = serde_json::to_vec(record)?;
@@ -244,6 +248,7 @@ mod tests {
             version: "0".to_owned(),
             decision,
             steps: Vec::new(),
+            problems: Vec::new(),
             inputs: Inputs {
                 spec,
                 observation: seen,

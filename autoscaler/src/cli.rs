@@ -27,6 +27,9 @@ pub const EXIT_USAGE: u8 = 64;
 /// A rate of scraped counters needs two readings; `plan` waits so long between them.
 const RATE_GAP: Duration = Duration::from_secs(2);
 
+/// `check` waits so long for the provider's tags.
+const NAMES_MAX: Duration = Duration::from_secs(5);
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
@@ -238,6 +241,9 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
         Command::Run { config } => Ok(daemon::run(load(&config.config, Purpose::Act)?, runtime).await?),
         Command::Check { config } => {
             let checked = load(&config.config, Purpose::Act)?;
+            for note in names_checked(&checked, &runtime).await? {
+                tidepool_logging::report(&format!("note: {note}"));
+            }
             let pools = crate::record::names(checked.pools.iter().map(|pool| &pool.spec.name));
             print(&format!(
                 "{} is in order; pools: {pools}",
@@ -285,12 +291,38 @@ struct Planned {
     pool: String,
     decision: Decision,
     plan: Plan,
+    problems: Vec<String>,
+}
+
+/// Asks the provider whether it spells the tags as the configuration does. A provider that can't be asked is no mistake of
+/// the configuration: it is noted.
+async fn names_checked(config: &Config, runtime: &Runtime) -> Result<Vec<String>, CommandError> {
+    let mut notes = Vec::new();
+    for (pool, provider) in daemon::providers(config, runtime)? {
+        let checked = tokio::time::timeout(NAMES_MAX, provider.names_check(&pool.spec.name)).await;
+        let why = match checked {
+            Ok(Ok(found)) => {
+                notes.extend(
+                    found
+                        .into_iter()
+                        .map(|note| format!("{}: {note}", pool.spec.name)),
+                );
+                continue;
+            }
+            Ok(Err(error)) => crate::chain(&error),
+            Err(_) => format!("no answer within {} s", NAMES_MAX.as_secs()),
+        };
+        // All pools have one account: the next one would not be answered either.
+        notes.push(format!("the tags' spelling was not checked: {why}"));
+        break;
+    }
+    Ok(notes)
 }
 
 /// One dry tick of every pool: nothing is written, and nothing is done.
 async fn plan(config: &Config, json: bool, runtime: Runtime) -> Result<(), CommandError> {
     let state = StateDir::existing(&config.state_dir);
-    let journal = Journal::look(&state.journal()).map_err(DaemonError::Journal)?;
+    let journal = Journal::look(&state.journal());
     let pools = daemon::pools(config, &state, journal, &runtime)?;
     let source = daemon::source(&config.metrics)?;
     let mut planned = Vec::new();
@@ -300,8 +332,17 @@ async fn plan(config: &Config, json: bool, runtime: Runtime) -> Result<(), Comma
     if json {
         return print(&serde_json::to_string_pretty(&planned)?);
     }
-    for Planned { pool, decision, plan } in &planned {
+    for Planned {
+        pool,
+        decision,
+        plan,
+        problems,
+    } in &planned
+    {
         print(&format!("{pool}: {}", decision.reason()))?;
+        for problem in problems {
+            print(&format!("  problem: {problem}"))?;
+        }
         for proposal in &decision.proposals {
             print(&format!("  {}", proposal.formula()))?;
         }
@@ -321,6 +362,8 @@ async fn plan_one(
     let failed = |error| CommandError::Plan(pool.name().0.clone(), error);
     let tick_state = std::sync::Arc::clone(&pool.tick_state).lock_owned().await;
     let look = pool.look(tick_state).await.map_err(failed)?;
+    let mut problems = pool.recorder.notices();
+    problems.extend_from_slice(look.problems());
     let queries = pool.queries(&look);
     let scraped = matches!(config.metrics, config::MetricsConfig::Scrape(_));
     if scraped && queries.iter().any(|query| query.what.per_host == PerHost::Rate) {
@@ -334,5 +377,6 @@ async fn plan_one(
         pool: pool.name().0.clone(),
         decision,
         plan,
+        problems,
     })
 }

@@ -155,7 +155,10 @@ fn pool_text(text: &mut String, pool: &PoolStatus, status: &Status) -> std::fmt:
         Some(at) => writeln!(text, "  last tick {:.0} s ago", status.now.secs_since(at))?,
     }
     if let Some(error) = &pool.last_error {
-        writeln!(text, "  trouble: {error}")?;
+        writeln!(text, "  failing: {error}")?;
+    }
+    for problem in &pool.problems {
+        writeln!(text, "  problem: {problem}")?;
     }
     for signal in &pool.signals {
         let value = signal

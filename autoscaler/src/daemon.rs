@@ -4,26 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidepool_autoscaler_core::observe::UnixMillis;
+use tidepool_autoscaler_core::memory::Memory;
+use tidepool_autoscaler_core::observe::{PoolName, SignalReading, UnixMillis};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Applier, Clock, CrashPoint};
 use crate::audit::{Audit, AuditError};
-use crate::config::{Config, MetricsConfig};
+use crate::config::{Config, MetricsConfig, PoolConfig};
 use crate::journal::Journal;
 use crate::meters::Meters;
-use crate::metrics::MetricSource;
 use crate::metrics::elasticsearch::ElasticsearchSource;
 use crate::metrics::scrape::ScrapeSource;
+use crate::metrics::{MetricSource, SignalQuery};
 use crate::observe;
 use crate::probe::{HttpProbe, MemberProbe};
 use crate::provider::digitalocean::{Account, AccountError, DigitalOcean};
 use crate::provider::{Provider, ProviderErrorKind};
 use crate::record::StatusRecorder;
 use crate::server::{self, Shared};
-use crate::state::{StateDir, StateError};
+use crate::state::{LoadedMemory, StateDir, StateError};
 use crate::tick::{Pool, Services, Snapshot, TickError, TickState, wait_until};
 
 /// Running steps are waited for so long at the end: one call to a provider takes at most 15 s, a read with its repetitions
@@ -32,8 +33,13 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 /// A pool that can't be looked at within this time has no tick now: the others wait for it, because their signals are read
 /// together. A full list of 1,000 members takes about 10 s.
 const LOOK_MAX: Duration = Duration::from_secs(30);
+/// A provider, a member or a source of metrics that does not answer holds a stop up for so long.
+const LOOK_AT_STOP_MAX: Duration = Duration::from_secs(2);
 /// The last records are waited for so long.
 const RECORDS_MAX: Duration = Duration::from_secs(5);
+
+/// The signals' readings, pool by pool.
+type Readings = BTreeMap<PoolName, BTreeMap<String, SignalReading>>;
 
 /// Why the daemon can't run.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,25 @@ pub struct Runtime {
     pub crash: Option<CrashPoint>,
 }
 
+/// Each pool's provider.
+pub fn providers<'c>(
+    config: &'c Config,
+    runtime: &Runtime,
+) -> Result<Vec<(&'c PoolConfig, Arc<dyn Provider>)>, DaemonError> {
+    let digitalocean = config.digitalocean.clone().ok_or(DaemonError::NoProvider)?;
+    let account = Arc::new(Account::new(
+        digitalocean.base_url.as_deref(),
+        digitalocean.token,
+        Arc::clone(&runtime.clock),
+    )?);
+    let provider = |pool: &'c PoolConfig| {
+        let provider: Arc<dyn Provider> =
+            Arc::new(DigitalOcean::new(Arc::clone(&account), pool.droplets.clone()));
+        (pool, provider)
+    };
+    Ok(config.pools.iter().map(provider).collect())
+}
+
 /// The pools of a configuration, with their providers, ready for ticks.
 pub fn pools(
     config: &Config,
@@ -85,18 +110,15 @@ pub fn pools(
     journal: Journal,
     runtime: &Runtime,
 ) -> Result<Vec<Arc<Pool>>, DaemonError> {
-    let digitalocean = config.digitalocean.clone().ok_or(DaemonError::NoProvider)?;
-    let account = Arc::new(Account::new(
-        digitalocean.base_url.as_deref(),
-        digitalocean.token,
-        Arc::clone(&runtime.clock),
-    )?);
     let probe: Arc<dyn MemberProbe> = Arc::new(HttpProbe::new()?);
     let journal = Arc::new(Mutex::new(journal));
+    let kept = Kept {
+        state,
+        journal: &journal,
+        now: (runtime.clock)(),
+    };
     let mut pools = Vec::new();
-    for pool in &config.pools {
-        let provider: Arc<dyn Provider> =
-            Arc::new(DigitalOcean::new(Arc::clone(&account), pool.droplets.clone()));
+    for (pool, provider) in providers(config, runtime)? {
         let applier = Applier {
             provider,
             probe: Arc::clone(&probe),
@@ -106,15 +128,13 @@ pub fn pools(
             stop: runtime.stop.clone(),
             crash: runtime.crash.map(Arc::new),
         };
-        let mut memory = state.memory_load(&pool.spec.name);
-        let journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        journal.remind(&pool.spec, &mut memory, (runtime.clock)());
-        drop(journal);
         let control = state.control_load(&pool.spec.name)?;
+        let recorder = StatusRecorder::new(&pool.spec, control);
+        let memory = kept.memory(pool, &recorder);
         pools.push(Arc::new(Pool {
             config: pool.clone(),
             applier,
-            recorder: StatusRecorder::new(&pool.spec, control),
+            recorder,
             control: Mutex::new(control),
             tick_state: Arc::new(tokio::sync::Mutex::new(TickState {
                 memory,
@@ -123,6 +143,30 @@ pub fn pools(
         }));
     }
     Ok(pools)
+}
+
+/// What was kept of all pools when the daemon stopped last.
+struct Kept<'a> {
+    state: &'a StateDir,
+    journal: &'a Mutex<Journal>,
+    now: UnixMillis,
+}
+
+impl Kept<'_> {
+    /// A pool's memory, with what the journal adds. What was damaged is reported.
+    fn memory(&self, pool: &PoolConfig, recorder: &StatusRecorder) -> Memory {
+        let journal = self
+            .journal
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let LoadedMemory { mut memory, damage } = self.state.memory_load(&pool.spec.name, self.now);
+        for problem in damage.into_iter().chain(journal.damage().map(str::to_owned)) {
+            tracing::warn!(pool = %pool.spec.name, problem, "the pool's state was damaged");
+            recorder.notice(problem);
+        }
+        journal.remind(&pool.spec, &mut memory, self.now);
+        memory
+    }
 }
 
 /// The configured source of metrics.
@@ -137,7 +181,7 @@ pub fn source(config: &MetricsConfig) -> Result<Arc<dyn MetricSource>, DaemonErr
 pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
     let state = StateDir::open(&config.state_dir)?;
     let _lease = state.lease()?;
-    let journal = Journal::open(&state.journal()).map_err(DaemonError::Journal)?;
+    let journal = Journal::open(&state.journal(), (runtime.clock)()).map_err(DaemonError::Journal)?;
     let meters = Arc::new(Meters::new()?);
     let (audit, records) = Audit::start(&config.audit, Arc::clone(&meters))?;
     let pools = pools(&config, &state, journal, &runtime)?;
@@ -207,9 +251,37 @@ async fn ticks(services: &Arc<Services>, pools: &[Arc<Pool>], tick_secs: u32, st
 /// itself. What fails or panics in one pool ends that pool's tick only.
 pub async fn round(services: Arc<Services>, pools: Vec<Arc<Pool>>) {
     let began = Instant::now();
+    let Some(Applier { stop, clock, .. }) = pools.first().map(|pool| &pool.applier) else {
+        return;
+    };
+    // Until steps are run nothing is lost by leaving off.
+    let looking = async {
+        let seen = look_at_all(&services, &pools).await;
+        let mut queries = Vec::new();
+        for (pool, snapshot) in &seen {
+            queries.extend(pool.queries(snapshot));
+        }
+        let readings = read_all(&services, queries, clock()).await;
+        (seen, readings)
+    };
+    let (seen, readings) = tokio::select! {
+        looked = looking => looked,
+        () = left_off(stop) => return,
+    };
+    act_in_all(&services, seen, readings, began).await;
+}
+
+/// Ready when the daemon stops, and a while after it: an answer that comes at once is still taken.
+async fn left_off(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LOOK_AT_STOP_MAX).await;
+}
+
+/// Looks at every pool that is free.
+async fn look_at_all(services: &Services, pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Snapshot)> {
     let mut looks = JoinSet::new();
     let mut names = BTreeMap::new();
-    for pool in &pools {
+    for pool in pools {
         let Ok(tick_state) = Arc::clone(&pool.tick_state).try_lock_owned() else {
             services.meters.tick_ended(pool.name(), "skipped");
             continue;
@@ -228,42 +300,50 @@ pub async fn round(services: Arc<Services>, pools: Vec<Arc<Pool>>) {
         let task = looks.spawn(look);
         names.insert(task.id(), Arc::clone(pool));
     }
-    let mut queries = Vec::new();
-    let mut seen: Vec<(Arc<Pool>, Snapshot)> = Vec::new();
+    let mut seen = Vec::new();
     while let Some(ended) = looks.join_next_with_id().await {
         match ended {
             Ok((id, result)) => {
                 let Some(pool) = names.get(&id) else { continue };
                 match result {
-                    Ok(look) => {
-                        queries.extend(pool.queries(&look));
-                        seen.push((Arc::clone(pool), look));
-                    }
-                    Err(error) => tick_failed(&services, pool, &error).await,
+                    Ok(snapshot) => seen.push((Arc::clone(pool), snapshot)),
+                    Err(error) => tick_failed(services, pool, &error).await,
                 }
             }
             Err(error) => {
                 if let Some(pool) = names.get(&error.id()) {
-                    tick_panicked(&services, pool);
+                    tick_panicked(services, pool);
                 }
             }
         }
     }
-    let now = pools.first().map_or(UnixMillis(0), |pool| (pool.applier.clock)());
+    seen
+}
+
+/// Reads all pools' signals at once. In a task of its own: a source that panics is one that failed, and min and max still
+/// hold.
+async fn read_all(services: &Services, queries: Vec<SignalQuery>, now: UnixMillis) -> Readings {
     let source = Arc::clone(&services.source);
-    // In a task of its own: a source that panics is one that failed, and min and max still hold.
     let read = tokio::spawn(async move { observe::readings(source.as_ref(), queries, now).await }).await;
-    let mut readings = read.unwrap_or_else(|error| {
+    read.unwrap_or_else(|error| {
         tracing::error!(%error, "the source of metrics panicked");
         BTreeMap::new()
-    });
+    })
+}
 
+/// Lets every pool that was looked at act.
+async fn act_in_all(
+    services: &Arc<Services>,
+    seen: Vec<(Arc<Pool>, Snapshot)>,
+    mut readings: Readings,
+    began: Instant,
+) {
     let mut acts = JoinSet::new();
     let mut acting = BTreeMap::new();
-    for (pool, look) in seen {
+    for (pool, snapshot) in seen {
         let signals = readings.remove(pool.name()).unwrap_or_default();
-        let (actor, services) = (Arc::clone(&pool), Arc::clone(&services));
-        let task = acts.spawn(async move { actor.act(&services, look, signals).await });
+        let (actor, services) = (Arc::clone(&pool), Arc::clone(services));
+        let task = acts.spawn(async move { actor.act(&services, snapshot, signals).await });
         acting.insert(task.id(), pool);
     }
     while let Some(ended) = acts.join_next_with_id().await {
@@ -276,12 +356,12 @@ pub async fn round(services: Arc<Services>, pools: Vec<Arc<Pool>>) {
             }
             Ok((id, Err(error))) => {
                 if let Some(pool) = acting.get(&id) {
-                    tick_failed(&services, pool, &error).await;
+                    tick_failed(services, pool, &error).await;
                 }
             }
             Err(error) => {
                 if let Some(pool) = acting.get(&error.id()) {
-                    tick_panicked(&services, pool);
+                    tick_panicked(services, pool);
                 }
             }
         }
@@ -290,7 +370,11 @@ pub async fn round(services: Arc<Services>, pools: Vec<Arc<Pool>>) {
 
 async fn tick_failed(services: &Services, pool: &Pool, error: &TickError) {
     let text = crate::chain(error);
-    tracing::error!(pool = %pool.name(), error = text, "the pool's tick failed");
+    if pool.recorder.failed(text.clone()) {
+        tracing::warn!(pool = %pool.name(), error = text, "the pool's tick failed");
+    } else {
+        tracing::debug!(pool = %pool.name(), error = text, "the pool's tick failed again");
+    }
     services.meters.tick_ended(pool.name(), "failed");
     if let TickError::Observe(error) = error {
         services.meters.provider_failed(pool.name(), error.kind);
@@ -299,7 +383,6 @@ async fn tick_failed(services: &Services, pool: &Pool, error: &TickError) {
             pool.tick_state.lock().await.wait_until = Some(until);
         }
     }
-    pool.recorder.failed(text);
 }
 
 fn tick_panicked(services: &Services, pool: &Pool) {

@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod dashboard;
+pub mod files;
 pub mod journal;
 pub mod meters;
 pub mod metrics;
@@ -22,5 +23,6 @@ pub mod status;
 #[cfg(test)]
 mod test_pool;
 pub mod tick;
+pub mod troubles;
 
 pub use tidepool_logging::chain;

@@ -1,51 +1,234 @@
 //! Looks at the world for one tick: the provider's list, each member's own word, and every pool's signals in one reading.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness, SignalReading, UnixMillis};
+use tidepool_autoscaler_core::memory::Followed;
+use tidepool_autoscaler_core::observe::{
+    Member, MemberId, MemberName, Observation, PoolName, Power, Readiness, SignalReading, UnixMillis,
+};
+use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::config::SignalConfig;
 use crate::metrics::{MetricSource, SignalQuery};
 use crate::probe::MemberProbe;
-use crate::provider::{Provider, ProviderError};
-use tidepool_autoscaler_core::observe::PoolName;
+use crate::provider::{Found, Listing, Provider, ProviderError, UNIDENTIFIED};
 
 /// Members asked at once: with 2 s a member and 64 at once, 1,000 members that don't answer take 32 s.
 const PROBES_MAX: usize = 64;
 
-/// A pool's members, with their own word on readiness, and who says that it is drained.
+/// Members that are asked for by their id in one tick: those that the list leaves out. 50 are a quarter of a minute's calls;
+/// any more count as they were known.
+const FOLLOWED_MAX: usize = 50;
+/// Of these so many at once: with 46 s a call at worst, the tick's own bound ends it.
+const FOLLOWED_AT_ONCE: usize = 8;
+
+/// Who is asked about a pool's members.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The provider.
+    pub provider: &'a dyn Provider,
+    /// The members themselves.
+    pub probe: &'a dyn MemberProbe,
+    /// The port of the members' operations listeners.
+    pub ops_port: u16,
+}
+
+/// A pool's members, as the provider and they themselves say.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// All of them.
+    pub members: Vec<Member>,
+    /// Those that say that they are drained.
+    pub drained: BTreeSet<MemberId>,
+    /// What an operator should know about them, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A pool's members: those that are listed, and those that are known and that the provider still has.
 pub async fn members(
-    pool: &PoolName,
-    ops_port: u16,
+    spec: &PoolSpec,
+    followed: &BTreeMap<MemberId, Followed>,
+    sources: Sources<'_>,
+    now: UnixMillis,
+) -> Result<Observed, ProviderError> {
+    let Listing { members, problems } = sources.provider.members_list(&spec.name).await?;
+    let mut observed = Observed {
+        members,
+        problems,
+        ..Observed::default()
+    };
+    follow(spec, followed, sources.provider, now, &mut observed).await;
+    probe(sources, &mut observed).await;
+    observed
+        .members
+        .sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    Ok(observed)
+}
+
+/// Asks for known members that the list leaves out, by their ids: only the provider's word that there is none makes one gone.
+async fn follow(
+    spec: &PoolSpec,
+    followed: &BTreeMap<MemberId, Followed>,
     provider: &dyn Provider,
-    probe: &Arc<dyn MemberProbe>,
-) -> Result<(Vec<Member>, BTreeSet<tidepool_autoscaler_core::observe::MemberId>), ProviderError> {
-    let listed = provider.members_list(pool).await?;
-    let asked = listed.into_iter().map(|mut member| async move {
-        let mut drained = false;
-        match (member.power, member.address) {
-            (Power::Running, Some(address)) if member.draining => {
-                // Its readiness says nothing more: a member that drains is not ready by its own will.
-                drained = probe.drained(address, ops_port).await;
-                member.readiness = Readiness::NotReady;
-            }
-            (Power::Running, Some(address)) => member.readiness = probe.readiness(address, ops_port).await,
-            (Power::Running | Power::Creating, _) => member.readiness = Readiness::Unknown,
-            (Power::Off, _) => member.readiness = Readiness::NotReady,
-        }
-        (member, drained)
-    });
-    let asked: Vec<(Member, bool)> = stream::iter(asked).buffer_unordered(PROBES_MAX).collect().await;
-    let drained = asked
+    now: UnixMillis,
+    observed: &mut Observed,
+) {
+    let listed: BTreeSet<&MemberId> = observed.members.iter().map(|m| &m.id).collect();
+    let unlisted: Vec<(MemberId, Followed)> = followed
         .iter()
-        .filter(|(_, drained)| *drained)
-        .map(|(member, _)| member.id.clone())
+        .filter(|(id, _)| !listed.contains(id) && !is_unidentified(id))
+        .map(|(id, known)| (id.clone(), known.clone()))
         .collect();
-    let mut members: Vec<Member> = asked.into_iter().map(|(member, _)| member).collect();
-    members.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-    Ok((members, drained))
+    let names: BTreeSet<MemberName> = unlisted.iter().map(|(_, known)| known.name.clone()).collect();
+    // One of these without a readable id is counted by its id already.
+    observed
+        .members
+        .retain(|m| !(is_unidentified(&m.id) && names.contains(&m.name)));
+    let asked = unlisted
+        .into_iter()
+        .enumerate()
+        .map(|(n, (id, known))| async move {
+            let answer = if n < FOLLOWED_MAX {
+                Some(provider.member_get(&spec.name, &id).await)
+            } else {
+                None
+            };
+            (id, known, answer)
+        });
+    let answers: Vec<_> = stream::iter(asked)
+        .buffer_unordered(FOLLOWED_AT_ONCE)
+        .collect()
+        .await;
+    for (id, known, answer) in answers {
+        let recent = known
+            .acknowledged_at
+            .is_some_and(|at| !now.is_past(at, spec.life.create_settle_secs));
+        observed.take_in(
+            &Unlisted {
+                spec,
+                id,
+                known,
+                recent,
+            },
+            answer,
+        );
+    }
+}
+
+/// A known member that the list leaves out.
+struct Unlisted<'a> {
+    spec: &'a PoolSpec,
+    id: MemberId,
+    known: Followed,
+    /// It was made a moment ago; lists and even its own address may not show it yet.
+    recent: bool,
+}
+
+impl Unlisted<'_> {
+    /// As what it was known: it counts, and nothing is done with it.
+    fn as_known(&self) -> Member {
+        Member {
+            id: self.id.clone(),
+            name: self.known.name.clone(),
+            created_at: self.known.created_at,
+            power: Power::Unknown,
+            serving: false,
+            draining: false,
+            readiness: Readiness::Unknown,
+            address: None,
+            image: String::new(),
+        }
+    }
+
+    fn problem(&self, what: &str) -> Option<String> {
+        let Unlisted { id, known, .. } = self;
+        (!self.recent).then(|| format!("{} ({id}) {what}", known.name))
+    }
+}
+
+impl Observed {
+    fn take_in(&mut self, unlisted: &Unlisted<'_>, answer: Option<Result<Option<Found>, ProviderError>>) {
+        let pool = &unlisted.spec.name;
+        let member = match answer {
+            Some(Ok(None)) if unlisted.recent => unlisted.as_known(),
+            Some(Ok(None)) => return,
+            Some(Ok(Some(found))) => {
+                let Found {
+                    mut member,
+                    tagged,
+                    problem,
+                } = found;
+                self.problems.extend(problem);
+                if !tagged && member.name != unlisted.known.name {
+                    tracing::info!(%pool, id = %unlisted.id, "a droplet without the pool's tag and name is let go");
+                    return;
+                }
+                let what = if tagged {
+                    format!("exists, and the list of the pool {pool} leaves it out; it is followed by its id")
+                } else {
+                    member.power = Power::Unknown;
+                    format!(
+                        "exists without the tag pool:{pool}; it counts as a member, and nothing is done with it: \
+                         tag it again, destroy it, or rename it to let it go"
+                    )
+                };
+                self.problems.extend(unlisted.problem(&what));
+                member
+            }
+            Some(Err(error)) => {
+                let what = format!(
+                    "is not listed, and asking for it failed: {}",
+                    crate::chain(&error)
+                );
+                self.problems.extend(unlisted.problem(&what));
+                unlisted.as_known()
+            }
+            None => {
+                self.problems
+                    .extend(unlisted.problem("is not listed, nor asked for: too many are not"));
+                unlisted.as_known()
+            }
+        };
+        self.members.push(member);
+    }
+}
+
+/// Whether an id stands for a droplet without one.
+fn is_unidentified(id: &MemberId) -> bool {
+    id.0.starts_with(UNIDENTIFIED)
+}
+
+/// Asks the members that run.
+async fn probe(sources: Sources<'_>, observed: &mut Observed) {
+    let Sources { probe, ops_port, .. } = sources;
+    let asked = std::mem::take(&mut observed.members)
+        .into_iter()
+        .map(|mut member| async move {
+            let mut drained = false;
+            match (member.power, member.address) {
+                (Power::Running, Some(address)) if member.draining => {
+                    // Its readiness says nothing more: a member that drains is not ready by its own will.
+                    drained = probe.drained(address, ops_port).await;
+                    member.readiness = Readiness::NotReady;
+                }
+                (Power::Running, Some(address)) => {
+                    member.readiness = probe.readiness(address, ops_port).await
+                }
+                (Power::Running | Power::Creating | Power::Unknown, _) => {
+                    member.readiness = Readiness::Unknown
+                }
+                (Power::Off, _) => member.readiness = Readiness::NotReady,
+            }
+            (member, drained)
+        });
+    let asked: Vec<(Member, bool)> = stream::iter(asked).buffer_unordered(PROBES_MAX).collect().await;
+    for (member, drained) in asked {
+        if drained {
+            observed.drained.insert(member.id.clone());
+        }
+        observed.members.push(member);
+    }
 }
 
 /// What is to be read for a pool with these members: only of those that serve.
@@ -94,14 +277,13 @@ pub async fn readings(
 /// One pool's observation.
 pub fn observation(
     at: UnixMillis,
-    members: Vec<Member>,
-    drained: BTreeSet<tidepool_autoscaler_core::observe::MemberId>,
+    observed: Observed,
     signals: BTreeMap<String, SignalReading>,
 ) -> Observation {
     Observation {
         at,
-        members,
-        drained,
+        members: observed.members,
+        drained: observed.drained,
         signals,
     }
 }

@@ -17,6 +17,7 @@ use crate::status::{
     DECISIONS_MAX, DecisionStatus, Direction, HISTORY_POINTS_MAX, HistoryPoint, MemberStatus, Mode,
     PoolStatus, SignalPoint, SignalState, SignalStatus, StepStatus,
 };
+use crate::troubles::{Change, Outcomes, Troubles};
 
 /// History goes back so far.
 const HISTORY_MILLIS: i64 = 3_600_000;
@@ -52,6 +53,7 @@ pub struct StatusRecorder {
 #[derive(Debug)]
 struct Inner {
     status: PoolStatus,
+    troubles: Troubles,
     history: VecDeque<HistoryPoint>,
     decisions: VecDeque<DecisionStatus>,
 }
@@ -71,6 +73,8 @@ pub struct TickReport<'a> {
     pub decision: &'a Decision,
     /// What came of its plan.
     pub applied: &'a Applied,
+    /// What the observation reported, a sentence each.
+    pub problems: &'a [String],
 }
 
 impl StatusRecorder {
@@ -88,6 +92,7 @@ impl StatusRecorder {
             mode: mode(control),
             last_tick_at: None,
             last_error: None,
+            problems: Vec::new(),
             members: Vec::new(),
             signals: Vec::new(),
             history: Vec::new(),
@@ -95,6 +100,7 @@ impl StatusRecorder {
         };
         let inner = Inner {
             status,
+            troubles: Troubles::default(),
             history: VecDeque::new(),
             decisions: VecDeque::new(),
         };
@@ -127,23 +133,43 @@ impl StatusRecorder {
         self.inner().status.mode = mode(control);
     }
 
-    /// A tick that failed before it decided.
-    pub fn failed(&self, error: String) {
-        self.inner().status.last_error = Some(error);
+    /// Something that was found at the start, to be shown until the next one.
+    pub fn notice(&self, text: String) {
+        let mut inner = self.inner();
+        inner.status.problems.push(text.clone());
+        inner.troubles.notice(text);
     }
 
-    /// A tick that decided.
-    pub fn ticked(&self, report: &TickReport<'_>, ended: UnixMillis) {
+    /// What was found at the start.
+    pub fn notices(&self) -> Vec<String> {
+        self.inner().troubles.notices().to_vec()
+    }
+
+    /// A tick that failed before it decided; says whether the one before did not fail for the same reason.
+    pub fn failed(&self, error: String) -> bool {
+        let before = self.inner().status.last_error.replace(error.clone());
+        before.as_ref() != Some(&error)
+    }
+
+    /// A tick that decided; gives what begins to be wrong and what no longer is.
+    pub fn ticked(&self, report: &TickReport<'_>, ended: UnixMillis) -> Vec<Change> {
         let roster = Roster::of(report.spec, report.seen, report.memory);
         let TickReport { spec, decision, .. } = *report;
         let mut inner = self.inner();
+        let changes = inner.troubles.update(&Outcomes {
+            decision,
+            roster: &roster,
+            applied: report.applied,
+            problems: report.problems,
+        });
+        let (last_error, problems) = (inner.troubles.first(), inner.troubles.others());
         let status = &mut inner.status;
+        (status.last_error, status.problems) = (last_error, problems);
         (status.min, status.max) = (spec.min, spec.max);
         (status.actual, status.desired, status.planned) =
             (decision.actual, decision.desired, decision.planned);
         status.serving = roster.serving_ready();
         status.last_tick_at = Some(ended);
-        status.last_error = first_trouble(report.applied);
         status.members = members(&roster, decision);
         status.signals = decision
             .proposals
@@ -162,6 +188,7 @@ impl StatusRecorder {
             formulas: decision.proposals.iter().map(Proposal::formula).collect(),
             steps: steps(report.applied),
         });
+        changes
     }
 }
 
@@ -205,17 +232,6 @@ pub fn mode(control: Control) -> Mode {
         Control::Hold { size } => Mode::Hold { size },
         Control::Manual { size } => Mode::Manual { size },
     }
-}
-
-fn first_trouble(applied: &Applied) -> Option<String> {
-    let troubled = applied.steps.iter().find(|s| s.detail.is_some())?;
-    let detail = troubled.detail.as_deref().unwrap_or_default();
-    Some(format!(
-        "{} {}: {}: {detail}",
-        troubled.step.kind().name(),
-        troubled.step.name(),
-        troubled.outcome.name()
-    ))
 }
 
 fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {

@@ -59,8 +59,12 @@ pub struct PoolStatus {
     pub mode: Mode,
     /// When the last tick ended; `null` before the first.
     pub last_tick_at: Option<UnixMillis>,
-    /// Why the last tick failed; `null` when it didn't.
+    /// Why the last tick failed, or which step is not done since when it failed; `null` when all is well.
     pub last_error: Option<String>,
+    /// What else an operator should know, a sentence each: members that can't be understood or aren't listed, tags that
+    /// the provider spells differently, state that was damaged.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// Members, oldest first.
     pub members: Vec<MemberStatus>,
     /// One for each policy's signal, in the configuration's order.
@@ -96,7 +100,7 @@ pub struct MemberStatus {
     pub id: MemberId,
     /// Our name.
     pub name: MemberName,
-    /// `booting`, `ready`, `serving`, `unready`, `draining` or `dead`.
+    /// `booting`, `ready`, `serving`, `unready`, `draining`, `unknown` or `dead`.
     pub state: MemberState,
     /// When it was made.
     pub created_at: UnixMillis,

@@ -16,7 +16,7 @@ use crate::audit::{Audit, Inputs, Record};
 use crate::config::PoolConfig;
 use crate::meters::Meters;
 use crate::metrics::{MetricSource, SignalQuery};
-use crate::observe;
+use crate::observe::{self, Sources};
 use crate::provider::{ProviderError, ProviderErrorKind};
 use crate::record::{self, StatusRecorder, TickReport};
 use crate::state::StateDir;
@@ -81,9 +81,15 @@ pub enum TickError {
 pub struct Snapshot {
     tick_state: OwnedMutexGuard<TickState>,
     seen: Observation,
+    problems: Vec<String>,
 }
 
 impl Snapshot {
+    /// What an operator should know about the members, a sentence each.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
     /// The memory and the observation, for a tick that does nothing.
     pub fn into_parts(self, signals: BTreeMap<String, SignalReading>) -> (Memory, Observation) {
         let seen = Observation { signals, ..self.seen };
@@ -111,11 +117,22 @@ impl Pool {
             clock,
             ..
         } = &self.applier;
-        let (members, drained) = observe::members(self.name(), *ops_port, provider.as_ref(), probe)
+        let sources = Sources {
+            provider: provider.as_ref(),
+            probe: probe.as_ref(),
+            ops_port: *ops_port,
+        };
+        let followed = &tick_state.memory.followed;
+        let mut observed = observe::members(&self.config.spec, followed, sources, clock())
             .await
             .map_err(TickError::Observe)?;
-        let seen = observe::observation(clock(), members, drained, BTreeMap::new());
-        Ok(Snapshot { tick_state, seen })
+        let problems = std::mem::take(&mut observed.problems);
+        let seen = observe::observation(clock(), observed, BTreeMap::new());
+        Ok(Snapshot {
+            tick_state,
+            seen,
+            problems,
+        })
     }
 
     /// Which signals are wanted of those who are there.
@@ -142,6 +159,7 @@ impl Pool {
         let Snapshot {
             mut tick_state,
             mut seen,
+            problems,
         } = look;
         let spec = &self.config.spec;
         seen.signals = signals;
@@ -156,7 +174,7 @@ impl Pool {
         tick_state.memory = next;
         self.journal_forget(&tick_state.memory);
 
-        let applied = self.applier.apply(self.name(), &plan).await;
+        let applied = self.applier.apply(self.name(), &plan, &memory).await;
         take_in(&mut tick_state, &decision, &applied, (self.applier.clock)());
         services
             .state
@@ -170,26 +188,35 @@ impl Pool {
             control: self.control(),
             decision: &decision,
             applied: &applied,
+            problems: &problems,
         };
         self.record(services, &mut tick_state, &report);
         Ok(())
     }
 
     fn journal_forget(&self, memory: &Memory) {
-        let pending = memory.pending_creates.keys().cloned().collect();
+        // Until a member is gone the journal knows it, too: a memory that gets damaged costs no member.
+        let followed = memory.followed.values().map(|known| &known.name);
+        let kept = memory
+            .pending_creates
+            .keys()
+            .chain(memory.unsettled.keys())
+            .chain(followed);
+        let kept = kept.cloned().collect();
         let mut journal = self
             .applier
             .journal
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        journal.forget(self.name(), &pending);
+        journal.forget(self.name(), &kept);
     }
 
     fn record(&self, services: &Services, tick_state: &mut TickState, report: &TickReport<'_>) {
         let TickReport {
             decision, applied, ..
         } = *report;
-        self.recorder.ticked(report, (self.applier.clock)());
+        let changes = self.recorder.ticked(report, (self.applier.clock)());
+        changes.iter().for_each(|change| change.log(self.name()));
         let status = self.recorder.status();
         services
             .meters
@@ -199,7 +226,7 @@ impl Pool {
         let recently = tick_state
             .recorded_at
             .is_some_and(|at| !decision.at.is_past(at, RECORD_IDLE_SECS));
-        if idle && recently {
+        if idle && recently && changes.is_empty() {
             return;
         }
         tick_state.recorded_at = Some(decision.at);
@@ -212,6 +239,7 @@ impl Pool {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             decision: decision.clone(),
             steps: record::steps(applied),
+            problems: status.problems,
             inputs: Inputs {
                 spec: report.spec.clone(),
                 observation: report.seen.clone(),
@@ -222,7 +250,8 @@ impl Pool {
     }
 }
 
-/// Takes the steps' outcomes into the memory: creates that surely didn't happen, and how long the provider wants patience.
+/// Takes the steps' outcomes into the memory: creates that did and that surely didn't happen, who is destroyed, and how long
+/// the provider wants patience.
 fn take_in(tick_state: &mut TickState, decision: &Decision, applied: &Applied, now: UnixMillis) {
     for (name, refusal) in applied.failed_creates() {
         let outcome = match refusal {
@@ -230,6 +259,12 @@ fn take_in(tick_state: &mut TickState, decision: &Decision, applied: &Applied, n
             Some(_) | None => CreateOutcome::Failed,
         };
         tick_state.memory.create_failed(name, decision.at, outcome);
+    }
+    for (name, id) in applied.acknowledged_creates() {
+        tick_state.memory.create_acknowledged(name, id, decision.at);
+    }
+    for id in applied.destroyed() {
+        tick_state.memory.destroyed(id);
     }
     tick_state.wait_until = applied.wait_secs.map(|secs| wait_until(now, secs));
 }

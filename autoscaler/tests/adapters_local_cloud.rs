@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidepool_autoscaler::provider::digitalocean::DigitalOcean;
-use tidepool_autoscaler::provider::{CreateMember, Provider, ProviderErrorKind};
+use tidepool_autoscaler::provider::{CreateMember, EarlierCreate, Provider, ProviderErrorKind};
 use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName, Power};
 
 use self::local_cloud::LocalCloud;
@@ -42,6 +42,7 @@ fn create(name: &str) -> CreateMember {
     CreateMember {
         pool: web(),
         name: MemberName(name.to_owned()),
+        earlier: EarlierCreate::None,
     }
 }
 
@@ -49,7 +50,7 @@ fn create(name: &str) -> CreateMember {
 async fn listed(provider: &DigitalOcean, what: &str, wanted: impl Fn(&[Member]) -> bool) -> Vec<Member> {
     let started = Instant::now();
     loop {
-        let members = provider.members_list(&web()).await.unwrap();
+        let members = provider.members_list(&web()).await.unwrap().members;
         if wanted(&members) {
             return members;
         }
@@ -65,7 +66,7 @@ async fn a_members_whole_life() {
         return;
     };
     let provider = cloud.provider("sleeper", &["env:test"]);
-    assert_eq!(provider.members_list(&web()).await.unwrap(), []);
+    assert_eq!(provider.members_list(&web()).await.unwrap().members, []);
     let one = provider.member_create(&create("web-1")).await.unwrap();
     let two = provider.member_create(&create("web-2")).await.unwrap();
     let members = listed(&provider, "running", |all| {
@@ -95,14 +96,14 @@ async fn a_members_whole_life() {
             .collect::<Vec<MemberId>>()
     };
     assert_eq!(
-        serving(&provider.members_list(&web()).await.unwrap()),
+        serving(&provider.members_list(&web()).await.unwrap().members),
         std::slice::from_ref(&one)
     );
     provider.draining_mark(&web(), &one).await.unwrap();
     for _ in 0..2 {
         provider.serving_withdraw(&web(), &one).await.unwrap();
     }
-    let members = provider.members_list(&web()).await.unwrap();
+    let members = provider.members_list(&web()).await.unwrap().members;
     assert!(serving(&members).is_empty());
     assert!(members.iter().all(|member| member.draining == (member.id == one)));
 
@@ -145,7 +146,7 @@ async fn a_create_whose_answer_is_lost_makes_one_droplet() {
         provider.member_create(&create("web-1")).await.unwrap(),
         members[0].id
     );
-    assert_eq!(provider.members_list(&web()).await.unwrap().len(), 1);
+    assert_eq!(provider.members_list(&web()).await.unwrap().members.len(), 1);
 }
 
 #[tokio::test]

@@ -140,3 +140,75 @@ fn asking_a_daemon_that_does_not_run_says_so() {
         );
     }
 }
+
+const LEAST: &str = r#"
+state_dir = "state"
+metrics = "scrape"
+status = { listen = "127.77.3.8:9" }
+digitalocean = { base_url = "http://127.0.0.1:9", token_env = "DIGITALOCEAN_TOKEN" }
+[[pool]]
+name = "api"
+min = 1
+max = 1
+digitalocean = { region = "fra1", size = "s-1vcpu-1gb", image = "host" }
+"#;
+
+/// A secret in a place where it does not belong is refused, and not shown.
+#[test]
+fn no_message_prints_a_secret_wherever_it_was_given() {
+    const SECRET: &str = "dop_v1_0123456789abcdef0123456789abcdef";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("autoscaler.toml");
+    let (line, token) = ("token_env = \"DIGITALOCEAN_TOKEN\"", SECRET);
+    for change in [
+        line.to_owned(),
+        format!("token_env = \"{SECRET}\""),
+        format!("token_file = \"{SECRET}\""),
+        format!("token_file = 1, token_env = \"{SECRET}\""),
+        format!("{line}, token = \"{SECRET}\""),
+        format!("{line}, token = \"{SECRET}"),
+        format!("{line}, token = {SECRET}"),
+        format!("{line}, {SECRET}"),
+    ] {
+        std::fs::write(&path, LEAST.replace(line, &change)).unwrap();
+        for command in ["check", "plan", "status"] {
+            let output = run(&[command, "--config", path.to_str().unwrap()], Some(token));
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert!(!said.contains(SECRET), "{command} with {change}: {said}");
+        }
+    }
+    let with_password = LEAST.replace(
+        "http://127.0.0.1:9\"",
+        &format!("http://tide:{SECRET}@127.0.0.1:9\""),
+    );
+    std::fs::write(&path, with_password).unwrap();
+    let output = run(&["check", "--config", path.to_str().unwrap()], Some(token));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(said.contains("base_url") && !said.contains(SECRET), "{said}");
+}
+
+#[test]
+fn commands_that_only_read_create_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("autoscaler.toml");
+    std::fs::write(&path, LEAST).unwrap();
+    for (command, code) in [("check", 0), ("plan", 1), ("status", 1), ("hold", 1)] {
+        let mut args = vec![command, "--config", path.to_str().unwrap()];
+        if command == "hold" {
+            args.insert(1, "api");
+        }
+        let output = run(&args, Some("token-of-nobody"));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{command}: {}",
+            text(&output.stderr)
+        );
+        let left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["autoscaler.toml"], "{command}");
+    }
+}

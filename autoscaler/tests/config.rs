@@ -253,7 +253,7 @@ fn one_mistake_makes_one_message_at_its_place() {
         (
             "image = \"api\"",
             "image = \"api\", tags = [\"a b\"]",
-            "pool[0].digitalocean.tags[0]: \"a b\" is no tag: 1-255 letters, digits, ':', '-' and '_'",
+            "pool[0].digitalocean.tags[0]: \"a b\" is not a tag: 1-255 letters, digits, ':', '-' and '_'",
         ),
         (
             "image = \"api\"",

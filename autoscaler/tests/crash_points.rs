@@ -163,6 +163,7 @@ impl Scenario {
         self.runtime
             .block_on(self.provider.members_list(&self.pool))
             .unwrap()
+            .members
     }
 
     /// Waits until exactly `size` members run and serve, none leaves, and no two have one name; then makes sure that it

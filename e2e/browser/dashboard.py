@@ -63,6 +63,43 @@ def test_dashboard_fits_a_phone():
         screenshot(page, "dashboard-phone")
 
 
+def changed(status):
+    """The demo's status, with a signal over its target, hosts that warm up, and problems."""
+    pool = status["pools"][0]
+    pool.update(serving=5, last_error="destroy api-7: failed: 403 forbidden", problems=["droplet 6 (api-6): its networks are null"])
+    pool["signals"] = [
+        {"name": "requests", "state": "fresh", "value": 65.0, "target": 57.0, "age_secs": 3.0, "hosts_fresh": 3, "hosts_expected": 3, "detail": None}
+    ]
+    for member in pool["members"]:
+        member.update(state="serving", signals={"requests": 65.5})
+    pool["members"].append({**pool["members"][0], "id": "6", "name": "api-6", "state": "unknown", "created_at": 0, "address": None, "signals": {}})
+    return status
+
+
+def test_what_is_shown_is_what_is_there():
+    with open_page(PHONE) as page:
+
+        def answer(route):
+            answered = route.fetch()
+            route.fulfill(response=answered, json=changed(answered.json()))
+
+        open_dashboard(page)
+        page.route("**/api/status", answer)
+        page.wait_for_selector(f'{POOL} [data-field="problems"]')
+        assert "api-7" in page.locator(f'{POOL} [data-field="failing"]').inner_text()
+        signal = page.locator(f'{POOL} [data-signal="requests"]')
+        words = signal.inner_text()
+        assert "114 % of the target 57 requests/s, from 3 of 3 hosts, 2 more warming up" in words, words
+        # Over its target the bar is full.
+        meter, bar = (signal.locator(part).bounding_box()["width"] for part in (".meter", ".meter rect"))
+        assert abs(meter - bar) < 1, f"{bar} of {meter}"
+        member = page.locator(f'{POOL} [data-member="api-6"]')
+        assert "Unknown" in member.inner_text()
+        value = page.locator(f"{POOL} [data-member] td", has_text="65.5 requests/s").first
+        assert value.evaluate("cell => getComputedStyle(cell, '::before').content") == "none"
+        assert_fits(page)
+
+
 def test_status_page_is_whole_without_a_network():
     for path in ("/", "/app.js", "/style.css"):
         with urllib.request.urlopen(ADDRESS + path, timeout=10) as answer:

@@ -16,6 +16,8 @@ pub enum MemberState {
     Unready,
     /// Marked for removal: withdrawn, drained, shut down, destroyed, in this order.
     Draining,
+    /// The provider has it, and what it is can't be known: it counts, and is neither admitted nor removed.
+    Unknown,
     /// Off, never got ready within its boot timeout, or not ready for too long: to be destroyed and replaced.
     Dead,
 }

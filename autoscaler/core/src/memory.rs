@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{Member, MemberId, MemberName, Observation, Readiness, UnixMillis};
+use crate::observe::{Member, MemberId, MemberName, Observation, Power, Readiness, UnixMillis};
 use crate::outcome::{Decision, Plan, Step};
 use crate::spec::PoolSpec;
 
@@ -16,6 +16,7 @@ pub const QUOTA_WAIT_SECS: u32 = 60;
 
 /// One pool's memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// Since when this pool has been watched without a gap.
     pub since: Option<UnixMillis>,
@@ -30,11 +31,17 @@ pub struct Memory {
     pub resizes: Vec<Resize>,
     /// What is known of single members.
     pub members: BTreeMap<MemberId, MemberMemory>,
+    /// Members that the provider has: those it said it made, and those that were seen. Each is followed by its id until
+    /// the provider says that there is none, whether lists show it or not.
+    pub followed: BTreeMap<MemberId, Followed>,
     /// Creates that were begun and are not seen yet.
     pub pending_creates: BTreeMap<MemberName, UnixMillis>,
     /// Names whose create failed or was never seen: the next create takes one of these first, so that one that turns up
     /// late is recognised by its name.
     pub retry_names: BTreeSet<MemberName>,
+    /// Of these, the ones whose end was never learned, and when they were begun: the provider is asked for the name before
+    /// it is given again.
+    pub unsettled: BTreeMap<MemberName, UnixMillis>,
     /// Members that were declared dead and removed, and when.
     pub repairs: BTreeMap<MemberId, UnixMillis>,
     /// The largest number that was ever given to a member's name.
@@ -78,6 +85,17 @@ pub struct MemberMemory {
     pub shutdown_since: Option<UnixMillis>,
 }
 
+/// A member that the provider has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Its name.
+    pub name: MemberName,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When the provider said that it made it, as long as it was not seen since.
+    pub acknowledged_at: Option<UnixMillis>,
+}
+
 /// What became of a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateOutcome {
@@ -108,14 +126,25 @@ impl Memory {
             .map(|m| (m.id.clone(), self.member_seen(m, now)))
             .collect();
 
+        next.followed = seen
+            .members
+            .iter()
+            .map(|m| (m.id.clone(), self.followed_on(m)))
+            .collect();
+
         let names: BTreeSet<&MemberName> = seen.members.iter().map(|m| &m.name).collect();
         next.retry_names.retain(|name| !names.contains(name));
+        next.unsettled.retain(|name, _| !names.contains(name));
         next.pending_creates.retain(|name, _| !names.contains(name));
         let settle_secs = spec.life.create_settle_secs;
-        let lost = next
+        let lost: BTreeMap<MemberName, UnixMillis> = next
             .pending_creates
-            .extract_if(.., |_, begun| now.is_past(*begun, settle_secs));
-        next.retry_names.extend(lost.map(|(name, _)| name));
+            .extract_if(.., |_, begun| now.is_past(*begun, settle_secs))
+            .collect();
+        next.retry_names.extend(lost.keys().cloned());
+        for (name, begun) in lost {
+            next.unsettled.entry(name).or_insert(begun);
+        }
 
         next.forget_what_is_past(spec, now);
         let ordinals = seen.members.iter().filter_map(|m| ordinal_of(spec, &m.name));
@@ -128,9 +157,11 @@ impl Memory {
         self.recommendations.retain(|r| r.at <= now);
         self.resizes.retain(|r| r.at <= now);
         self.repairs.retain(|_, at| *at <= now);
-        self.pending_creates
+        let begun = self
+            .pending_creates
             .values_mut()
-            .for_each(|at| *at = now.min(*at));
+            .chain(self.unsettled.values_mut());
+        begun.for_each(|at| *at = now.min(*at));
         self.create_blocked_until = self
             .create_blocked_until
             .map(|at| at.min(now.plus_secs(QUOTA_WAIT_SECS)));
@@ -164,6 +195,37 @@ impl Memory {
             drain_since: before.drain_since.map(|at| at.min(now)),
             shutdown_since: before.shutdown_since.map(|at| at.min(now)),
         }
+    }
+
+    fn followed_on(&self, member: &Member) -> Followed {
+        let acknowledged_at = match member.power {
+            Power::Unknown => self.followed.get(&member.id).and_then(|f| f.acknowledged_at),
+            Power::Creating | Power::Running | Power::Off => None,
+        };
+        Followed {
+            name: member.name.clone(),
+            created_at: member.created_at,
+            acknowledged_at,
+        }
+    }
+
+    /// The provider said that it made a member: from now on it is followed by its id.
+    pub fn create_acknowledged(&mut self, name: &MemberName, id: &MemberId, at: UnixMillis) {
+        self.pending_creates.remove(name);
+        self.unsettled.remove(name);
+        self.followed.insert(
+            id.clone(),
+            Followed {
+                name: name.clone(),
+                created_at: at,
+                acknowledged_at: Some(at),
+            },
+        );
+    }
+
+    /// The provider destroyed a member, as it was asked to: nobody need ask for it again.
+    pub fn destroyed(&mut self, id: &MemberId) {
+        self.followed.remove(id);
     }
 
     /// Notes a decision and its plan before any step is run, so that a crash leaves the restraint in place.
@@ -222,6 +284,7 @@ impl Memory {
         if self.pending_creates.remove(name).is_some() {
             self.retry_names.insert(name.clone());
         }
+        // An earlier one of the same name may have been lost: that stays open.
         if let Some(resize) = self.resizes.iter_mut().find(|r| r.at == begun) {
             resize.created = resize.created.saturating_sub(1);
         }

@@ -66,6 +66,9 @@ pub enum Power {
     Running,
     /// Stopped: shut down, powered off, or lost its power.
     Off,
+    /// What the provider says about it can't be understood, or it isn't listed though it exists. It counts as a member,
+    /// and nothing is done with it.
+    Unknown,
 }
 
 /// What the member's own readiness check answered.

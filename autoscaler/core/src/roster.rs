@@ -53,7 +53,10 @@ impl<'a> Roster<'a> {
             .map(|member| Entry {
                 member,
                 state: state_of(spec, member, memory, now, outage),
-                duplicate: !member.draining && kept.get(&member.name) != Some(&&member.id),
+                // What isn't known is not taken for a spare copy, whatever its name.
+                duplicate: !member.draining
+                    && member.power != Power::Unknown
+                    && kept.get(&member.name) != Some(&&member.id),
                 repair: false,
             })
             .collect();
@@ -106,7 +109,10 @@ impl<'a> Roster<'a> {
 
     /// Hosts that the load is spread over, ready or not.
     pub fn serving_hosts(&self) -> BTreeSet<&'a MemberName> {
-        let serving = |e: &&Entry<'_>| matches!(e.state, MemberState::Serving | MemberState::Unready);
+        let serving = |e: &&Entry<'_>| {
+            let unknown_in_balancer = e.state == MemberState::Unknown && e.member.serving;
+            unknown_in_balancer || matches!(e.state, MemberState::Serving | MemberState::Unready)
+        };
         self.counted().filter(serving).map(|e| &e.member.name).collect()
     }
 
@@ -129,8 +135,10 @@ fn state_of(spec: &PoolSpec, member: &Member, memory: &Memory, now: UnixMillis, 
     if member.draining {
         return MemberState::Draining;
     }
-    if member.power == Power::Off {
-        return MemberState::Dead;
+    match member.power {
+        Power::Off => return MemberState::Dead,
+        Power::Unknown => return MemberState::Unknown,
+        Power::Creating | Power::Running => {}
     }
     match (member.serving, ready) {
         (true, true) => MemberState::Serving,
@@ -171,7 +179,10 @@ fn outage_suspected(members: &[&Member]) -> bool {
 fn kept_of_each_name<'a>(members: &[&'a Member]) -> BTreeMap<&'a MemberName, &'a MemberId> {
     let mut kept: BTreeMap<&MemberName, &Member> = BTreeMap::new();
     let rank = |m: &Member| (m.power == Power::Off, !m.serving, m.readiness != Readiness::Ready);
-    for member in members.iter().filter(|m| !m.draining) {
+    for member in members
+        .iter()
+        .filter(|m| !m.draining && m.power != Power::Unknown)
+    {
         let best = kept.entry(&member.name).or_insert(member);
         if rank(member) < rank(best) {
             *best = member;

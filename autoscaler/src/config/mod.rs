@@ -125,7 +125,15 @@ pub fn parse(text: &str, around: &Surroundings<'_>, purpose: Purpose) -> Result<
     let table: Table = toml::from_str(text).map_err(|error| {
         vec![Problem {
             path: String::new(),
-            message: format!("this is not TOML: {}", error.to_string().trim_end()),
+            // Without the line itself: it may hold what should have been in a file of its own.
+            message: match error.span() {
+                Some(span) => format!(
+                    "this is not TOML: line {}: {}",
+                    line_of(text, span.start),
+                    error.message()
+                ),
+                None => format!("this is not TOML: {}", error.message()),
+            },
         }]
     })?;
     let problems = Problems::default();
@@ -135,6 +143,11 @@ pub fn parse(text: &str, around: &Surroundings<'_>, purpose: Purpose) -> Result<
         Some(config) if problems.is_empty() => Ok(config),
         Some(_) | None => Err(problems),
     }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().get(..at).unwrap_or_default();
+    before.split(|byte| *byte == b'\n').count()
 }
 
 fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> Option<Config> {
@@ -381,9 +394,12 @@ fn read_digitalocean(
     }
     let url_ok = base_url
         .as_deref()
-        .is_none_or(|url| url.starts_with("http://") || url.starts_with("https://"));
+        .is_none_or(|url| crate::provider::digitalocean::is_base_url(url));
     if !url_ok {
-        section.problem("base_url", "must be an http or https address");
+        section.problem(
+            "base_url",
+            "must be an http or https address, without a user name and password",
+        );
     }
     let token = token.and_then(|token| match ApiToken::new(token.reveal()) {
         Ok(token) => Some(token),

@@ -5,6 +5,9 @@ use std::fmt;
 use super::Surroundings;
 use super::reader::Section;
 
+/// The longest word that is shown though it has no look of a path or a variable.
+const PLAIN_WORD_CHARS_MAX: usize = 24;
+
 /// A secret; it prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -25,6 +28,28 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
+}
+
+/// The name of a variable, if it is one by its looks. What stands there by mistake may be the secret itself.
+fn variable_shown(name: &str) -> Option<&str> {
+    let usual = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    (name.bytes().all(usual) || is_plain_word(name)).then_some(name)
+}
+
+/// A word of letters, as people name files and variables; tokens have digits and are longer.
+fn is_plain_word(text: &str) -> bool {
+    text.len() <= PLAIN_WORD_CHARS_MAX
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
+}
+
+/// A path, if it is one by its looks.
+fn path_shown(path: &str) -> Option<&str> {
+    let begins = ["/", "./", "../", "~"]
+        .iter()
+        .any(|begin| path.starts_with(begin));
+    (begins || path.contains('.') || is_plain_word(path)).then_some(path)
 }
 
 /// The keys of one secret: the name of an environment variable, or the path of a file.
@@ -54,14 +79,26 @@ pub(super) fn read(
         }
         _ if !wanted => return None,
         (Some(name), None) => {
-            let text = (around.env)(&name).ok_or_else(|| format!("environment variable {name} is not set"));
+            let text = (around.env)(&name).ok_or_else(|| match variable_shown(&name) {
+                Some(name) => format!("environment variable {name} is not set"),
+                None => {
+                    "names an environment variable that is not set; it isn't shown, for it doesn't look like \
+                         the name of one"
+                        .to_owned()
+                }
+            });
             (keys.env, text)
         }
         (None, Some(path)) => {
             let text = (around.read_file)(&around.path_of(&path));
             (
                 keys.file,
-                text.map_err(|error| format!("{path} can't be read: {error}")),
+                text.map_err(|error| match path_shown(&path) {
+                    Some(path) => format!("{path} can't be read: {error}"),
+                    None => format!(
+                        "names a file that can't be read: {error}; it isn't shown, for it doesn't look like a path"
+                    ),
+                }),
             )
         }
     };

@@ -3,13 +3,14 @@
 "use strict";
 
 const ASK_EVERY_MS = 2000;
-// A daemon that answers no more is told after this, even while the request hangs.
+// A daemon that no longer answers is shown as lost after this, even while the request hangs.
 const ANSWER_WITHIN_MS = 6000;
 const RANGES = [["2 min", 120], ["5 min", 300], ["15 min", 900], ["1 h", 3600]];
 const DECISIONS_SHOWN = 6;
+const PROBLEMS_SHOWN = 8;
 const STATES = {
   serving: ["Serving", "good"], ready: ["Ready", "info"], booting: ["Booting", "wait"],
-  unready: ["Not ready", "bad"], draining: ["Draining", "still"], dead: ["Dead", "bad"],
+  unready: ["Not ready", "bad"], draining: ["Draining", "still"], dead: ["Dead", "bad"], unknown: ["Unknown", "wait"],
 };
 const SIGNAL_STATES = { fresh: ["Fresh", "good"], partial: ["Partial", "wait"], stale: ["Stale", "bad"], missing: ["Missing", "bad"] };
 
@@ -59,7 +60,7 @@ function age(ms) {
   return `${Math.floor(secs / 86400)} d ${Math.floor((secs % 86400) / 3600)} h`;
 }
 
-// A signal's unit: told by the daemon, or known of a preset's name.
+// A signal's unit: as the daemon says, or known from a preset's name.
 function unitOf(signal) {
   if (signal.unit) return signal.unit;
   if (/process_cpu/.test(signal.name)) return "CPU s/s";
@@ -159,11 +160,19 @@ function drawPool(view, pool) {
 
 function drawBanners(view, pool) {
   const held = pool.mode.kind !== "auto";
-  put(view.banners, [held, pool.last_error, pool.last_tick_at === null], () => [
-    pool.last_error ? el("p", { class: "banner bad", role: "alert" }, el("strong", {}, "The last tick failed. "), pool.last_error) : null,
+  const problems = pool.problems ?? [];
+  put(view.banners, [held, pool.last_error, problems, pool.last_tick_at === null], () => [
+    pool.last_error ? el("p", { class: "banner bad", role: "alert", "data-field": "failing" }, el("strong", {}, "Failing: "), pool.last_error) : null,
+    problems.length ? el("div", { class: "banner", "data-field": "problems" }, el("strong", {}, plural(problems.length, "problem")), problemList(problems)) : null,
     pool.last_tick_at === null ? el("p", { class: "banner" }, "The first tick has not ended yet.") : null,
-    held ? el("p", { class: "banner" }, "The policies' wishes are shown, but not followed. ", el("code", {}, `tidepool-autoscaler resume ${pool.name}`), " gives the pool back to them.") : null,
+    held ? el("p", { class: "banner" }, "What the policies want is shown, but not followed. ", el("code", {}, `tidepool-autoscaler resume ${pool.name}`), " gives the pool back to them.") : null,
   ].filter(Boolean));
+}
+
+function problemList(problems) {
+  const shown = problems.slice(0, PROBLEMS_SHOWN).map((problem) => el("li", {}, problem));
+  const rest = problems.length - shown.length;
+  return el("ul", {}, shown, rest > 0 ? el("li", {}, `and ${rest} more`) : null);
 }
 
 function drawFigures(view, pool) {
@@ -174,7 +183,7 @@ function drawFigures(view, pool) {
     figure("Actual", pool.actual, "", going, "actual"),
     figure("Desired", pool.desired, "", pool.mode.kind === "auto" ? "by the policies" : "held", "desired"),
     figure("Limits", `${pool.min}–${pool.max}`, "", "members at least and at most", "limits"),
-    pool.signals.map(signalFigure),
+    pool.signals.map((signal) => signalFigure(signal, pool)),
   ].flat());
 }
 
@@ -184,19 +193,21 @@ function figure(title, value, unit, note, field) {
       el("div", { class: "note" }, note)));
 }
 
-function signalFigure(signal) {
+function signalFigure(signal, pool) {
   const [words, tone] = SIGNAL_STATES[signal.state] ?? [signal.state, "still"];
   const unit = unitOf(signal);
   const [value, unitWords] = shown(signal.value, unit);
-  const hosts = `${signal.hosts_fresh} of ${plural(signal.hosts_expected, "host")}`;
-  const part = signal.value === null || !signal.target ? 0 : Math.min(1, signal.value / signal.target / 1.5);
+  // Hosts that serve, but not for long enough that their values count.
+  const warming = Math.max(0, pool.serving - signal.hosts_expected);
+  const hosts = `${signal.hosts_fresh} of ${plural(signal.hosts_expected, "host")}${warming ? `, ${warming} more warming up` : ""}`;
+  const share = signal.value === null || !signal.target ? null : signal.value / signal.target;
   return el("div", { class: "figure wide", "data-signal": signal.name },
     el("dt", {}, el("span", {}, "Signal ", el("strong", {}, signal.name)), el("span", { class: "badge", "data-tone": tone }, words)),
     el("dd", {},
       el("div", { class: "big" }, value, unitWords ? el("span", { class: "unit" }, ` ${unitWords}`) : null),
-      el("div", { class: "meter", "aria-hidden": "true", "data-over": String(signal.value > signal.target) },
-        svg("svg", { viewBox: "0 0 100 4", preserveAspectRatio: "none" }, svg("rect", { width: 100 * part, height: 4 }))),
-      el("div", { class: "note" }, `Target ${said(signal.target, unit)}, from ${hosts}${signal.detail ? `: ${signal.detail}` : ""}`)));
+      el("div", { class: "meter", "aria-hidden": "true", "data-over": String(share !== null && share > 1) },
+        svg("svg", { viewBox: "0 0 100 4", preserveAspectRatio: "none" }, svg("rect", { width: 100 * Math.min(1, Math.max(0, share ?? 0)), height: 4 }))),
+      el("div", { class: "note" }, `${share === null ? "Target" : `${trim(share * 100)} % of the target`} ${said(signal.target, unit)}, from ${hosts}${signal.detail ? `: ${signal.detail}` : ""}`)));
 }
 
 function drawMembers(view, pool) {
@@ -205,7 +216,7 @@ function drawMembers(view, pool) {
   view.memberCount.textContent = summary;
   const names = pool.signals.map((signal) => signal.name);
   put(view.members, [names, pool.members], () => {
-    if (!pool.members.length) return el("p", { class: "quiet" }, "There is none.");
+    if (!pool.members.length) return el("p", { class: "quiet" }, "No members.");
     const head = ["Name", "State", "Address", "Age", "Image", ...names];
     return el("table", {},
       el("caption", { class: "visually-hidden" }, `Members of pool ${pool.name}, oldest first`),
@@ -220,9 +231,17 @@ function memberRow(member, signals) {
     el("td", { class: "name" }, member.name),
     el("td", { class: "state" }, el("span", { class: "badge", "data-tone": tone }, words)),
     el("td", { class: "num small" }, member.address ?? "no address yet"),
-    el("td", { class: "num small labelled age", "data-label": "age", "data-since": member.created_at }),
+    el("td", { class: "num small labelled age", "data-label": "age", "data-since": member.created_at || null }),
     el("td", { class: "small" }, member.image || "–"),
-    signals.map((signal) => el("td", { class: "num small labelled", "data-label": signal.name }, said(member.signals[signal.name], unitOf(signal)))));
+    signals.map((signal) => signalCell(member, signal)));
+}
+
+function signalCell(member, signal) {
+  const unit = unitOf(signal);
+  // On a narrow page a value stands without its column's title; a unit that says it already needs no other label.
+  const value = member.signals[signal.name];
+  const label = value !== undefined && unit.startsWith(signal.name) ? null : signal.name;
+  return el("td", { class: `num small${label ? " labelled" : ""}`, "data-label": label }, said(value, unit));
 }
 
 function drawDecisions(view, pool) {
@@ -260,7 +279,7 @@ function decisionItem(pool, decision) {
 
 // What only time changes.
 function drawAges(view) {
-  for (const cell of view.members.querySelectorAll(".age")) cell.textContent = age(now() - Number(cell.dataset.since));
+  for (const cell of view.members.querySelectorAll(".age")) cell.textContent = cell.dataset.since ? age(now() - Number(cell.dataset.since)) : "–";
   const tick = view.head.querySelector(".tick");
   const { last_tick_at: at } = view.pool;
   if (tick && at !== null) tick.textContent = ` · last tick ${age(now() - at)} ago`;
@@ -444,7 +463,7 @@ function gridLines(spec, width, x, y, factor) {
   return group;
 }
 
-// Pieces of a line; where nothing was told for a while there is a gap, not a guess.
+// Pieces of a line; where nothing was reported for a while there is a gap, not a guess.
 function path(series, spec, x, y) {
   const pieces = [];
   let piece = [];

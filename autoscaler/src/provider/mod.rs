@@ -3,7 +3,7 @@
 pub mod digitalocean;
 
 use async_trait::async_trait;
-use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName};
+use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName, UnixMillis};
 
 /// What a new member is made of; everything is settled, nothing is left to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,42 @@ pub struct CreateMember {
     pub pool: PoolName,
     /// The member's name; deterministic, so that a repeated create can be recognised.
     pub name: MemberName,
+    /// Whether a member of this name may have been made already.
+    pub earlier: EarlierCreate,
+}
+
+/// What is known of earlier creates of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlierCreate {
+    /// There was none.
+    None,
+    /// The memory is too young to say.
+    NotKnown,
+    /// One was begun at this time, and how it ended was never learned.
+    Begun(UnixMillis),
+}
+
+/// So begins the id of a member that the provider lists without one: it counts, and no call is made with it.
+pub const UNIDENTIFIED: &str = "unidentified-";
+
+/// A pool's members, as the provider lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// All of them. What can't be understood is among them, with [`Power::Unknown`](tidepool_autoscaler_core::observe::Power).
+    pub members: Vec<Member>,
+    /// What an operator should know about the list, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A member that was asked for by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The member.
+    pub member: Member,
+    /// Whether it carries the pool's tag; if not, it can't be taken for one that may be changed.
+    pub tagged: bool,
+    /// What can't be understood of it.
+    pub problem: Option<String>,
 }
 
 /// How a provider's refusal should be taken.
@@ -60,7 +96,13 @@ pub struct ProviderError {
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
     /// All members of the pool, through every page. `readiness` is `Unknown` here; the observer asks the members.
-    async fn members_list(&self, pool: &PoolName) -> Result<Vec<Member>, ProviderError>;
+    async fn members_list(&self, pool: &PoolName) -> Result<Listing, ProviderError>;
+
+    /// One member by its id, whatever lists show; `None` when the provider says that there is none.
+    async fn member_get(&self, pool: &PoolName, id: &MemberId) -> Result<Option<Found>, ProviderError>;
+
+    /// Asks the provider whether it spells the pool's names as the configuration does; what differs, a sentence each.
+    async fn names_check(&self, pool: &PoolName) -> Result<Vec<String>, ProviderError>;
 
     /// Makes one member. On `UnknownOutcome` the caller must observe before it asks again.
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError>;

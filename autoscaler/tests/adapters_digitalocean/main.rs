@@ -5,5 +5,7 @@ mod actions;
 mod creating;
 mod limits;
 mod listing;
+mod odd_items;
 mod refusals;
 mod support;
+mod tags;

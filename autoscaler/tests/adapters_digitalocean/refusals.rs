@@ -73,7 +73,10 @@ async fn a_refusal_in_other_shapes_still_tells_what_it_can() {
             json!({ "error": "tag has invalid characters", "messages": null, "root_causes": [] }).to_string(),
             "400 tag has invalid characters (request r-7)",
         ),
-        ("<html>Bad\r\nRequest</html>".to_owned(), "400 (request r-7)"),
+        (
+            "<html>Bad\r\nRequest</html>".to_owned(),
+            "400 Bad Request (request r-7)",
+        ),
         (String::new(), "400 (request r-7)"),
     ];
     for (body, expected) in table {
@@ -86,6 +89,54 @@ async fn a_refusal_in_other_shapes_still_tells_what_it_can() {
             (error.kind, error.detail.as_str()),
             (ProviderErrorKind::Invalid, expected)
         );
+    }
+}
+
+/// B14: pages and texts of what stands between us and the provider.
+#[tokio::test]
+async fn a_refusal_that_is_not_json_shows_its_first_words() {
+    let page = "<!DOCTYPE html><html><head><title>503</title><style>p{}</style></head>\n<body><h1>Server Temporarily\u{0}\nUnavailable</h1></body></html>";
+    let long = format!("Too much {}", "of it ".repeat(50_000));
+    for (body, mime, expected) in [
+        (page, "text/html", "503 503 Server Temporarily Unavailable"),
+        (
+            "Server Temporarily Unavailable",
+            "text/plain",
+            "503 Server Temporarily Unavailable",
+        ),
+        (&long, "text/plain", "503 Too much of it"),
+    ] {
+        let answer = ResponseTemplate::new(503).set_body_raw(body, mime);
+        let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(answer)]).await;
+        let provider = provider(&server);
+        let listed = provider.members_list(&web()).await.unwrap_err();
+        let created = provider.member_create(&create("web-a")).await.unwrap_err();
+        for (error, kind) in [
+            (listed, ProviderErrorKind::Transient),
+            (created, ProviderErrorKind::UnknownOutcome),
+        ] {
+            assert_eq!(error.kind, kind);
+            assert!(error.detail.starts_with(expected), "{error}");
+            assert!(
+                error.detail.len() < 1_000 && !error.detail.contains('\n'),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_the_token_does_not_print_it() {
+    for body in [
+        format!("bad header Authorization: Bearer {TOKEN}"),
+        json!({ "id": "unauthorized", "message": format!("no such token {TOKEN}"), "request_id": TOKEN })
+            .to_string(),
+        format!("{}{TOKEN}", "x".repeat(190)),
+    ] {
+        let answer = ResponseTemplate::new(401).set_body_raw(body, "text/plain");
+        let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(answer)]).await;
+        let error = provider(&server).members_list(&web()).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(&TOKEN[..12]), "{error}");
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidepool_autoscaler::provider::digitalocean::{
     Account, AddressKind, ApiToken, DigitalOcean, DropletTemplate, ImageRef,
 };
-use tidepool_autoscaler::provider::{CreateMember, ProviderError, ProviderErrorKind};
+use tidepool_autoscaler::provider::{CreateMember, EarlierCreate, ProviderError, ProviderErrorKind};
 use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, UnixMillis};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
@@ -60,6 +60,7 @@ pub(crate) fn create(name: &str) -> CreateMember {
     CreateMember {
         pool: web(),
         name: MemberName(name.to_owned()),
+        earlier: EarlierCreate::None,
     }
 }
 

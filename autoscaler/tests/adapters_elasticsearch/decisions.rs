@@ -60,6 +60,7 @@ fn record(pool: &str, at: i64, control: Control, steps: Vec<StepStatus>) -> Reco
         version: env!("CARGO_PKG_VERSION").to_owned(),
         decision: decide(&spec, &observation, &memory, control),
         steps,
+        problems: Vec::new(),
         inputs: Inputs {
             spec,
             observation,

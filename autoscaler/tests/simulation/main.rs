@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod operator;
+mod recognition;
 mod rounds;
 mod signals;
 mod stage;

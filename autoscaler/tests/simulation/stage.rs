@@ -1,9 +1,9 @@
 //! The stage: a provider, members and metrics in memory that fail as they are told, and pools upon them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -15,7 +15,9 @@ use tidepool_autoscaler::journal::Journal;
 use tidepool_autoscaler::meters::Meters;
 use tidepool_autoscaler::metrics::{MetricError, MetricSource, SignalQuery};
 use tidepool_autoscaler::probe::MemberProbe;
-use tidepool_autoscaler::provider::{CreateMember, Provider, ProviderError, ProviderErrorKind};
+use tidepool_autoscaler::provider::{
+    CreateMember, EarlierCreate, Found, Listing, Provider, ProviderError, ProviderErrorKind,
+};
 use tidepool_autoscaler::record::StatusRecorder;
 use tidepool_autoscaler::state::StateDir;
 use tidepool_autoscaler::tick::{Pool, Services, TickState};
@@ -41,6 +43,22 @@ pub(crate) struct FakeCloud {
     pub(crate) list: Mutex<Option<ProviderErrorKind>>,
     /// A new member is listed only when it is so old.
     pub(crate) listed_after_secs: AtomicI64,
+    /// These exist and no list shows them.
+    pub(crate) unlisted: Mutex<BTreeSet<MemberId>>,
+    /// New members are such ones.
+    pub(crate) lists_nothing_new: AtomicBool,
+    /// These do not carry the pool's tag.
+    pub(crate) untagged: Mutex<BTreeSet<MemberId>>,
+    /// How asking for a member by its id ends; works when `None`.
+    pub(crate) get: Mutex<Option<ProviderErrorKind>>,
+    /// What earlier creates were said to be known.
+    pub(crate) earlier: Mutex<Vec<EarlierCreate>>,
+    /// How destroying ends; works when `None`.
+    pub(crate) destroys: Mutex<Option<ProviderErrorKind>>,
+    /// How shutting down ends; works when `None`.
+    pub(crate) shutdowns: Mutex<Option<ProviderErrorKind>>,
+    /// Listing never ends.
+    pub(crate) hangs: AtomicBool,
     /// Listing panics.
     panics: bool,
     now: Arc<AtomicI64>,
@@ -111,7 +129,10 @@ impl FakeCloud {
 
 #[async_trait]
 impl Provider for FakeCloud {
-    async fn members_list(&self, _: &PoolName) -> Result<Vec<Member>, ProviderError> {
+    async fn members_list(&self, _: &PoolName) -> Result<Listing, ProviderError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         assert!(!self.panics, "this pool's provider panics, for a test");
         self.calls.lock().unwrap().push("list".to_owned());
         if let Some(kind) = self.list.lock().unwrap().take() {
@@ -119,22 +140,50 @@ impl Provider for FakeCloud {
         }
         let newest = self.now.load(Ordering::SeqCst) - self.listed_after_secs.load(Ordering::SeqCst) * 1000;
         let members = self.members.lock().unwrap();
-        let listed = members.values().filter(|m| m.created_at.0 <= newest);
-        Ok(listed.cloned().collect())
+        let unlisted = self.unlisted.lock().unwrap();
+        let listed = members
+            .values()
+            .filter(|m| m.created_at.0 <= newest && !unlisted.contains(&m.id));
+        Ok(Listing {
+            members: listed.cloned().collect(),
+            problems: Vec::new(),
+        })
+    }
+
+    async fn member_get(&self, _: &PoolName, id: &MemberId) -> Result<Option<Found>, ProviderError> {
+        if let Some(kind) = *self.get.lock().unwrap() {
+            return Err(failed(kind, "member_get"));
+        }
+        let member = self.members.lock().unwrap().get(id).cloned();
+        Ok(member.map(|member| Found {
+            tagged: !self.untagged.lock().unwrap().contains(id),
+            member,
+            problem: None,
+        }))
+    }
+
+    async fn names_check(&self, _: &PoolName) -> Result<Vec<String>, ProviderError> {
+        Ok(Vec::new())
     }
 
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {
         self.calls.lock().unwrap().push(format!("create {}", create.name));
+        self.earlier.lock().unwrap().push(create.earlier);
         let kind = self.creates.lock().unwrap().pop();
+        let mut id = MemberId(String::new());
         if let None | Some(ProviderErrorKind::UnknownOutcome) = kind {
             // An answer that is lost is lost after the droplet was made.
             self.add(&create.pool.0, false);
             let mut members = self.members.lock().unwrap();
             let newest = members.values_mut().next_back().unwrap();
             newest.name = create.name.clone();
+            id = newest.id.clone();
+            if self.lists_nothing_new.load(Ordering::SeqCst) {
+                self.unlisted.lock().unwrap().insert(id.clone());
+            }
         }
         match kind {
-            None => Ok(MemberId("new".to_owned())),
+            None => Ok(id),
             Some(kind) => Err(failed(kind, "member_create")),
         }
     }
@@ -152,6 +201,9 @@ impl Provider for FakeCloud {
     }
 
     async fn member_shutdown(&self, id: &MemberId) -> Result<(), ProviderError> {
+        if let Some(kind) = *self.shutdowns.lock().unwrap() {
+            return Err(failed(kind, "member_shutdown"));
+        }
         self.change("shutdown", id, |m| m.power = Power::Off)
     }
 
@@ -161,6 +213,9 @@ impl Provider for FakeCloud {
 
     async fn member_destroy(&self, id: &MemberId) -> Result<(), ProviderError> {
         self.calls.lock().unwrap().push(format!("destroy {id}"));
+        if let Some(kind) = *self.destroys.lock().unwrap() {
+            return Err(failed(kind, "member_destroy"));
+        }
         self.members.lock().unwrap().remove(id);
         Ok(())
     }
@@ -254,7 +309,9 @@ pub(crate) fn stage(pools: &[(&str, u32)], source: Arc<dyn MetricSource>, panics
     let now = Arc::new(AtomicI64::new(1_000_000_000));
     let stop = CancellationToken::new();
     let state = StateDir::open(dir.path()).unwrap();
-    let journal = Arc::new(Mutex::new(Journal::open(&state.journal()).unwrap()));
+    let journal = Arc::new(Mutex::new(
+        Journal::open(&state.journal(), UnixMillis(0)).unwrap(),
+    ));
     let meters = Arc::new(Meters::new().unwrap());
     let config = AuditConfig {
         file: dir.path().join("audit.jsonl"),
@@ -340,6 +397,10 @@ impl Stage {
 
     pub(crate) fn error(&self, pool: usize) -> Option<String> {
         self.pools.get(pool).unwrap().recorder.status().last_error
+    }
+
+    pub(crate) fn problems(&self, pool: usize) -> Vec<String> {
+        self.pools.get(pool).unwrap().recorder.status().problems
     }
 
     pub(crate) fn metrics(&self) -> String {

@@ -126,7 +126,7 @@ async fn a_state_that_cannot_be_written_stops_every_step() {
 #[tokio::test]
 async fn a_journal_that_cannot_be_written_stops_every_step() {
     let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
-    let to_look_at = Journal::look(&stage.services.state.journal()).unwrap();
+    let to_look_at = Journal::look(&stage.services.state.journal());
     *stage.pools.first().unwrap().applier.journal.lock().unwrap() = to_look_at;
     stage.rounds(1).await;
     assert_eq!(*stage.cloud("api").calls.lock().unwrap(), ["list"]);
@@ -152,8 +152,12 @@ async fn a_create_that_was_begun_before_a_crash_is_not_begun_again() {
             name: MemberName("api-1".to_owned()),
         },
         outcome: None,
+        id: None,
     };
-    Journal::open(&state.journal()).unwrap().write(begun).unwrap();
+    Journal::open(&state.journal(), UnixMillis(0))
+        .unwrap()
+        .write(begun)
+        .unwrap();
     let text = format!(
         r#"
             state_dir = "state"
@@ -180,7 +184,7 @@ async fn a_create_that_was_begun_before_a_crash_is_not_begun_again() {
         crash: None,
     };
     let config = parse(&text, &around, Purpose::Act).unwrap();
-    let journal = Journal::open(&state.journal()).unwrap();
+    let journal = Journal::open(&state.journal(), UnixMillis(0)).unwrap();
     let pools = pools(&config, &state, journal, &runtime).unwrap();
     let meters = Arc::new(Meters::new().unwrap());
     let audit = AuditConfig {

@@ -45,8 +45,11 @@ pub(super) fn goes_on(
     if member.serving {
         return Some(Step::Withdraw { id, name });
     }
-    if member.power != Power::Running {
-        return Some(Step::Destroy { id, name });
+    match member.power {
+        Power::Running => {}
+        Power::Creating | Power::Off => return Some(Step::Destroy { id, name }),
+        // Whether it runs isn't known: it is left alone until it is.
+        Power::Unknown => return None,
     }
     if let Some(shutdown) = known.shutdown_since {
         // It was asked to stop and runs on: its power is cut, and if that doesn't help either, it is destroyed as it is.

@@ -11,15 +11,21 @@ use crate::spec::PoolSpec;
 /// Who goes when the pool is too large: what doesn't serve, then what is not ready, then what has another image than new
 /// members get, then the least busy, then the newest. At least `min` ready members stay in the load balancer.
 pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) -> Vec<&'a Member> {
-    let too_many = decision.actual.saturating_sub(decision.planned) as usize;
+    // One that isn't known counts where members are made, and not where they are removed.
+    let unknown = roster
+        .counted()
+        .filter(|e| e.state == MemberState::Unknown)
+        .count();
+    let too_many = (decision.actual.saturating_sub(decision.planned) as usize).saturating_sub(unknown);
     let busy: BTreeMap<MemberName, f64> = decision.busyness();
-    let mut candidates: Vec<&Entry<'a>> = roster.counted().collect();
+    let known = roster.counted().filter(|e| e.state != MemberState::Unknown);
+    let mut candidates: Vec<&Entry<'a>> = known.collect();
     let rank = |state: MemberState| match state {
         MemberState::Dead => 0,
         MemberState::Booting => 1,
         MemberState::Ready => 2,
         MemberState::Unready => 3,
-        MemberState::Serving | MemberState::Draining => 4,
+        MemberState::Serving | MemberState::Draining | MemberState::Unknown => 4,
     };
     let busy_of = |e: &Entry<'_>| busy.get(&e.member.name).copied().unwrap_or(f64::INFINITY);
     candidates.sort_by(|a, b| {

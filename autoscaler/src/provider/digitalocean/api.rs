@@ -11,7 +11,8 @@ use reqwest::{Method, StatusCode, Url};
 use tidepool_autoscaler_core::observe::UnixMillis;
 
 use super::budget::{Budget, LimitHeaders};
-use super::wire::ErrorBody;
+use super::refusal::{self, Words, one_line};
+use super::tags::Spellings;
 use crate::provider::{ProviderError, ProviderErrorKind};
 
 /// Where the API is, unless the configuration says otherwise.
@@ -27,6 +28,11 @@ const READ_ATTEMPTS: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(200);
 /// The provider's words are cut here in messages.
 const DETAIL_CHARS_MAX: usize = 500;
+/// An id of a request is a UUID; what is longer is cut.
+const REQUEST_ID_CHARS_MAX: usize = 100;
+
+/// What is at least so long is taken out of messages; DigitalOcean's tokens have 71 characters.
+const TOKEN_CHARS_SECRET: usize = 8;
 
 /// Tells the time; `main` makes the real one, tests their own.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
@@ -47,9 +53,9 @@ pub enum AccountError {
     /// The token can't be sent in a header.
     #[error("the token is empty or has characters other than visible ASCII")]
     Token,
-    /// The address is none.
-    #[error("base_url {0:?} is not an http or https address")]
-    BaseUrl(String),
+    /// The address can't be used. It isn't shown: one with a name and a password in it would show them.
+    #[error("base_url is not an http or https address without a user name and password")]
+    BaseUrl,
     /// The HTTP client could not be made (TLS roots, for one).
     #[error("the HTTP client can't be made")]
     Client(#[source] reqwest::Error),
@@ -68,6 +74,34 @@ impl ApiToken {
     }
 }
 
+impl ApiToken {
+    fn secret(&self) -> Option<&str> {
+        let text = self.0.to_str().ok()?;
+        let token = text.strip_prefix("Bearer ").unwrap_or(text);
+        // A token of a few letters, as in trials, is a part of many words.
+        (token.len() >= TOKEN_CHARS_SECRET).then_some(token)
+    }
+
+    /// An answer without the token in it: it may repeat what it was asked with.
+    fn out_of(&self, body: &Bytes) -> Bytes {
+        let text = String::from_utf8_lossy(body);
+        match self.secret() {
+            Some(token) if text.contains(token) => Bytes::from(text.replace(token, "[redacted]")),
+            Some(_) | None => body.clone(),
+        }
+    }
+
+    /// An error without the token in it.
+    fn taken_out(&self, mut error: ProviderError) -> ProviderError {
+        if let Some(token) = self.secret()
+            && error.detail.contains(token)
+        {
+            error.detail = error.detail.replace(token, "[redacted]");
+        }
+        error
+    }
+}
+
 /// One account at DigitalOcean; every pool of the same token shares it, for the budget's sake.
 pub struct Account {
     http: reqwest::Client,
@@ -76,6 +110,7 @@ pub struct Account {
     clock: Clock,
     call_timeout: Duration,
     budget: Mutex<Budget>,
+    spellings: Mutex<Spellings>,
 }
 
 impl fmt::Debug for Account {
@@ -103,10 +138,7 @@ impl Account {
     /// An account at `base_url` (`None`: DigitalOcean itself).
     pub fn new(base_url: Option<&str>, token: ApiToken, clock: Clock) -> Result<Self, AccountError> {
         let text = base_url.unwrap_or(BASE_URL_DEFAULT);
-        let base = Url::parse(text)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| AccountError::BaseUrl(text.to_owned()))?;
+        let base = base_url_of(text).ok_or(AccountError::BaseUrl)?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tidepool-autoscaler/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -123,6 +155,7 @@ impl Account {
             clock,
             call_timeout: CALL_TIMEOUT,
             budget: Mutex::default(),
+            spellings: Mutex::default(),
         })
     }
 
@@ -141,6 +174,17 @@ impl Account {
     /// Makes one call and gives the body of a 2xx. A GET is tried again a few times when nothing but time was lost; any
     /// other call is sent once.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Bytes, ProviderError> {
+        self.tried(call)
+            .await
+            .map_err(|error| self.token.taken_out(error))
+    }
+
+    /// The account's spellings of tags.
+    pub(super) fn spellings<T>(&self, ask: impl FnOnce(&mut Spellings) -> T) -> T {
+        ask(&mut self.spellings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn tried(&self, call: &Call<'_>) -> Result<Bytes, ProviderError> {
         let attempts = if call.method == Method::GET {
             READ_ATTEMPTS
         } else {
@@ -168,7 +212,7 @@ impl Account {
         let url = self.base.join(call.path).map_err(|error| {
             call.error(
                 ProviderErrorKind::Invalid,
-                format!("{:?} is no path: {error}", call.path),
+                format!("{:?} is not a path: {error}", call.path),
             )
         })?;
         let mut request = self
@@ -185,7 +229,7 @@ impl Account {
         let wait_secs = self.budget(|budget, now| budget.learn(now, limits));
         match read_body(response).await {
             Ok(body) if status.is_success() => Ok(body),
-            Ok(body) => Err(call.refused(status, &headers, &body, wait_secs)),
+            Ok(body) => Err(call.refused(status, &headers, &self.token.out_of(&body), wait_secs)),
             // A refusal whose words are cut short is a refusal all the same.
             Err(_) if !status.is_success() => Err(call.refused(status, &headers, &[], wait_secs)),
             Err(BodyError::TooLarge) => {
@@ -249,22 +293,30 @@ impl Call<'_> {
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], wait_secs: u64) -> ProviderError {
-        let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
-        let words = parsed.words();
-        let request_id = parsed
-            .request_id
-            .or_else(|| text_header(headers, "x-request-id").map(str::to_owned));
+        let Words {
+            text,
+            request_id,
+            foreign,
+        } = refusal::words(body);
+        let request_id = request_id.or_else(|| text_header(headers, "x-request-id").map(str::to_owned));
         let mut detail = status.as_u16().to_string();
-        if !words.is_empty() {
+        if !text.is_empty() {
             detail.push(' ');
-            detail.push_str(&one_line(&words));
+            detail.push_str(&one_line(&text, DETAIL_CHARS_MAX));
         }
         if let Some(id) = request_id {
             detail.push_str(" (request ");
-            detail.push_str(&one_line(&id));
+            detail.push_str(&one_line(&id, REQUEST_ID_CHARS_MAX));
             detail.push(')');
         }
-        self.error(self.kind_of_refusal(status, &words, wait_secs), detail)
+        let kind = match self.kind_of_refusal(status, &text, wait_secs) {
+            // A page of something in between says nothing about whether the thing is there.
+            ProviderErrorKind::NotFound if foreign && self.method == Method::GET => {
+                ProviderErrorKind::Transient
+            }
+            kind => kind,
+        };
+        self.error(kind, detail)
     }
 
     fn kind_of_refusal(&self, status: StatusCode, words: &str, wait_secs: u64) -> ProviderErrorKind {
@@ -316,11 +368,16 @@ fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(DETAIL_CHARS_MAX)
-        .collect()
+/// Whether an account can be at this address.
+pub fn is_base_url(text: &str) -> bool {
+    base_url_of(text).is_some()
+}
+
+fn base_url_of(text: &str) -> Option<Url> {
+    Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .filter(|url| url.username().is_empty() && url.password().is_none())
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -364,9 +421,11 @@ mod tests {
             "api.digitalocean.com",
             "ftp://api.digitalocean.com",
             "http://",
+            "https://user:pass@api.digitalocean.com",
+            "https://user@api.digitalocean.com",
         ] {
             let made = Account::new(Some(bad), ApiToken::new("t").unwrap(), Arc::new(|| UnixMillis(0)));
-            assert!(matches!(made, Err(AccountError::BaseUrl(_))), "{bad:?}");
+            assert!(matches!(made, Err(AccountError::BaseUrl)), "{bad:?}");
         }
     }
 }

@@ -1,0 +1,260 @@
+//! Lists through every page: each item still as its text, and never taken for whole when it may be short.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde_json::value::RawValue;
+
+use super::api::{Account, BASE_URL_DEFAULT, Call};
+use super::refusal;
+use crate::provider::{ProviderError, ProviderErrorKind};
+
+/// Items a page: DigitalOcean's own maximum.
+const PAGE_ITEMS: usize = 200;
+/// Pages a listing: 50 of 200 make 10,000 items, and cost a fifth of a minute's calls.
+const PAGES_MAX: usize = 50;
+/// A listing whose pages don't add up, because items came or went meanwhile, is read so often.
+const LISTINGS_MAX: usize = 2;
+/// Of an address that can't be followed so much is shown.
+const LINK_CHARS_MAX: usize = 100;
+
+/// What is listed.
+pub(super) struct List<'a> {
+    /// The port's method, for messages.
+    pub(super) operation: &'static str,
+    /// Which pool, for messages.
+    pub(super) subject: &'a str,
+    /// Path below the base address.
+    pub(super) path: &'static str,
+    /// The filter, as names and values of the query.
+    pub(super) filter: &'a [(&'static str, &'a str)],
+    /// The member of a page that holds its items.
+    pub(super) items: &'static str,
+    /// What makes an item the same as one of another page; `None` for one that can't be told.
+    pub(super) identity: fn(&RawValue) -> Option<String>,
+}
+
+/// A whole list.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    /// Each item once.
+    pub(super) items: Vec<Box<RawValue>>,
+    /// What is odd about the list, a sentence each.
+    pub(super) problems: Vec<String>,
+}
+
+/// One reading of all pages.
+#[derive(Debug, Default)]
+struct Pass {
+    items: Vec<Box<RawValue>>,
+    seen: BTreeSet<String>,
+    repeated: usize,
+    total: Option<usize>,
+    in_circle: bool,
+}
+
+/// One page.
+struct Page {
+    items: Vec<Box<RawValue>>,
+    next: Next,
+    total: Option<usize>,
+}
+
+enum Next {
+    /// The address of the next page.
+    Link(String),
+    /// This is the last one.
+    None,
+    /// The page doesn't say.
+    NotSaid,
+}
+
+impl Pass {
+    fn take(&mut self, items: Vec<Box<RawValue>>, identity: fn(&RawValue) -> Option<String>) -> usize {
+        let before = self.items.len();
+        for item in items {
+            if identity(&item).is_none_or(|identity| self.seen.insert(identity)) {
+                self.items.push(item);
+            } else {
+                self.repeated += 1;
+            }
+        }
+        self.items.len() - before
+    }
+
+    /// Whether it has all items that there are, as far as the provider says how many that is.
+    fn is_whole(&self) -> bool {
+        let listed = self.items.len();
+        match self.total {
+            None => !self.in_circle,
+            Some(total) if self.in_circle => listed > 0 && total == listed,
+            Some(total) => listed >= total,
+        }
+    }
+
+    /// Whether it is short only by items that stand in it more than once.
+    fn is_short_by_repeats(&self) -> bool {
+        !self.in_circle
+            && self
+                .total
+                .is_some_and(|total| self.items.len() + self.repeated >= total)
+    }
+
+    fn into_items(self, what: &str) -> Items {
+        let mut problems = Vec::new();
+        if self.repeated > 0 && !self.is_whole() {
+            problems.push(format!(
+                "the list of {what} has {} items more than once",
+                self.repeated
+            ));
+        }
+        if self.in_circle {
+            problems.push(format!("the pages of {what} lead in a circle"));
+        }
+        Items {
+            items: self.items,
+            problems,
+        }
+    }
+}
+
+/// Reads a whole list, or fails: a list that may be short is never given.
+pub(super) async fn read(account: &Account, list: &List<'_>) -> Result<Items, ProviderError> {
+    let mut by_repeats = true;
+    let mut last = Pass::default();
+    for _ in 0..LISTINGS_MAX {
+        last = read_once(account, list).await?;
+        if last.is_whole() {
+            return Ok(last.into_items(list.items));
+        }
+        by_repeats &= last.is_short_by_repeats();
+    }
+    if by_repeats {
+        return Ok(last.into_items(list.items));
+    }
+    let detail = if last.in_circle {
+        "the list's pages lead in a circle".to_owned()
+    } else {
+        format!("the list changed each of the {LISTINGS_MAX} times while it was read")
+    };
+    Err(list.call("").error(ProviderErrorKind::Transient, detail))
+}
+
+async fn read_once(account: &Account, list: &List<'_>) -> Result<Pass, ProviderError> {
+    let mut pass = Pass::default();
+    let mut visited = BTreeSet::new();
+    let mut path = list.page_path(&[("page", "1")])?;
+    for number in 1..=PAGES_MAX {
+        if !visited.insert(path.clone()) {
+            pass.in_circle = true;
+            return Ok(pass);
+        }
+        let call = list.call(&path);
+        let page = read_page(&call, &account.call(&call).await?, list.items)?;
+        pass.total = page.total.or(pass.total);
+        let count = page.items.len();
+        let new = pass.take(page.items, list.identity);
+        path = match page.next {
+            Next::Link(link) => list.next_path(&call, &link)?,
+            // There may be more: the next page is asked for by its number, as long as that brings something.
+            Next::NotSaid if new > 0 && pass.may_go_on(count) => {
+                list.page_path(&[("page", &(number + 1).to_string())])?
+            }
+            Next::None | Next::NotSaid => return Ok(pass),
+        };
+    }
+    let detail = format!("the list has more than {PAGES_MAX} pages");
+    Err(list.call("").error(ProviderErrorKind::Invalid, detail))
+}
+
+impl Pass {
+    fn may_go_on(&self, page_count: usize) -> bool {
+        match self.total {
+            Some(total) => self.items.len() < total,
+            None => page_count >= PAGE_ITEMS,
+        }
+    }
+}
+
+impl List<'_> {
+    fn call<'c>(&'c self, path: &'c str) -> Call<'c> {
+        Call {
+            operation: self.operation,
+            subject: self.subject,
+            method: Method::GET,
+            path,
+            body: None,
+        }
+    }
+
+    /// The address of a page: the filter, and what else is asked.
+    fn page_path(&self, more: &[(&str, &str)]) -> Result<String, ProviderError> {
+        let items = PAGE_ITEMS.to_string();
+        let pairs = self.filter.iter().copied().chain([("per_page", items.as_str())]);
+        let url = reqwest::Url::parse_with_params(BASE_URL_DEFAULT, pairs.chain(more.iter().copied()));
+        let url = url.map_err(|error| self.call("").error(ProviderErrorKind::Invalid, error.to_string()))?;
+        Ok(format!("{}?{}", self.path, url.query().unwrap_or_default()))
+    }
+
+    /// Path and query of the next page's address. Its host is not looked at: the token goes to the configured one only.
+    /// Nor is its filter: it is ours.
+    fn next_path(&self, call: &Call<'_>, link: &str) -> Result<String, ProviderError> {
+        let here = reqwest::Url::parse(BASE_URL_DEFAULT).and_then(|base| base.join(self.path));
+        let url = here.and_then(|here| here.join(link)).ok();
+        let url = url.filter(|url| url.path() == self.path && url.query().is_some());
+        let Some(url) = url else {
+            let link = refusal::one_line(link, LINK_CHARS_MAX);
+            let detail = format!("{link:?} is not the address of a next page");
+            return Err(call.error(ProviderErrorKind::Transient, detail));
+        };
+        let own = |name: &str| name == "per_page" || self.filter.iter().any(|(filter, _)| *filter == name);
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let others = pairs.iter().filter(|(name, _)| !own(name));
+        let others: Vec<(&str, &str)> = others.map(|(name, value)| (&**name, &**value)).collect();
+        self.page_path(&others)
+    }
+}
+
+/// Reads one page. Only the list itself must be there; what else can't be read is as if it were missing.
+fn read_page(call: &Call<'_>, body: &Bytes, items: &str) -> Result<Page, ProviderError> {
+    type Fields = BTreeMap<String, Box<RawValue>>;
+    let failed = |error: serde_json::Error| ProviderError {
+        source: Some(Box::new(error)),
+        ..call.error(
+            call.kind_when_lost(),
+            format!(
+                "the answer is not the list that was expected: {}",
+                refusal::words(body).text
+            ),
+        )
+    };
+    let fields: Fields = serde_json::from_slice(body).map_err(failed)?;
+    let list = fields.get(items).map_or("null", |list| list.get());
+    let items: Vec<Box<RawValue>> = serde_json::from_str(list).map_err(failed)?;
+    let total = fields
+        .get("meta")
+        .and_then(|meta| serde_json::from_str::<Fields>(meta.get()).ok())
+        .and_then(|meta| serde_json::from_str::<usize>(meta.get("total")?.get()).ok());
+    let next = fields.get("links").map_or(Next::NotSaid, |links| next_of(links));
+    Ok(Page { items, next, total })
+}
+
+fn next_of(links: &RawValue) -> Next {
+    type Fields = BTreeMap<String, Box<RawValue>>;
+    let Ok(links) = serde_json::from_str::<Fields>(links.get()) else {
+        return Next::NotSaid;
+    };
+    let Some(pages) = links.get("pages") else {
+        return Next::None;
+    };
+    let Ok(pages) = serde_json::from_str::<Option<Fields>>(pages.get()) else {
+        return Next::NotSaid;
+    };
+    let next = pages.as_ref().and_then(|pages| pages.get("next"));
+    match next.map(|next| serde_json::from_str::<Option<String>>(next.get())) {
+        Some(Ok(Some(link))) if !link.is_empty() => Next::Link(link),
+        Some(Err(_)) => Next::NotSaid,
+        Some(Ok(_)) | None => Next::None,
+    }
+}

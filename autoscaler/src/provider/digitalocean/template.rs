@@ -1,0 +1,116 @@
+//! What a pool's droplets are made of, and what of it DigitalOcean would refuse.
+
+use serde::{Deserialize, Serialize};
+
+use super::tags;
+
+/// DigitalOcean's bound on cloud-init data.
+const USER_DATA_BYTES_MAX: usize = 64 << 10;
+/// DigitalOcean's bound on a tag's length.
+const TAG_CHARS_MAX: usize = 255;
+
+/// An image, by slug or by id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ImageRef {
+    /// A snapshot's or a private image's number.
+    Id(u64),
+    /// A public image's name.
+    Slug(String),
+}
+
+/// An SSH key, by id or by fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SshKeyRef {
+    /// Its number.
+    Id(u64),
+    /// Its MD5 fingerprint.
+    Fingerprint(String),
+}
+
+/// On which of its addresses a member is asked. There is no falling back to the other one: a member would look unready for
+/// want of a route, or be asked in the open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressKind {
+    /// The VPC's.
+    #[default]
+    Private,
+    /// The internet's.
+    Public,
+}
+
+/// What the pool's droplets are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropletTemplate {
+    /// Region slug, such as `fra1`.
+    pub region: String,
+    /// Size slug, such as `s-1vcpu-1gb`.
+    pub size: String,
+    /// What they boot.
+    pub image: ImageRef,
+    /// Who may log in as root.
+    pub ssh_keys: Vec<SshKeyRef>,
+    /// The VPC; the region's default one when `None`.
+    pub vpc_uuid: Option<String>,
+    /// Tags beside our own.
+    pub tags: Vec<String>,
+    /// cloud-init data.
+    pub user_data: Option<String>,
+    /// On which address members are asked.
+    pub address: AddressKind,
+}
+
+impl DropletTemplate {
+    /// Whether its droplets are in the list of GPU droplets alone.
+    pub(super) fn is_gpu(&self) -> bool {
+        self.size
+            .get(.."gpu-".len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case("gpu-"))
+    }
+
+    /// Everything that DigitalOcean would refuse for certain: the field and what is wrong with it.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        for (field, text) in [("region", &self.region), ("size", &self.size)] {
+            if text.is_empty() {
+                problems.push((field.to_owned(), "is empty".to_owned()));
+            }
+        }
+        if self.image == ImageRef::Slug(String::new()) {
+            problems.push(("image".to_owned(), "is empty".to_owned()));
+        }
+        for (n, tag) in self.tags.iter().enumerate() {
+            let path = format!("tags[{n}]");
+            if !is_tag(tag) {
+                problems.push((
+                    path,
+                    format!("{tag:?} is not a tag: 1-255 letters, digits, ':', '-' and '_'"),
+                ));
+            } else if tags::is_own(tag) {
+                problems.push((path, format!("{tag:?} begins like a tag of the autoscaler's own")));
+            } else if let Some(twin) = self.tags.iter().take(n).find(|twin| tags::same(twin, tag)) {
+                problems.push((path, format!("{tag:?} and {twin:?} are one tag to DigitalOcean")));
+            }
+        }
+        if self
+            .user_data
+            .as_ref()
+            .is_some_and(|data| data.len() > USER_DATA_BYTES_MAX)
+        {
+            problems.push((
+                "user_data".to_owned(),
+                format!("is larger than {USER_DATA_BYTES_MAX} bytes"),
+            ));
+        }
+        problems
+    }
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=TAG_CHARS_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_'))
+}

@@ -35,8 +35,8 @@ services-down: ## stop them and delete their data
 fmt: ## format the Rust code
 	cargo fmt --all
 
-lint: ## the checks that start nothing: formatting, clippy, shell scripts, dependencies, licences, documentation
-	e2e/run format pure-core clippy documentation scripts dependencies
+lint: ## the checks that start nothing: formatting, imports, clippy, shell scripts, dependencies, licences, documentation
+	e2e/run format pure-core architecture clippy documentation scripts dependencies
 
 mutants: $(CACHE)/cargo/bin/cargo-mutants ## plant bugs in the pure code and check that a test catches each (a quarter of an hour)
 	PATH="$$PWD/$(CACHE)/cargo/bin:$$PATH" e2e/mutants

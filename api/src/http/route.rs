@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use poem::http::Method;
 
 use super::routes::{OPERATIONS, Operation};
-use super::segments::{SEGMENTS_MAX, Segments};
+use super::segments::Segments;
 
 /// In this order `Allow` lists them.
 const METHODS: [Method; 5] = [
@@ -188,6 +188,7 @@ fn decode(segment: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::segments::SEGMENTS_MAX;
     use super::*;
 
     fn resolve(path: &str) -> (&'static str, String, String) {

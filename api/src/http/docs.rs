@@ -93,7 +93,7 @@ impl Profile {
     }
 }
 
-/// Whoever opens the server in a browser meets the documentation.
+/// The root leads to the documentation.
 pub(super) fn root() -> Response {
     Response::builder()
         .status(StatusCode::TEMPORARY_REDIRECT)

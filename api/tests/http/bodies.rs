@@ -174,7 +174,7 @@ async fn contract_22_member_order_is_kept_and_lone_surrogates_are_refused() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_json_are_refused_and_change_nothing() {
+async fn bodies_that_are_not_json_are_refused_and_change_nothing() {
     let api = Api::with_collection().await;
     for body in [
         "",

@@ -5,7 +5,7 @@ use crate::support::Api;
 const DOCS: &str = "/v1/collections/c/documents";
 
 #[tokio::test]
-async fn contract_14_dots_are_no_ids() {
+async fn contract_14_dots_are_not_ids() {
     let api = Api::with_collection().await;
     for id in [".", "..", "%2e", "%2E%2e", ".%2e"] {
         assert_eq!(api.raw_status("GET", &format!("{DOCS}/{id}")).await, 400, "{id}");

@@ -10,7 +10,7 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 struct Keys {
-    nobody: Api,
+    anonymous: Api,
     reader: Api,
     writer: Api,
     admin: Api,
@@ -24,7 +24,7 @@ async fn start() -> Keys {
         writer: api.as_key("writer-0123456789abcdef"),
         admin: api.as_key("admin-0123456789abcdef"),
         expired: api.as_key("expired-0123456789abcdef"),
-        nobody: api,
+        anonymous: api,
     };
     for name in ["notes-a", "notes-b", "other"] {
         keys.admin
@@ -143,8 +143,8 @@ async fn contract_44_out_of_scope_is_403_whether_or_not_it_exists() {
 #[tokio::test]
 async fn contract_44_without_a_valid_key_401_asks_for_bearer() {
     let keys = start().await;
-    let unknown = keys.nobody.as_key("unknown-0123456789abcdef");
-    for api in [&keys.nobody, &unknown, &keys.expired] {
+    let unknown = keys.anonymous.as_key("unknown-0123456789abcdef");
+    for api in [&keys.anonymous, &unknown, &keys.expired] {
         for (what, answer) in everything(api, "notes-a").await {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{what}");
             answer.expect_problem(401, "unauthenticated");
@@ -163,10 +163,13 @@ async fn contract_44_without_a_valid_key_401_asks_for_bearer() {
         vec![good, good],
     ] {
         let headers: Vec<(&str, &str)> = bad.iter().map(|value| ("authorization", *value)).collect();
-        let answer = keys.nobody.send("GET", "/v1/collections", &headers, None).await;
+        let answer = keys
+            .anonymous
+            .send("GET", "/v1/collections", &headers, None)
+            .await;
         answer.expect_problem(401, "unauthenticated");
     }
-    keys.nobody
+    keys.anonymous
         .send("GET", "/v1/collections", &[("authorization", good)], None)
         .await
         .expect_status(200);
@@ -175,13 +178,13 @@ async fn contract_44_without_a_valid_key_401_asks_for_bearer() {
 #[tokio::test]
 async fn contract_48_docs_need_no_key() {
     let keys = start().await;
-    keys.nobody.get("/docs").await.expect_status(200);
-    keys.nobody.get("/openapi.json").await.expect_status(200);
-    keys.nobody
+    keys.anonymous.get("/docs").await.expect_status(200);
+    keys.anonymous.get("/openapi.json").await.expect_status(200);
+    keys.anonymous
         .send("OPTIONS", "/v1/collections", &[], None)
         .await
         .expect_status(204);
-    keys.nobody
+    keys.anonymous
         .get("/v1/nowhere")
         .await
         .expect_problem(404, "not-found");

@@ -16,7 +16,7 @@ import urllib.request
 import servers
 
 HERE = pathlib.Path(__file__).resolve().parent
-STEP_SECS_MAX = 60
+STEP_SECS_MAX = 120
 
 
 class Failed(Exception):

@@ -244,6 +244,9 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
             for note in names_checked(&checked, &runtime).await? {
                 tidepool_logging::report(&format!("note: {note}"));
             }
+            for warning in &checked.warnings {
+                tidepool_logging::report(&format!("warning: {warning}"));
+            }
             let pools = crate::record::names(checked.pools.iter().map(|pool| &pool.spec.name));
             print(&format!(
                 "{} is in order; pools: {pools}",

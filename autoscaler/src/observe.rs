@@ -237,7 +237,7 @@ pub fn queries(pool: &PoolName, signals: &[SignalConfig], members: &[Member]) ->
     let hosts: BTreeMap<_, _> = serving.map(|m| (m.name.clone(), m.address)).collect();
     let query = |signal: &SignalConfig| SignalQuery {
         pool: pool.clone(),
-        signal: signal.policy.clone(),
+        signal: signal.name.clone(),
         hosts: hosts.clone(),
         what: signal.what.clone(),
         window_secs: signal.window_secs,

@@ -280,7 +280,7 @@ fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
         } => (SignalState::Stale, Some(*age_secs), 0, *expected),
         Signal::Missing { expected, .. } => (SignalState::Missing, None, 0, *expected),
     };
-    let newest = match seen.signals.get(&proposal.policy) {
+    let newest = match seen.signals.get(&proposal.signal_name) {
         Some(SignalReading::Samples(samples)) => samples.iter().map(|s| s.at).max(),
         Some(SignalReading::Failed { .. }) | None => None,
     };

@@ -9,6 +9,8 @@ pub(crate) fn spec(name: &str) -> PoolSpec {
         min: 1,
         max: 10,
         image: "image".to_owned(),
+        tick_secs: 15,
+        signals: Vec::new(),
         policies: Vec::new(),
         out_window_secs: 0,
         in_window_secs: 300,

@@ -79,7 +79,7 @@ fn the_example_is_in_order() {
         (pool.spec.min, pool.spec.max, pool.spec.policies.len()),
         (2, 10, 2)
     );
-    assert_eq!(pool.spec.policies[1].across, Across::Sum);
+    assert_eq!(pool.spec.signals[1].across, Across::Sum);
     assert_eq!(pool.signals[1].what.per_host, PerHost::Rate);
     assert_eq!(config.audit.index.unwrap().name, "tidepool-decisions");
 }
@@ -135,9 +135,9 @@ policy = [{ preset = "cpu", target = 0.6 }]
         [
             "tick_secs: must be within 1 and 3600, not 0",
             "digitalocean.token_env: environment variable NOT_SET is not set",
-            "pool[0].name: \"API\" is no name; it is 1 to 42 of a-z, 0-9 and -, beginning with a letter",
+            "pool[0].name: \"API\" is not a valid name; a name is 1 to 42 of a-z, 0-9 and -, beginning with a letter",
             "pool[0].min: is 5, over max = 4",
-            "pool[0].colour: is unknown; known here: name, min, max, ops_port, digitalocean, policy, windows, limits, \
+            "pool[0].colour: is unknown; known here: name, min, max, ops_port, digitalocean, signal, policy, windows, limits, \
              life, repair",
         ]
     );
@@ -397,4 +397,158 @@ fn asking_a_daemon_needs_no_provider_secret() {
 fn a_fixed_pool_needs_no_policy() {
     let text = least("max = 4", "max = 2").replacen("policy = [{ preset = \"cpu\", target = 0.6 }]", "", 1);
     assert!(read(&text).unwrap().pools[0].spec.policies.is_empty());
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let config = read(text).unwrap();
+    config.warnings.iter().map(ToString::to_string).collect()
+}
+
+const POLICY: &str = "policy = [{ preset = \"cpu\", target = 0.6 }]";
+
+#[test]
+fn policies_go_by_named_signals() {
+    let signals = "signal = [{ name = \"busy\", preset = \"cpu\", window_secs = 90, fresh_secs = 100 }]\n";
+    let policies = "policy = [{ signal = \"busy\", target = 0.6 }, { name = \"calm\", signal = \"busy\", target = 0.5 }]";
+    let config = read(&least(POLICY, &format!("{signals}{policies}"))).unwrap();
+    let pool = &config.pools[0];
+    // Read once, whoever goes by it.
+    assert_eq!((pool.signals.len(), pool.spec.signals.len()), (1, 1));
+    assert_eq!(pool.signals[0].name, "busy");
+    assert_eq!(
+        (pool.spec.signals[0].window_secs, pool.spec.signals[0].fresh_secs),
+        (90, 100)
+    );
+    let names: Vec<&str> = pool.spec.policies.iter().map(|policy| policy.name()).collect();
+    assert_eq!(names, ["busy", "calm"]);
+    let mistakes = [
+        (
+            "signal = [{ preset = \"cpu\" }]\npolicy = [{ signal = \"cpuu\", target = 0.6 }]",
+            "pool[0].policy[0].signal: \"cpuu\" is not a [[pool.signal]]; there are: cpu",
+        ),
+        (
+            "policy = [{ signal = \"cpu\", target = 0.6 }]",
+            "pool[0].policy[0].signal: \"cpu\" is not a [[pool.signal]]; there are: none",
+        ),
+        (
+            "signal = [{ preset = \"cpu\" }]\npolicy = [{ signal = \"cpu\", target = 0.6, window_secs = 9 }]",
+            "pool[0].policy[0].window_secs: is unknown; known here: target, tolerance, signal, name",
+        ),
+        (
+            "signal = [{ preset = \"cpu\" }, { preset = \"cpu\" }]\npolicy = [{ signal = \"cpu\", target = 0.6 }]",
+            "pool[0].signal[1].name: cpu is signal[0]'s name already",
+        ),
+        (
+            "signal = [{ preset = \"cpu\" }]\npolicy = [{ signal = \"cpu\", name = \"a\", target = 0.6 }, { preset = \"cpu\", target = 0.6 }]",
+            "pool[0].policy[1].name: cpu is signal[0]'s name already",
+        ),
+    ];
+    for (change, message) in mistakes {
+        assert_eq!(told(&least(POLICY, change)), [message], "{change}");
+    }
+    let unused = "signal = [{ preset = \"memory\" }]\npolicy = [{ preset = \"cpu\", target = 0.6 }]";
+    assert_eq!(
+        warnings(&least(POLICY, unused)),
+        ["pool[0].signal[0]: no policy goes by memory"]
+    );
+}
+
+#[test]
+fn a_target_that_full_hosts_do_not_exceed_is_refused() {
+    let with = |policy: &str| told(&least("{ preset = \"cpu\", target = 0.6 }", policy));
+    for policy in [
+        "{ preset = \"cpu\", target = 0.95 }",
+        "{ preset = \"cpu\", target = 0.8, tolerance = 0.25 }",
+        "{ preset = \"memory\", target = 0.6, tolerance = 0.9 }",
+        "{ preset = \"cpu\", target = 60 }",
+        "{ preset = \"cpu\", target = 95.0, scale = 100.0 }",
+        "{ preset = \"cpu\", across = \"max\", target = 1.0, tolerance = 0.0 }",
+    ] {
+        let problems = with(policy);
+        assert_eq!(problems.len(), 1, "{policy}: {problems:?}");
+        assert!(problems[0].contains("would never grow the pool"), "{problems:?}");
+    }
+    for policy in [
+        "{ preset = \"cpu\", target = 0.9 }",
+        "{ preset = \"cpu\", target = 0.99, tolerance = 0.0 }",
+        "{ preset = \"requests\", target = 200, tolerance = 0.9 }",
+        "{ preset = \"process_cpu\", target = 1.5 }",
+        "{ preset = \"cpu\", target = 60, scale = 100.0 }",
+    ] {
+        assert!(with(policy).is_empty(), "{policy}: {:?}", with(policy));
+    }
+}
+
+#[test]
+fn settings_that_never_give_a_value_are_refused() {
+    let slow = |policy: &str| {
+        let text = least("{ preset = \"cpu\", target = 0.6 }", policy);
+        text.replacen("metrics =", "tick_secs = 30\nmetrics =", 1)
+    };
+    let requests = |window| format!("{{ preset = \"requests\", target = 200, window_secs = {window} }}");
+    assert_eq!(
+        told(&slow(&requests(30))),
+        [
+            "pool[0].signal: requests would never have a value: a rate needs two readings within window_secs = 30, and \
+             members are read every tick_secs = 30"
+        ]
+    );
+    assert_eq!(
+        warnings(&slow(&requests(45))),
+        [
+            "pool[0].signal: requests has no value when a tick is late: window_secs = 45 is less than two ticks of 30 s"
+        ]
+    );
+    assert!(warnings(&slow(&requests(60))).is_empty());
+    // The default follows the tick.
+    let slower =
+        slow("{ preset = \"requests\", target = 200 }").replacen("tick_secs = 30", "tick_secs = 300", 1);
+    assert_eq!(read(&slower).unwrap().pools[0].signals[0].window_secs, 600);
+}
+
+#[test]
+fn odd_pairs_of_settings_are_warned_of() {
+    let table = [
+        (
+            "windows = {}",
+            "windows = { in_secs = 5 }",
+            "pool[0].windows.in_secs: is 5, less than a tick of 15 s, so it has no effect",
+        ),
+        (
+            "windows = {}",
+            "windows = { out_secs = 5 }",
+            "pool[0].windows.out_secs: is 5, less than a tick of 15 s, so it has no effect",
+        ),
+        (
+            "windows = {}",
+            "windows = { out_secs = 301 }",
+            "pool[0].windows.out_secs: is 301, more than in_secs = 300, so the pool shrinks faster than it grows",
+        ),
+        (
+            "min = 2",
+            "min = 4",
+            "pool[0].policy: has no effect, because min = max",
+        ),
+        (
+            "windows = {}",
+            "life = { unready_secs = 15 }",
+            "pool[0].life.unready_secs: is 15, at most a tick of 15 s, so two failed readiness checks replace a member",
+        ),
+        (
+            "windows = {}",
+            "repair = { max = 0 }",
+            "pool[0].repair.max: is 0, so dead members are never replaced",
+        ),
+        (
+            "windows = {}",
+            "repair = { window_secs = 299 }",
+            "pool[0].repair.window_secs: is 299, less than life.boot_timeout_secs = 300, so members that never boot are \
+             replaced without end",
+        ),
+    ];
+    for (line, change, message) in table {
+        assert_eq!(warnings(&least(line, change)), [message], "{change}");
+    }
+    assert!(warnings(&least("min = 2", "min = 2")).is_empty());
+    assert!(warnings(EXAMPLE).is_empty());
 }

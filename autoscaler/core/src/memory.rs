@@ -14,7 +14,18 @@ pub const RECOMMENDATIONS_MAX: usize = 4096;
 /// Growth waits so long after the provider said that the account is full.
 pub const QUOTA_WAIT_SECS: u32 = 60;
 
-/// One pool's memory.
+/// A pool that was not observed for so many ticks has a gap in what is known of it. One tick may be late, and one may fail.
+const GAP_TICKS: u32 = 3;
+/// At most so many ended stays in the load balancer are kept: all of the largest pool (1,000) replaced twice, and room.
+const STAYS_MAX: usize = 2048;
+/// Stays are kept for so long: the longest window of a signal (3,600 s) and the oldest value (3,600 s).
+const STAYS_SECS: u32 = 7200;
+/// The boot timeout is at most so many times what the configuration says, however long boots take.
+pub const BOOT_TIMEOUT_FACTOR_MAX: u32 = 8;
+/// And at most so long, unless the configuration says more: the longest that it may say.
+pub const BOOT_TIMEOUT_SECS_MAX: u32 = 3600;
+
+/// One pool's memory. What an older version didn't know is as if nothing were remembered.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
@@ -48,6 +59,21 @@ pub struct Memory {
     pub ordinal_max: u64,
     /// No growth before this time: the provider said that the account is full.
     pub create_blocked_until: Option<UnixMillis>,
+    /// Ended stays in the load balancer, oldest first: a value that is a minute old is about the hosts of that minute.
+    pub stays: Vec<Stay>,
+    /// How many times in a row new members were given up because they were not ready in time.
+    pub slow_boots: u32,
+    /// What boots took lately, seconds; 0 while none was seen.
+    pub boot_secs: u32,
+}
+
+/// A member's time in the load balancer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stay {
+    /// Since when.
+    pub since: UnixMillis,
+    /// Until when.
+    pub until: UnixMillis,
 }
 
 /// What the policies wanted at one time, before any restraint.
@@ -72,7 +98,10 @@ pub struct Resize {
 
 /// What is known of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MemberMemory {
+    /// It was seen before it was ever ready, and has not been ready since.
+    pub booting: bool,
     /// Since when it serves; `None` while it was never seen serving.
     pub serving_since: Option<UnixMillis>,
     /// Since when it serves without being ready.
@@ -111,7 +140,11 @@ impl Memory {
         let now = seen.at;
         let mut next = self.clone();
         next.forget_what_is_not_yet(now);
-        let gap_secs = spec.in_window_secs.max(1);
+        // Longer than the in-window alone: a window shorter than a tick would make every tick a gap.
+        let gap_secs = spec
+            .in_window_secs
+            .max(spec.tick_secs.saturating_mul(GAP_TICKS))
+            .max(1);
         if self
             .last_tick
             .is_none_or(|last| last > now || now.is_past(last, gap_secs))
@@ -125,6 +158,8 @@ impl Memory {
             .iter()
             .map(|m| (m.id.clone(), self.member_seen(m, now)))
             .collect();
+        next.stays_ended(&self.members, now);
+        next.boots_seen(self, seen);
 
         next.followed = seen
             .members
@@ -157,6 +192,7 @@ impl Memory {
         self.recommendations.retain(|r| r.at <= now);
         self.resizes.retain(|r| r.at <= now);
         self.repairs.retain(|_, at| *at <= now);
+        self.stays.retain(|stay| stay.until <= now);
         let begun = self
             .pending_creates
             .values_mut()
@@ -172,6 +208,9 @@ impl Memory {
         self.recommendations.retain(|r| !now.is_past(r.at, window_secs));
         let excess = self.recommendations.len().saturating_sub(RECOMMENDATIONS_MAX);
         self.recommendations.drain(..excess);
+        self.stays.retain(|stay| !now.is_past(stay.until, STAYS_SECS));
+        let excess = self.stays.len().saturating_sub(STAYS_MAX);
+        self.stays.drain(..excess);
         let period_secs = spec.limits.out_period_secs.max(spec.limits.in_period_secs);
         self.resizes.retain(|r| !now.is_past(r.at, period_secs));
         self.repairs
@@ -186,10 +225,11 @@ impl Memory {
         let first_serving = if known.is_some() { now } else { member.created_at };
         let not_ready = member.serving && member.readiness != Readiness::Ready;
         let withdrawn = member.draining && !member.serving;
+        let never_ready = known.is_none_or(|known| known.booting);
+        let serves = member.serving && member.power != Power::Off;
         MemberMemory {
-            serving_since: member
-                .serving
-                .then(|| before.serving_since.unwrap_or(first_serving).min(now)),
+            booting: never_ready && !member.serving && member.readiness != Readiness::Ready,
+            serving_since: serves.then(|| before.serving_since.unwrap_or(first_serving).min(now)),
             unready_since: not_ready.then(|| before.unready_since.unwrap_or(now).min(now)),
             withdrawn_since: withdrawn.then(|| before.withdrawn_since.unwrap_or(now).min(now)),
             drain_since: before.drain_since.map(|at| at.min(now)),
@@ -226,6 +266,47 @@ impl Memory {
     /// The provider destroyed a member, as it was asked to: nobody need ask for it again.
     pub fn destroyed(&mut self, id: &MemberId) {
         self.followed.remove(id);
+    }
+
+    /// Notes the stays of members that served in the tick before and don't serve now.
+    fn stays_ended(&mut self, before: &BTreeMap<MemberId, MemberMemory>, now: UnixMillis) {
+        let serves = |id| self.members.get(id).is_some_and(|m| m.serving_since.is_some());
+        let ended: Vec<Stay> = before
+            .iter()
+            .filter(|(id, _)| !serves(id))
+            .filter_map(|(_, m)| m.serving_since)
+            .filter(|since| *since < now)
+            .map(|since| Stay { since, until: now })
+            .collect();
+        self.stays.extend(ended);
+    }
+
+    /// Learns from the members that got ready since the tick before what a boot takes. A slow one counts at once, and is
+    /// forgotten by and by.
+    fn boots_seen(&mut self, before: &Memory, seen: &Observation) {
+        for member in &seen.members {
+            let was_booting = before.members.get(&member.id).is_some_and(|m| m.booting);
+            if was_booting && member.readiness == Readiness::Ready && !member.draining {
+                // A float to integer cast saturates at both ends, which is what is wanted.
+                let took = seen.at.secs_since(member.created_at).ceil() as u32;
+                self.boot_secs = took.max(self.boot_secs / 4 * 3);
+                self.slow_boots = 0;
+            }
+        }
+    }
+
+    /// How long a new member may take to get ready. As configured, until boots are seen to take about as long or longer:
+    /// then each time that none was ready in time the next get twice as long, and one that got ready leaves half as much
+    /// again as it took.
+    pub fn boot_timeout_secs(&self, spec: &PoolSpec) -> u32 {
+        let configured = spec.life.boot_timeout_secs;
+        let most = configured
+            .saturating_mul(BOOT_TIMEOUT_FACTOR_MAX)
+            .min(BOOT_TIMEOUT_SECS_MAX)
+            .max(configured);
+        let doubled = configured.saturating_mul(2_u32.saturating_pow(self.slow_boots));
+        let learnt = self.boot_secs.saturating_add(self.boot_secs / 2);
+        doubled.max(learnt).min(most)
     }
 
     /// Notes a decision and its plan before any step is run, so that a crash leaves the restraint in place.
@@ -266,6 +347,10 @@ impl Memory {
                 | Step::PowerOff { .. }
                 | Step::Destroy { .. } => {}
             }
+        }
+        let given_up = |id: &MemberId| !self.repairs.contains_key(id);
+        if plan.boots_given_up.iter().any(given_up) {
+            self.slow_boots = self.slow_boots.saturating_add(1);
         }
         for id in &plan.repaired {
             self.repairs.entry(id.clone()).or_insert(at);

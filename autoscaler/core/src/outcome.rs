@@ -40,8 +40,8 @@ pub enum Working {
         across: Across,
         /// The hosts' mean, the largest value or the total, as `across` says.
         measured: f64,
-        /// Hosts that the load is spread over.
-        hosts: u32,
+        /// Hosts that the load was spread over when it was measured; a host that served for half of that time is half one.
+        hosts: f64,
         /// What a host should have.
         target: f64,
         /// Members for the load that was surely measured: hosts without a value count as idle.
@@ -64,6 +64,9 @@ pub struct Proposal {
     /// How it came to that.
     #[serde(default)]
     pub working: Working,
+    /// The name of the signal it went by; empty where an older version wrote none.
+    #[serde(default)]
+    pub signal_name: String,
     /// The signal it went by.
     pub signal: Signal,
     /// The signal's value across hosts, if there is one.
@@ -170,6 +173,13 @@ pub enum Reason {
         max: u32,
         /// Within so many seconds; 0 for one tick.
         period_secs: u32,
+    },
+    /// Members took too long to boot, so that the next ones get longer.
+    SlowBoots {
+        /// So many times in a row none was ready in time.
+        times: u32,
+        /// Seconds that a member gets now.
+        secs: u32,
     },
     /// No repairs: more than half of the serving members are not ready, so what they depend on is more likely at fault.
     TooManyUnready,
@@ -370,4 +380,7 @@ pub struct Plan {
     pub removed: u32,
     /// Members that are removed as dead, for the breaker of repairs.
     pub repaired: BTreeSet<MemberId>,
+    /// Those of them that were not ready within the boot timeout.
+    #[serde(default)]
+    pub boots_given_up: BTreeSet<MemberId>,
 }

@@ -18,6 +18,8 @@ pub struct Entry<'a> {
     pub duplicate: bool,
     /// Dead, and the breaker of repairs lets it be removed.
     pub repair: bool,
+    /// Dead because it was not ready within the boot timeout.
+    pub boot_timed_out: bool,
 }
 
 /// Every member of a pool in one tick.
@@ -50,14 +52,20 @@ impl<'a> Roster<'a> {
         let kept = kept_of_each_name(&members);
         let mut entries: Vec<Entry<'a>> = members
             .into_iter()
-            .map(|member| Entry {
-                member,
-                state: state_of(spec, member, memory, now, outage),
-                // What isn't known is not taken for a spare copy, whatever its name.
-                duplicate: !member.draining
-                    && member.power != Power::Unknown
-                    && kept.get(&member.name) != Some(&&member.id),
-                repair: false,
+            .map(|member| {
+                let state = state_of(spec, member, memory, now, outage);
+                let dead = state == MemberState::Dead;
+                let powered = matches!(member.power, Power::Creating | Power::Running);
+                Entry {
+                    member,
+                    state,
+                    // What isn't known is not taken for a spare copy, whatever its name.
+                    duplicate: !member.draining
+                        && member.power != Power::Unknown
+                        && kept.get(&member.name) != Some(&&member.id),
+                    repair: false,
+                    boot_timed_out: dead && powered && !member.serving,
+                }
             })
             .collect();
 
@@ -130,6 +138,59 @@ impl<'a> Roster<'a> {
     }
 }
 
+/// A stretch of time that a value is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// From.
+    pub from: UnixMillis,
+    /// To; the same for a value of one moment.
+    pub to: UnixMillis,
+}
+
+impl Span {
+    /// Which share of this stretch lies between two times, 0 to 1.
+    fn share(self, since: UnixMillis, until: Option<UnixMillis>) -> f64 {
+        if self.from >= self.to {
+            return f64::from(since <= self.to && until.is_none_or(|until| self.to < until));
+        }
+        let (from, to) = (since.max(self.from), until.unwrap_or(self.to).min(self.to));
+        to.secs_since(from).max(0.0) / self.to.secs_since(self.from)
+    }
+}
+
+/// Who the load was spread over in some stretch of time.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Spread<'a> {
+    /// Hosts that serve now, and which share of the time they served.
+    pub hosts: BTreeMap<&'a MemberName, f64>,
+    /// Hosts that served then and don't any more; one that served for half of the time is half one.
+    pub gone: f64,
+}
+
+impl<'a> Roster<'a> {
+    /// Who the load was spread over in that time. What is not remembered is as it is now.
+    pub fn spread(&self, memory: &Memory, span: Span) -> Spread<'a> {
+        let serving = self.serving_hosts();
+        let since = |id: &MemberId| memory.members.get(id).and_then(|m| m.serving_since);
+        let counted = self.counted().filter(|e| serving.contains(&e.member.name));
+        let hosts = counted.map(|e| {
+            let share = since(&e.member.id).map_or(1.0, |since| span.share(since, None));
+            (&e.member.name, share)
+        });
+        let leaving = self
+            .entries
+            .iter()
+            .filter(|e| e.member.draining && e.member.power != Power::Off)
+            .filter_map(|e| since(&e.member.id))
+            .map(|since| span.share(since, None));
+        let ended = memory.stays.iter().map(|s| span.share(s.since, Some(s.until)));
+        Spread {
+            hosts: hosts.collect(),
+            gone: leaving.chain(ended).sum(),
+        }
+    }
+}
+
 fn state_of(spec: &PoolSpec, member: &Member, memory: &Memory, now: UnixMillis, outage: bool) -> MemberState {
     let ready = member.readiness == Readiness::Ready;
     if member.draining {
@@ -156,7 +217,7 @@ fn state_of(spec: &PoolSpec, member: &Member, memory: &Memory, now: UnixMillis, 
                 MemberState::Unready
             }
         }
-        (false, false) if now.is_past(member.created_at, spec.life.boot_timeout_secs) => MemberState::Dead,
+        (false, false) if now.is_past(member.created_at, memory.boot_timeout_secs(spec)) => MemberState::Dead,
         (false, false) => MemberState::Booting,
     }
 }

@@ -1,11 +1,14 @@
 //! A pool's settings as the core needs them: checked by the configuration, plain numbers here.
 
+mod saved;
+
 use serde::{Deserialize, Serialize};
 
 use crate::observe::PoolName;
 
 /// Everything that decides about one pool, apart from what is observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "saved::SavedPool")]
 pub struct PoolSpec {
     /// The pool.
     pub name: PoolName,
@@ -15,8 +18,12 @@ pub struct PoolSpec {
     pub max: u32,
     /// The image that new members are made from; members of other images are the first victims.
     pub image: String,
+    /// Seconds between two ticks: what is not seen for several of them is a gap.
+    pub tick_secs: u32,
+    /// What is measured, each under its own name. Several policies may go by one signal.
+    pub signals: Vec<SignalSettings>,
     /// What the pool follows. Empty only where `min` is `max`.
-    pub policies: Vec<TargetPolicy>,
+    pub policies: Vec<Policy>,
     /// Growth must have been wanted for so long, seconds; 0 grows at once.
     pub out_window_secs: u32,
     /// A smaller size must have been enough for so long, seconds.
@@ -29,19 +36,47 @@ pub struct PoolSpec {
     pub repair: RepairLimit,
 }
 
+/// How a signal is judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalSettings {
+    /// Its name; policies refer to it.
+    pub name: String,
+    /// How the hosts' values become one.
+    pub across: Across,
+    /// A value is about so many seconds before its time; 0 for a value of one moment.
+    pub window_secs: u32,
+    /// A host's value older than this does not count, seconds.
+    pub fresh_secs: u32,
+}
+
+/// What a pool follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Policy {
+    /// Tracks a signal to its target.
+    Target(TargetPolicy),
+}
+
+impl Policy {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Policy::Target(policy) => &policy.name,
+        }
+    }
+}
+
 /// Tracks a signal to its target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetPolicy {
-    /// The policy's name, which is also its signal's.
+    /// The policy's name.
     pub name: String,
+    /// The name of the signal that it goes by.
+    pub signal: String,
     /// The value a host should have; above 0. For [`Across::Sum`] a host's share of the pool's total.
     pub target: f64,
     /// No change while the load is within this share of what the pool is made for; 0.1 is ten per cent.
     pub tolerance: f64,
-    /// How the hosts' values become one.
-    pub across: Across,
-    /// A host's value older than this does not count, seconds.
-    pub fresh_secs: u32,
 }
 
 /// How the values of the hosts become the pool's.

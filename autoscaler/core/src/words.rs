@@ -39,6 +39,9 @@ impl Decision {
             }
             Reason::OutLimit { max, period_secs } => format!("at most {max} more {}", period(*period_secs)),
             Reason::InLimit { max, period_secs } => format!("at most {max} fewer {}", period(*period_secs)),
+            Reason::SlowBoots { times, secs } => format!(
+                "new members were not ready in time, {times} times in a row; a member now gets {secs} s to boot"
+            ),
             Reason::TooManyUnready => {
                 "no repairs, for more than half of the serving members are not ready at once".to_owned()
             }
@@ -118,6 +121,8 @@ impl Proposal {
         } else {
             format!("{low} to {high}")
         };
+        // One decimal where some hosts served for a part of the time.
+        let hosts = (hosts * 10.0).round() / 10.0;
         match across {
             Across::Avg => {
                 format!("{name}: ceil({hosts} hosts × mean {measured:.4} / target {target}) = {members}")
@@ -177,6 +182,7 @@ struct ProposalText<'a> {
     verdict: Verdict,
     formula: String,
     working: &'a Working,
+    signal_name: &'a str,
     signal: &'a Signal,
     value: Option<f64>,
     target: f64,
@@ -189,6 +195,7 @@ impl Serialize for Proposal {
             verdict: self.verdict,
             formula: self.formula(),
             working: &self.working,
+            signal_name: &self.signal_name,
             signal: &self.signal,
             value: self.value,
             target: self.target,

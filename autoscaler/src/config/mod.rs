@@ -2,6 +2,8 @@
 //!
 //! Every problem is reported at once with its path. There is no default for `min`, `max` or credentials.
 
+mod fit;
+mod follow;
 mod pool;
 mod reader;
 mod secret;
@@ -17,7 +19,8 @@ use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig};
 use crate::metrics::presets::SourceKind;
 use crate::metrics::scrape::ScrapeConfig;
 use crate::provider::digitalocean::ApiToken;
-pub use pool::{PoolConfig, SignalConfig};
+pub use follow::SignalConfig;
+pub use pool::PoolConfig;
 pub use reader::Problem;
 use reader::{Problems, Section};
 pub use secret::Secret;
@@ -25,7 +28,7 @@ use secret::SecretKeys;
 
 /// Pools in one daemon at most: 50 listings a tick fit DigitalOcean's 250 calls a minute at a tick of 15 s.
 const POOLS_MAX: usize = 50;
-/// A tick at most: a slower autoscaler than one step an hour is none.
+/// A tick at most: an autoscaler that is slower than one step an hour is of no use.
 const TICK_SECS_MAX: u32 = 3600;
 const TICK_SECS_DEFAULT: u32 = 15;
 const STATUS_LISTEN_DEFAULT: &str = "127.0.0.1:7071";
@@ -48,6 +51,8 @@ pub struct Config {
     pub digitalocean: Option<DigitalOceanConfig>,
     /// The pools, in the file's order.
     pub pools: Vec<PoolConfig>,
+    /// What works, but hardly as it is meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// The status port.
@@ -138,9 +143,9 @@ pub fn parse(text: &str, around: &Surroundings<'_>, purpose: Purpose) -> Result<
     })?;
     let problems = Problems::default();
     let config = read(Section::root(table, &problems), around, purpose);
-    let problems = problems.into_inner();
+    let (problems, warnings) = problems.into_inner();
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => Ok(Config { warnings, ..config }),
         Some(_) | None => Err(problems),
     }
 }
@@ -188,7 +193,7 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
     } else if pools.len() > POOLS_MAX {
         root.problem("pool", format!("at most {POOLS_MAX} pools"));
     }
-    let context = pool::Context {
+    let context = reader::Context {
         around,
         source_kind: source_kind.unwrap_or(SourceKind::Elasticsearch),
         tick_secs,
@@ -219,6 +224,7 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
         metrics: metrics?,
         digitalocean,
         pools: pools?,
+        warnings: Vec::new(),
     })
 }
 

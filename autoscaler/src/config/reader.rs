@@ -6,6 +6,12 @@ use std::ops::RangeInclusive;
 
 use toml::{Table, Value};
 
+use super::Surroundings;
+use crate::metrics::presets::SourceKind;
+
+/// Windows, periods and life stages at most; the core's memory is sized for it.
+pub(super) const WINDOW_SECS_MAX: u32 = 3600;
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -25,21 +31,39 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where problems are collected.
+/// Where problems are collected, and warnings of what is odd but works.
 #[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<Problem>>);
+pub(super) struct Problems {
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
 
 impl Problems {
     pub(super) fn add(&self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.borrow_mut().push(Problem {
+        self.problems.borrow_mut().push(Problem {
             path: path.into(),
             message: message.into(),
         });
     }
 
-    pub(super) fn into_inner(self) -> Vec<Problem> {
-        self.0.into_inner()
+    pub(super) fn warn(&self, path: impl Into<String>, message: impl Into<String>) {
+        self.warnings.borrow_mut().push(Problem {
+            path: path.into(),
+            message: message.into(),
+        });
     }
+
+    /// The problems, and the warnings.
+    pub(super) fn into_inner(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.problems.into_inner(), self.warnings.into_inner())
+    }
+}
+
+/// What is known besides the table that is read.
+pub(super) struct Context<'a> {
+    pub(super) around: &'a Surroundings<'a>,
+    pub(super) source_kind: SourceKind,
+    pub(super) tick_secs: u32,
 }
 
 /// A table that is read; what nobody asked for is a problem when it is finished.
@@ -129,6 +153,10 @@ impl<'p> Section<'p> {
 
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
         self.problems.add(self.at(key), message);
+    }
+
+    pub(super) fn warn(&self, key: &str, message: impl Into<String>) {
+        self.problems.warn(self.at(key), message);
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

@@ -5,13 +5,14 @@ mod restrain;
 
 use serde::{Deserialize, Serialize};
 
+use crate::members::MemberState;
 use crate::memory::Memory;
-use crate::observe::{Observation, count};
+use crate::observe::{Observation, UnixMillis};
 use crate::outcome::{Decision, Proposal, Reason};
-use crate::policy::propose;
-use crate::roster::{RepairsRefused, Roster};
-use crate::signal::{Hosts, assess};
-use crate::spec::{PoolSpec, RepairLimit};
+use crate::policy::{Context, Measured, propose};
+use crate::roster::{RepairsRefused, Roster, Span};
+use crate::signal::{Hosts, Signal, assess};
+use crate::spec::{PoolSpec, RepairLimit, SignalSettings};
 use restrain::Restraint;
 
 /// Who decides about the size.
@@ -61,6 +62,16 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         why.push(Reason::Gone { gone, kept });
     }
     let planned = restraint.stepped(actual, desired, &mut why);
+    let boots = roster
+        .entries
+        .iter()
+        .any(|e| e.state == MemberState::Booting || e.boot_timed_out);
+    if memory.slow_boots > 0 && boots {
+        why.push(Reason::SlowBoots {
+            times: memory.slow_boots,
+            secs: memory.boot_timeout_secs(spec),
+        });
+    }
     why.extend(roster.repairs_refused.map(|refused| {
         let RepairLimit { max, window_secs } = spec.repair;
         match refused {
@@ -85,17 +96,46 @@ fn proposals_of(
     seen: &Observation,
     memory: &Memory,
     roster: &Roster<'_>,
-    kept: u32,
+    size: u32,
 ) -> Vec<Proposal> {
     let hosts = Hosts {
         expected: roster.warm_hosts(spec, memory, seen.at),
         serving: roster.serving_hosts(),
     };
-    let serving = count(hosts.serving.len());
-    let ask = |policy| {
-        let policy: &crate::spec::TargetPolicy = policy;
-        let signal = assess(seen.signals.get(&policy.name), &hosts, policy.fresh_secs, seen.at);
-        propose(policy, signal, kept, serving)
+    let measure = |settings: &'_ SignalSettings| {
+        let reading = seen.signals.get(&settings.name);
+        let signal = assess(reading, &hosts, settings.fresh_secs, seen.at);
+        Measured {
+            spread: roster.spread(memory, span_of(&signal, settings, seen.at)),
+            signal,
+            across: settings.across,
+        }
     };
-    spec.policies.iter().map(ask).collect()
+    let signals = spec
+        .signals
+        .iter()
+        .map(|s| (s.name.as_str(), measure(s)))
+        .collect();
+    let context = Context {
+        signals: &signals,
+        size,
+    };
+    spec.policies
+        .iter()
+        .map(|policy| propose(policy, context))
+        .collect()
+}
+
+/// The time that a signal's values are about, the oldest of them at that.
+fn span_of(signal: &Signal, settings: &SignalSettings, now: UnixMillis) -> Span {
+    let age_secs = match signal {
+        Signal::Fresh { values } | Signal::Partial { values, .. } => values.age_secs,
+        Signal::Stale { .. } | Signal::Missing { .. } => 0.0,
+    };
+    // Ages are within an hour and not negative: the cast takes whole milliseconds of them.
+    let to = UnixMillis(now.0.saturating_sub((age_secs * 1000.0) as i64));
+    Span {
+        from: UnixMillis(to.0.saturating_sub(i64::from(settings.window_secs) * 1000)),
+        to,
+    }
 }

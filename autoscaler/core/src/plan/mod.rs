@@ -44,6 +44,7 @@ pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Dec
             state,
             duplicate,
             repair,
+            ..
         } = *entry;
         if state == MemberState::Draining {
             let known = memory.members.get(&member.id).copied().unwrap_or_default();
@@ -55,16 +56,15 @@ pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Dec
             steps.extend(removal::of_dead(member));
         }
     }
-    let repaired = roster
-        .entries
-        .iter()
-        .filter(|e| e.repair)
-        .map(|e| e.member.id.clone())
-        .collect();
+    let repairs = || roster.entries.iter().filter(|e| e.repair);
+    let id = |e: &Entry<'_>| e.member.id.clone();
+    let repaired = repairs().map(id).collect();
+    let boots_given_up = repairs().filter(|e| e.boot_timed_out).map(id).collect();
     Plan {
         steps,
         removed: count(victims.len()),
         repaired,
+        boots_given_up,
     }
 }
 

@@ -1,7 +1,10 @@
 //! What one policy wants: a signal tracked to its target, with the formula in words and numbers.
 
+use super::{Context, Measured};
+use crate::observe::MemberName;
 use crate::outcome::{Proposal, Verdict, Working};
-use crate::signal::{Signal, Values};
+use crate::roster::Spread;
+use crate::signal::{MissingReason, Signal, Values};
 use crate::spec::{Across, TargetPolicy};
 
 /// A load that is a whole number of members but for the rounding of floating point is that number: 0.6 × 3 / 0.6 is 3.
@@ -15,31 +18,54 @@ struct Need {
     high: f64,
 }
 
-/// Asks a policy. `size` is what the pool is meant to have, with booting members; `serving` is how many hosts share the load.
+/// Asks a policy.
 ///
 /// The formula is that of the horizontal pod autoscaler (`desired = ceil(current × value / target)`, Kubernetes
 /// documentation, *Algorithm details*), written over the load instead of over the current size: load / target is absolute,
 /// so that members that boot don't make the same growth be asked for twice. As there, hosts without a value count as idle
-/// on the way out and as loaded on the way in.
-pub fn propose(policy: &TargetPolicy, signal: Signal, size: u32, serving: u32) -> Proposal {
+/// on the way out and as loaded on the way in. A value is of the past, so what was spread then is counted: a load is the
+/// hosts' mean times the hosts that served when it was measured, not those that serve now.
+pub(super) fn propose(policy: &TargetPolicy, context: Context<'_>) -> Proposal {
+    let measured = context.signals.get(policy.signal.as_str());
+    let signal = measured.map_or_else(not_read, |m| m.signal.clone());
+    let judge = |values, trust| match measured {
+        Some(measured) => judged(
+            policy,
+            measured,
+            values,
+            Judging {
+                size: context.size,
+                trust,
+            },
+        ),
+        None => (Verdict::Blind, Working::Unread, None),
+    };
     let (verdict, working, value) = match &signal {
-        Signal::Fresh { values } => judged(policy, values, Sizes { size, serving }, Trust::Whole),
-        Signal::Partial { values, .. } => judged(policy, values, Sizes { size, serving }, Trust::Part),
+        Signal::Fresh { values } => judge(values, Trust::Whole),
+        Signal::Partial { values, .. } => judge(values, Trust::Part),
         Signal::Stale { .. } | Signal::Missing { .. } => (Verdict::Blind, Working::Unread, None),
     };
     Proposal {
         policy: policy.name.clone(),
         verdict,
         working,
+        signal_name: policy.signal.clone(),
         signal,
         value,
         target: policy.target,
     }
 }
 
-struct Sizes {
+fn not_read() -> Signal {
+    Signal::Missing {
+        reason: MissingReason::NotRead,
+        expected: 0,
+    }
+}
+
+struct Judging {
     size: u32,
-    serving: u32,
+    trust: Trust,
 }
 
 #[derive(PartialEq)]
@@ -50,11 +76,12 @@ enum Trust {
 
 fn judged(
     policy: &TargetPolicy,
+    Measured { across, spread, .. }: &Measured<'_>,
     values: &Values,
-    Sizes { size, serving }: Sizes,
-    trust: Trust,
+    Judging { size, trust }: Judging,
 ) -> (Verdict, Working, Option<f64>) {
-    let need = need_of(policy, values, serving);
+    let unmeasured = unmeasured_hosts(*across, values, spread);
+    let need = need_of(policy.target, *across, values, unmeasured);
     let (low, high) = (members(need.low), members(need.high));
     let made_for = f64::from(size);
     let verdict = if low > size && need.low > made_for * (1.0 + policy.tolerance) {
@@ -67,31 +94,35 @@ fn judged(
         Verdict::Keep
     };
     let working = Working::Load {
-        across: policy.across,
-        measured: measured(policy.across, values),
-        hosts: serving,
+        across: *across,
+        measured: measured(*across, values),
+        hosts: values.warm.len() as f64 + unmeasured,
         target: policy.target,
         low,
         high,
     };
-    (verdict, working, Some(value_of(policy.across, values)))
+    (verdict, working, Some(value_of(*across, values)))
 }
 
-fn need_of(policy: &TargetPolicy, values: &Values, serving: u32) -> Need {
+/// Hosts that served when it was measured and whose value doesn't count, or isn't there. For a total every value counts.
+fn unmeasured_hosts(across: Across, values: &Values, spread: &Spread<'_>) -> f64 {
+    let counts = |host: &MemberName| {
+        values.warm.contains_key(host) || (across == Across::Sum && values.warming.contains_key(host))
+    };
+    let silent = spread.hosts.iter().filter(|(host, _)| !counts(host));
+    silent.map(|(_, share)| share).sum::<f64>() + spread.gone
+}
+
+fn need_of(target: f64, across: Across, values: &Values, unmeasured: f64) -> Need {
     let known = values.warm.len() as f64;
-    let serving = f64::from(serving);
-    let (low, high) = match policy.across {
-        Across::Avg => (values.total(), serving * values.mean()),
-        Across::Max => (known * values.max(), serving * values.max()),
-        Across::Sum => {
-            let total = values.total() + values.warming.values().sum::<f64>();
-            let silent = serving - known - values.warming.len() as f64;
-            (total, total + silent.max(0.0) * values.mean())
-        }
+    let (low, each) = match across {
+        Across::Avg => (values.total(), values.mean()),
+        Across::Max => (known * values.max(), values.max()),
+        Across::Sum => (measured(across, values), values.mean()),
     };
     Need {
-        low: low / policy.target,
-        high: high / policy.target,
+        low: low / target,
+        high: (low + unmeasured * each.max(0.0)) / target,
     }
 }
 

@@ -6,7 +6,7 @@ use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness, S
 use tidepool_autoscaler_core::spec::{PoolSpec, StepLimits};
 
 use crate::support::{
-    NOW, at, booting, cpu, decided, draining, member, members, name, policy, reading, seen, spec, watched,
+    NOW, at, booting, cpu, decided, draining, following, member, members, name, reading, seen, spec, watched,
 };
 
 fn sizes(spec: &PoolSpec, seen: &Observation, memory: &Memory) -> (u32, u32, u32) {
@@ -73,10 +73,7 @@ fn reasons_tell_what_and_why() {
 
 #[test]
 fn out_if_any_policy_says_so_and_in_only_if_all_agree() {
-    let spec = PoolSpec {
-        policies: vec![policy("cpu", 0.5), policy("memory", 0.5)],
-        ..spec()
-    };
+    let spec = following(&[("cpu", 0.5), ("memory", 0.5)], spec());
     let all = |value| reading(&[(1, value), (2, value), (3, value), (4, value)]);
     // (cpu, memory) -> desired
     let table = [
@@ -396,10 +393,7 @@ fn refused_repairs_are_told() {
 
 #[test]
 fn busyness_is_of_the_first_policy_that_can_be_read() {
-    let spec = PoolSpec {
-        policies: vec![policy("cpu", 0.5), policy("memory", 0.5)],
-        ..spec()
-    };
+    let spec = following(&[("cpu", 0.5), ("memory", 0.5)], spec());
     let seen = seen(
         members(2),
         &[("cpu", failed()), ("memory", reading(&[(1, 0.3), (2, 0.6)]))],

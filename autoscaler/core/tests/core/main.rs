@@ -15,4 +15,5 @@ mod roster;
 mod signal;
 mod simulation;
 mod support;
+mod times;
 mod words;

@@ -113,6 +113,7 @@ fn a_member_that_served_when_it_was_first_seen_has_served_since_it_was_made() {
 #[test]
 fn stages_begin_once_and_end_when_they_are_over() {
     let known = MemberMemory {
+        booting: false,
         serving_since: Some(at(5)),
         unready_since: Some(at(NOW - 9)),
         withdrawn_since: Some(at(NOW - 8)),
@@ -132,6 +133,7 @@ fn stages_begin_once_and_end_when_they_are_over() {
         ..MemberMemory::default()
     };
     let serving = MemberMemory {
+        booting: false,
         serving_since: Some(at(5)),
         ..rest
     };
@@ -165,6 +167,7 @@ fn stages_begin_once_and_end_when_they_are_over() {
     assert_eq!(after(leaving, MemberMemory::default()).withdrawn_since, None);
     // Times that a clock set back has left in the future count from now.
     let future = MemberMemory {
+        booting: false,
         serving_since: Some(at(NOW + 9)),
         unready_since: Some(at(NOW + 9)),
         withdrawn_since: Some(at(NOW + 9)),
@@ -188,6 +191,7 @@ fn stages_begin_once_and_end_when_they_are_over() {
         ..member(1)
     };
     let both = MemberMemory {
+        booting: false,
         serving_since: Some(at(NOW)),
         unready_since: Some(at(NOW)),
         ..now

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use tidepool_autoscaler_core::observe::MemberName;
-use tidepool_autoscaler_core::outcome::Verdict;
-use tidepool_autoscaler_core::policy::propose;
+use tidepool_autoscaler_core::outcome::{Proposal, Verdict};
+use tidepool_autoscaler_core::policy::{Context, Measured};
+use tidepool_autoscaler_core::roster::Spread;
 use tidepool_autoscaler_core::signal::{MissingReason, Signal, Values};
-use tidepool_autoscaler_core::spec::{Across, TargetPolicy};
+use tidepool_autoscaler_core::spec::{Across, Policy, TargetPolicy};
 
-use crate::support::{name, policy};
+use crate::support::{name, target};
 
 fn hosts(prefix: &str, values: &[f64]) -> BTreeMap<MemberName, f64> {
     values
@@ -32,11 +33,34 @@ fn fresh(warm: &[f64], warming: &[f64]) -> Signal {
     }
 }
 
-fn across(across: Across) -> TargetPolicy {
-    TargetPolicy {
+/// Asks a policy about a signal that was measured on `serving` hosts.
+fn propose(policy: &TargetPolicy, across: Across, signal: Signal, (size, serving): (u32, u32)) -> Proposal {
+    let known: Vec<MemberName> = match &signal {
+        Signal::Fresh { values } | Signal::Partial { values, .. } => {
+            values.warm.keys().chain(values.warming.keys()).cloned().collect()
+        }
+        Signal::Stale { .. } | Signal::Missing { .. } => Vec::new(),
+    };
+    let silent: Vec<MemberName> = (0..)
+        .map(|n| name(&format!("silent-{n}")))
+        .take(serving as usize)
+        .collect();
+    let hosts: BTreeMap<&MemberName, f64> = known
+        .iter()
+        .chain(&silent)
+        .take(serving as usize)
+        .map(|host| (host, 1.0))
+        .collect();
+    let measured = Measured {
+        signal,
         across,
-        ..policy("cpu", 0.5)
-    }
+        spread: Spread { hosts, gone: 0.0 },
+    };
+    let context = Context {
+        signals: &BTreeMap::from([("cpu", measured)]),
+        size,
+    };
+    tidepool_autoscaler_core::policy::propose(&Policy::Target(policy.clone()), context)
 }
 
 #[test]
@@ -82,7 +106,12 @@ fn a_table_of_loads() {
         (Avg, &[-1.0, -1.0], &[], 2, 2, Shrink { to: 0 }),
     ];
     for (n, (kind, warm, warming, size, serving, verdict)) in table.iter().enumerate() {
-        let proposal = propose(&across(*kind), fresh(warm, warming), *size, *serving);
+        let proposal = propose(
+            &target("cpu", 0.5),
+            *kind,
+            fresh(warm, warming),
+            (*size, *serving),
+        );
         assert_eq!(proposal.verdict, *verdict, "row {n}: {}", proposal.formula());
     }
 }
@@ -91,9 +120,9 @@ fn a_table_of_loads() {
 fn a_load_at_the_very_edge_of_the_tolerance_is_within_it() {
     let policy = TargetPolicy {
         tolerance: 0.5,
-        ..policy("cpu", 0.5)
+        ..target("cpu", 0.5)
     };
-    let verdict = |warm: &[f64], size| propose(&policy, fresh(warm, &[]), size, size).verdict;
+    let verdict = |warm: &[f64], size| propose(&policy, Across::Avg, fresh(warm, &[]), (size, size)).verdict;
     assert_eq!(verdict(&[0.25; 4], 4), Verdict::Keep);
     assert_eq!(verdict(&[0.24; 4], 4), Verdict::Shrink { to: 2 });
     assert_eq!(verdict(&[0.75; 2], 2), Verdict::Keep);
@@ -104,19 +133,19 @@ fn a_load_at_the_very_edge_of_the_tolerance_is_within_it() {
 fn rounding_of_floating_point_makes_no_member() {
     let policy = TargetPolicy {
         tolerance: 0.0,
-        ..policy("cpu", 0.1)
+        ..target("cpu", 0.1)
     };
     // 0.1 + 0.1 + 0.1 is 0.30000000000000004.
-    let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 2, 3);
+    let proposal = propose(&policy, Across::Avg, fresh(&[0.1, 0.1, 0.1], &[]), (2, 3));
     assert_eq!(proposal.verdict, Verdict::Grow { to: 3 });
-    let proposal = propose(&policy, fresh(&[0.1, 0.1, 0.1], &[]), 3, 3);
+    let proposal = propose(&policy, Across::Avg, fresh(&[0.1, 0.1, 0.1], &[]), (3, 3));
     assert_eq!(proposal.verdict, Verdict::Keep);
     // Three times the mean of three times 0.7 is 2.0999999999999996.
     let policy = TargetPolicy {
         target: 0.7,
         ..policy
     };
-    let proposal = propose(&policy, fresh(&[0.7, 0.7, 0.7], &[]), 3, 3);
+    let proposal = propose(&policy, Across::Avg, fresh(&[0.7, 0.7, 0.7], &[]), (3, 3));
     assert_eq!(proposal.verdict, Verdict::Keep);
 }
 
@@ -126,7 +155,7 @@ fn a_partial_signal_may_grow_a_pool_but_not_shrink_or_keep_it_small() {
         values: values(warm, &[]),
         expected: 4,
     };
-    let proposal = propose(&policy("cpu", 0.5), partial(&[1.5, 1.5]), 4, 4);
+    let proposal = propose(&target("cpu", 0.5), Across::Avg, partial(&[1.5, 1.5]), (4, 4));
     assert_eq!(proposal.verdict, Verdict::Grow { to: 6 });
     assert_eq!(
         proposal.formula(),
@@ -134,11 +163,11 @@ fn a_partial_signal_may_grow_a_pool_but_not_shrink_or_keep_it_small() {
     );
     // Silent hosts count as idle on the way out.
     assert_eq!(
-        propose(&policy("cpu", 0.5), partial(&[0.9, 0.9]), 4, 4).verdict,
+        propose(&target("cpu", 0.5), Across::Avg, partial(&[0.9, 0.9]), (4, 4)).verdict,
         Verdict::Blind
     );
     assert_eq!(
-        propose(&policy("cpu", 0.5), partial(&[0.0, 0.0]), 4, 4).verdict,
+        propose(&target("cpu", 0.5), Across::Avg, partial(&[0.0, 0.0]), (4, 4)).verdict,
         Verdict::Blind
     );
 }
@@ -146,14 +175,14 @@ fn a_partial_signal_may_grow_a_pool_but_not_shrink_or_keep_it_small() {
 #[test]
 fn a_stale_or_missing_signal_is_blind_and_says_why() {
     let stale = propose(
-        &policy("cpu", 0.5),
+        &target("cpu", 0.5),
+        Across::Avg,
         Signal::Stale {
             age_secs: 400.4,
             fresh_secs: 120,
             expected: 2,
         },
-        4,
-        4,
+        (4, 4),
     );
     assert_eq!((stale.verdict, stale.value), (Verdict::Blind, None));
     assert_eq!(
@@ -164,7 +193,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
         reason: MissingReason::Failed("503".to_owned()),
         expected: 2,
     };
-    let missing = propose(&policy("cpu", 0.5), gone.clone(), 4, 4);
+    let missing = propose(&target("cpu", 0.5), Across::Avg, gone.clone(), (4, 4));
     assert_eq!(
         (missing.verdict, missing.value, missing.target),
         (Verdict::Blind, None, 0.5)
@@ -176,7 +205,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
 #[test]
 fn formulas_tell_the_numbers() {
     let told = |kind, warm: &[f64], warming: &[f64], serving| {
-        let proposal = propose(&across(kind), fresh(warm, warming), 2, serving);
+        let proposal = propose(&target("cpu", 0.5), kind, fresh(warm, warming), (2, serving));
         (proposal.value.unwrap(), proposal.formula())
     };
     let formula = "cpu: ceil(2 hosts × mean 0.7500 / target 0.5) = 3";

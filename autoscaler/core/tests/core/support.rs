@@ -11,7 +11,9 @@ use tidepool_autoscaler_core::observe::{
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::outcome::Plan;
 use tidepool_autoscaler_core::plan::plan;
-use tidepool_autoscaler_core::spec::{Across, Lifetimes, PoolSpec, RepairLimit, StepLimits, TargetPolicy};
+use tidepool_autoscaler_core::spec::{
+    Across, Lifetimes, Policy, PoolSpec, RepairLimit, SignalSettings, StepLimits, TargetPolicy,
+};
 
 /// The time of most tests, seconds.
 pub(crate) const NOW: i64 = 100_000;
@@ -24,13 +26,33 @@ pub(crate) fn name(text: &str) -> MemberName {
     MemberName(text.to_owned())
 }
 
-pub(crate) fn policy(name: &str, target: f64) -> TargetPolicy {
+pub(crate) fn target(name: &str, target: f64) -> TargetPolicy {
     TargetPolicy {
         name: name.to_owned(),
+        signal: name.to_owned(),
         target,
         tolerance: 0.1,
+    }
+}
+
+pub(crate) fn signal(name: &str) -> SignalSettings {
+    SignalSettings {
+        name: name.to_owned(),
         across: Across::Avg,
+        window_secs: 60,
         fresh_secs: 120,
+    }
+}
+
+/// Follows these signals, each to its target.
+pub(crate) fn following(targets: &[(&str, f64)], spec: PoolSpec) -> PoolSpec {
+    PoolSpec {
+        signals: targets.iter().map(|(name, _)| signal(name)).collect(),
+        policies: targets
+            .iter()
+            .map(|(name, value)| Policy::Target(target(name, *value)))
+            .collect(),
+        ..spec
     }
 }
 
@@ -41,7 +63,9 @@ pub(crate) fn spec() -> PoolSpec {
         min: 2,
         max: 10,
         image: "new".to_owned(),
-        policies: vec![policy("cpu", 0.5)],
+        tick_secs: 15,
+        signals: vec![signal("cpu")],
+        policies: vec![Policy::Target(target("cpu", 0.5))],
         out_window_secs: 0,
         in_window_secs: 300,
         limits: StepLimits {

@@ -54,6 +54,10 @@ fn every_reason_reads_as_part_of_a_sentence() {
             "at most 1 fewer in a tick",
         ),
         (
+            Reason::SlowBoots { times: 2, secs: 800 },
+            "new members were not ready in time, 2 times in a row; a member now gets 800 s to boot",
+        ),
+        (
             Reason::TooManyUnready,
             "no repairs, for more than half of the serving members are not ready at once",
         ),

@@ -1,0 +1,161 @@
+//! Settings that are each in order and don't fit each other: what can't work is refused, what is odd is warned of.
+
+use tidepool_autoscaler_core::spec::{Policy, PoolSpec, TargetPolicy};
+
+use super::follow::SignalConfig;
+use super::reader::Problems;
+use crate::metrics::PerHost;
+use crate::metrics::presets::SourceKind;
+
+/// How often Metricbeat reports unless its configuration says otherwise, seconds (Elastic, *Metricbeat reference*, `period`).
+const METRICBEAT_PERIOD_SECS: u32 = 10;
+
+/// Where the pool is in the configuration, for messages.
+pub(super) struct Place<'p> {
+    pub(super) pool: String,
+    pub(super) problems: &'p Problems,
+}
+
+impl Place<'_> {
+    fn refuse(&self, key: &str, message: String) {
+        self.problems.add(format!("{}.{key}", self.pool), message);
+    }
+
+    fn warn(&self, key: &str, message: String) {
+        self.problems.warn(format!("{}.{key}", self.pool), message);
+    }
+}
+
+/// Looks at every pair of a pool's settings that can work against each other.
+pub(super) fn check(spec: &PoolSpec, signals: &[SignalConfig], source: SourceKind, at: &Place<'_>) {
+    for (n, policy) in spec.policies.iter().enumerate() {
+        let Policy::Target(target) = policy;
+        let signal = signals.iter().find(|s| s.name == target.signal);
+        if let Some(signal) = signal.filter(|_| spec.min < spec.max) {
+            never_grows(target, signal, &format!("policy[{n}].target"), at);
+        }
+    }
+    for signal in signals {
+        values_that_never_count(spec, signal, source, at);
+    }
+    if spec.min == spec.max && !spec.policies.is_empty() {
+        at.warn("policy", "has no effect, because min = max".to_owned());
+    }
+    windows(spec, at);
+    repairs(spec, at);
+}
+
+/// The load of full hosts must ask for more hosts.
+fn never_grows(policy: &TargetPolicy, signal: &SignalConfig, key: &str, at: &Place<'_>) {
+    let TargetPolicy {
+        name,
+        target,
+        tolerance,
+        ..
+    } = policy;
+    let Some(ceiling) = signal.ceiling else { return };
+    let grows_above = target * (1.0 + tolerance);
+    if grows_above >= ceiling {
+        at.refuse(
+            key,
+            format!(
+                "{name} would never grow the pool: it grows above target × (1 + tolerance) = {target} × {} = {grows_above:.4}, and its signal is never above {ceiling}",
+                1.0 + tolerance
+            ),
+        );
+    }
+}
+
+fn values_that_never_count(spec: &PoolSpec, signal: &SignalConfig, source: SourceKind, at: &Place<'_>) {
+    let SignalConfig {
+        name,
+        what,
+        window_secs,
+        ..
+    } = signal;
+    let tick_secs = spec.tick_secs;
+    let settings = spec.signals.iter().find(|s| s.name == *name);
+    let fresh_secs = settings.map_or(u32::MAX, |s| s.fresh_secs);
+    let rate = what.per_host == PerHost::Rate;
+    match source {
+        SourceKind::Scrape if rate && *window_secs <= tick_secs => at.refuse(
+            "signal",
+            format!(
+                "{name} would never have a value: a rate needs two readings within window_secs = {window_secs}, and members are read every tick_secs = {tick_secs}"
+            ),
+        ),
+        SourceKind::Scrape if rate && *window_secs < tick_secs.saturating_mul(2) => at.warn(
+            "signal",
+            format!(
+                "{name} has no value when a tick is late: window_secs = {window_secs} is less than two ticks of {tick_secs} s"
+            ),
+        ),
+        SourceKind::Elasticsearch if rate && *window_secs < 2 * METRICBEAT_PERIOD_SECS => at.warn(
+            "signal",
+            format!(
+                "{name} needs two documents within window_secs = {window_secs}, and Metricbeat writes one every {METRICBEAT_PERIOD_SECS} s unless its period is shorter"
+            ),
+        ),
+        SourceKind::Elasticsearch if fresh_secs.min(*window_secs) < METRICBEAT_PERIOD_SECS => at.warn(
+            "signal",
+            format!(
+                "{name} often has no fresh value: window_secs = {window_secs} and fresh_secs = {fresh_secs}, and Metricbeat writes a document every {METRICBEAT_PERIOD_SECS} s unless its period is shorter"
+            ),
+        ),
+        SourceKind::Scrape | SourceKind::Elasticsearch => {}
+    }
+}
+
+fn windows(spec: &PoolSpec, at: &Place<'_>) {
+    let PoolSpec {
+        tick_secs,
+        out_window_secs: out_secs,
+        in_window_secs: in_secs,
+        ..
+    } = spec;
+    if (1..*tick_secs).contains(out_secs) {
+        at.warn(
+            "windows.out_secs",
+            format!("is {out_secs}, less than a tick of {tick_secs} s, so it has no effect"),
+        );
+    }
+    if (1..*tick_secs).contains(in_secs) {
+        at.warn(
+            "windows.in_secs",
+            format!("is {in_secs}, less than a tick of {tick_secs} s, so it has no effect"),
+        );
+    }
+    if out_secs > in_secs {
+        at.warn(
+            "windows.out_secs",
+            format!("is {out_secs}, more than in_secs = {in_secs}, so the pool shrinks faster than it grows"),
+        );
+    }
+}
+
+fn repairs(spec: &PoolSpec, at: &Place<'_>) {
+    let (tick_secs, life, repair) = (spec.tick_secs, &spec.life, &spec.repair);
+    if life.unready_secs <= tick_secs {
+        let secs = life.unready_secs;
+        at.warn(
+            "life.unready_secs",
+            format!(
+                "is {secs}, at most a tick of {tick_secs} s, so two failed readiness checks replace a member"
+            ),
+        );
+    }
+    if repair.max == 0 {
+        at.warn(
+            "repair.max",
+            "is 0, so dead members are never replaced".to_owned(),
+        );
+    } else if repair.window_secs < life.boot_timeout_secs {
+        let (window_secs, boot_secs) = (repair.window_secs, life.boot_timeout_secs);
+        at.warn(
+            "repair.window_secs",
+            format!(
+                "is {window_secs}, less than life.boot_timeout_secs = {boot_secs}, so members that never boot are replaced without end"
+            ),
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! What a pool follows: its signals, each under its own name, and the policies that go by them.
+
+use std::collections::BTreeMap;
+
+use tidepool_autoscaler_core::spec::{Across, Policy, SignalSettings, TargetPolicy};
+use toml::{Table, Value};
+
+use super::reader::{Context, Section, WINDOW_SECS_MAX};
+use crate::metrics::presets::resolve;
+use crate::metrics::{PerHost, SignalSpec};
+
+/// Policies of one pool at most.
+const POLICIES_MAX: usize = 20;
+/// Signals of one pool at most; a policy may bring its own.
+const SIGNALS_MAX: usize = 20;
+/// Six documents of a Metricbeat that reports every 10 s.
+const WINDOW_SECS_DEFAULT: u32 = 60;
+/// Two missed reports of a minute each.
+const FRESH_SECS_DEFAULT: u32 = 120;
+
+/// Where a signal is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignalConfig {
+    /// The signal's name.
+    pub name: String,
+    /// What is read.
+    pub what: SignalSpec,
+    /// How far back.
+    pub window_secs: u32,
+    /// The largest value it can have, if there is one.
+    pub ceiling: Option<f64>,
+}
+
+/// Signals and policies as they were read.
+pub(super) struct Followed {
+    /// Whether there is no policy at all.
+    pub(super) none: bool,
+    /// `None` if one of them is wrong.
+    pub(super) policies: Option<Vec<Policy>>,
+    /// How the signals are judged.
+    pub(super) settings: Vec<SignalSettings>,
+    /// Where they are read, in the same order.
+    pub(super) signals: Vec<SignalConfig>,
+}
+
+impl Followed {
+    fn signal_add(&mut self, (settings, config): (SignalSettings, SignalConfig)) {
+        self.settings.push(settings);
+        self.signals.push(config);
+    }
+}
+
+/// Reads `[[pool.signal]]` and `[[pool.policy]]`.
+pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
+    let (signals, policies) = (pool.sections("signal"), pool.sections("policy"));
+    if signals.len() > SIGNALS_MAX {
+        pool.problem("signal", format!("at most {SIGNALS_MAX} signals"));
+    }
+    if policies.len() > POLICIES_MAX {
+        pool.problem("policy", format!("at most {POLICIES_MAX} policies"));
+    }
+    let mut followed = Followed {
+        none: policies.is_empty(),
+        policies: None,
+        settings: Vec::new(),
+        signals: Vec::new(),
+    };
+    let mut signal_names = Names::default();
+    let mut whole = true;
+    for (n, mut section) in signals.into_iter().enumerate() {
+        let signal = read_signal(&mut section, context);
+        section.finish();
+        whole &= signal.is_some();
+        if let Some(signal) = signal {
+            signal_names.take(pool, format!("signal[{n}]"), &signal.0.name);
+            followed.signal_add(signal);
+        }
+    }
+    let named: Vec<String> = followed.settings.iter().map(|s| s.name.clone()).collect();
+    let mut policy_names = Names::default();
+    let mut read_policies: Vec<TargetPolicy> = Vec::new();
+    for (n, section) in policies.into_iter().enumerate() {
+        let Some((policy, own)) = read_policy(section, context, &named) else {
+            whole = false;
+            continue;
+        };
+        let is_new = policy_names.take(pool, format!("policy[{n}]"), &policy.name);
+        if let Some(own) = own {
+            if is_new {
+                signal_names.take(pool, format!("policy[{n}]"), &policy.name);
+            }
+            followed.signal_add(own);
+        }
+        read_policies.push(policy);
+    }
+    for (n, name) in named.iter().enumerate() {
+        if whole && !read_policies.iter().any(|policy| policy.signal == *name) {
+            pool.warn(&format!("signal[{n}]"), format!("no policy goes by {name}"));
+        }
+    }
+    let policies = read_policies.into_iter().map(Policy::Target).collect();
+    followed.policies = whole.then_some(policies);
+    followed
+}
+
+/// Names and where each was given first.
+#[derive(Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// Whether the name is a new one; a second one is a problem.
+    fn take(&mut self, pool: &Section<'_>, place: String, name: &str) -> bool {
+        let first = self.0.get(name).cloned();
+        if let Some(first) = &first {
+            pool.problem(
+                &format!("{place}.name"),
+                format!("{name} is {first}'s name already"),
+            );
+        } else {
+            self.0.insert(name.to_owned(), place);
+        }
+        first.is_none()
+    }
+}
+
+type Signal = (SignalSettings, SignalConfig);
+
+/// A policy, with its own signal where it has one.
+fn read_policy(
+    mut section: Section<'_>,
+    context: &Context<'_>,
+    named: &[String],
+) -> Option<(TargetPolicy, Option<Signal>)> {
+    let target: Option<f64> = section.required("target");
+    if target.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
+        section.problem("target", "must be above 0");
+    }
+    let tolerance: f64 = section.optional("tolerance").unwrap_or(0.1);
+    let tolerable = (0.0..=0.9).contains(&tolerance);
+    if !tolerable {
+        section.problem("tolerance", "must be within 0 and 0.9");
+    }
+    let (name, signal, own) = if section.has("signal") {
+        let signal: Option<String> = section.optional("signal");
+        let name: Option<String> = section.optional("name");
+        if let Some(signal) = signal.as_ref().filter(|signal| !named.contains(signal)) {
+            let known = if named.is_empty() {
+                "none".to_owned()
+            } else {
+                named.join(", ")
+            };
+            section.problem(
+                "signal",
+                format!("{signal:?} is not a [[pool.signal]]; there are: {known}"),
+            );
+        }
+        (name.or_else(|| signal.clone()), signal, Some(None))
+    } else {
+        let own = read_signal(&mut section, context);
+        let name = own.as_ref().map(|(settings, _)| settings.name.clone());
+        (name.clone(), name, own.map(Some))
+    };
+    section.finish();
+    let policy = TargetPolicy {
+        name: name?,
+        signal: signal?,
+        target: target?,
+        tolerance,
+    };
+    Some((policy, own?)).filter(|_| tolerable)
+}
+
+/// The keys of a signal, in a table of its own or in a policy's.
+fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signal> {
+    let preset: Option<String> = section.optional("preset");
+    let field: Option<String> = section.optional("field");
+    let base = match (&preset, &field) {
+        (Some(_), Some(_)) => {
+            section.problem("preset", "stands beside field; one of them must go");
+            None
+        }
+        (None, None) => {
+            section.problem("preset", "or field is missing");
+            None
+        }
+        (Some(preset), None) => resolve(preset, context.source_kind)
+            .map_err(|error| section.problem("preset", error.to_string()))
+            .ok(),
+        (None, Some(field)) => Some(SignalSpec {
+            field: field.clone(),
+            filter: BTreeMap::new(),
+            per_host: PerHost::Avg,
+            scale: 1.0,
+        }),
+    };
+    let name = section.optional("name").or_else(|| preset.clone()).or(field);
+    let per_host_words = [
+        ("last", PerHost::Last),
+        ("avg", PerHost::Avg),
+        ("max", PerHost::Max),
+        ("rate", PerHost::Rate),
+    ];
+    let per_host = section.word("per_host", &per_host_words);
+    let across_words = [("avg", Across::Avg), ("sum", Across::Sum), ("max", Across::Max)];
+    let across = section.word("across", &across_words);
+    let scale: Option<f64> = section.optional("scale");
+    if scale.is_some_and(|scale| scale == 0.0 || !scale.is_finite()) {
+        section.problem("scale", "must be a number other than 0");
+    }
+    let filter = read_filter(section);
+    // A rate of what the members are asked at each tick needs two of them.
+    let window_default = WINDOW_SECS_DEFAULT
+        .max(context.tick_secs.saturating_mul(2))
+        .min(WINDOW_SECS_MAX);
+    let window_secs = section.number_or("window_secs", 1..=WINDOW_SECS_MAX, window_default);
+    // Old enough for two missed reports of a minute each, or for three ticks.
+    let fresh_default = FRESH_SECS_DEFAULT
+        .max(context.tick_secs.saturating_mul(3))
+        .min(WINDOW_SECS_MAX);
+    let fresh_secs = section.number_or("fresh_secs", 1..=WINDOW_SECS_MAX, fresh_default);
+    let (mut what, name) = (base?, name?);
+    what.per_host = per_host.unwrap_or(what.per_host);
+    what.scale = scale.unwrap_or(what.scale);
+    what.filter.extend(filter);
+    // A rate is a share of the pool's total, anything else is a level of each host.
+    let across_default = if what.per_host == PerHost::Rate {
+        Across::Sum
+    } else {
+        Across::Avg
+    };
+    let settings = SignalSettings {
+        name: name.clone(),
+        across: across.unwrap_or(across_default),
+        window_secs: if what.per_host == PerHost::Last {
+            0
+        } else {
+            window_secs
+        },
+        fresh_secs,
+    };
+    let config = SignalConfig {
+        name,
+        ceiling: preset
+            .filter(|preset| ["cpu", "memory"].contains(&preset.as_str()))
+            .map(|_| what.scale),
+        what,
+        window_secs,
+    };
+    Some((settings, config))
+}
+
+fn read_filter(section: &mut Section<'_>) -> BTreeMap<String, String> {
+    let table: Table = section.optional("filter").unwrap_or_default();
+    let mut filter = BTreeMap::new();
+    for (key, value) in table {
+        match value {
+            Value::String(text) => {
+                filter.insert(key, text);
+            }
+            Value::Integer(number) => {
+                filter.insert(key, number.to_string());
+            }
+            _ => section.problem(&format!("filter.{key}"), "must be text or a whole number"),
+        }
+    }
+    filter
+}

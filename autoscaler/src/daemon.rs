@@ -84,11 +84,11 @@ pub struct Runtime {
     pub crash: Option<CrashPoint>,
 }
 
+/// Pools with their providers.
+pub type PoolProviders<'c> = Vec<(&'c PoolConfig, Arc<dyn Provider>)>;
+
 /// Each pool's provider.
-pub fn providers<'c>(
-    config: &'c Config,
-    runtime: &Runtime,
-) -> Result<Vec<(&'c PoolConfig, Arc<dyn Provider>)>, DaemonError> {
+pub fn providers<'c>(config: &'c Config, runtime: &Runtime) -> Result<PoolProviders<'c>, DaemonError> {
     let digitalocean = config.digitalocean.clone().ok_or(DaemonError::NoProvider)?;
     let account = Arc::new(Account::new(
         digitalocean.base_url.as_deref(),

@@ -400,7 +400,7 @@ fn read_digitalocean(
     }
     let url_ok = base_url
         .as_deref()
-        .is_none_or(|url| crate::provider::digitalocean::is_base_url(url));
+        .is_none_or(crate::provider::digitalocean::is_base_url);
     if !url_ok {
         section.problem(
             "base_url",

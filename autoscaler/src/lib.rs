@@ -18,6 +18,7 @@ pub mod probe;
 pub mod provider;
 pub mod record;
 pub mod server;
+pub mod signal_log;
 pub mod state;
 pub mod status;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tidepool_autoscaler_core::observe::{
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::config::SignalConfig;
-use crate::metrics::{MetricSource, SignalQuery};
+use crate::metrics::{Host, MetricSource, SignalQuery};
 use crate::probe::MemberProbe;
 use crate::provider::{Found, Listing, Provider, ProviderError, UNIDENTIFIED};
 
@@ -234,7 +234,11 @@ async fn probe(sources: Sources<'_>, observed: &mut Observed) {
 /// What is to be read for a pool with these members: only of those that serve.
 pub fn queries(pool: &PoolName, signals: &[SignalConfig], members: &[Member]) -> Vec<SignalQuery> {
     let serving = members.iter().filter(|m| m.serving && !m.draining);
-    let hosts: BTreeMap<_, _> = serving.map(|m| (m.name.clone(), m.address)).collect();
+    let host = |member: &Member| Host {
+        id: member.id.clone(),
+        address: member.address,
+    };
+    let hosts: BTreeMap<_, _> = serving.map(|m| (m.name.clone(), host(m))).collect();
     let query = |signal: &SignalConfig| SignalQuery {
         pool: pool.clone(),
         signal: signal.name.clone(),
@@ -258,7 +262,7 @@ pub async fn readings(
     let mut answers = source.read(&queries, now).await.into_iter();
     for query in queries {
         let reading = match answers.next() {
-            Some(Ok(samples)) => SignalReading::Samples(samples),
+            Some(Ok(reading)) => SignalReading::Read(reading),
             Some(Err(error)) => SignalReading::Failed {
                 reason: crate::chain(&error),
             },

@@ -261,18 +261,17 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
 }
 
 fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let (state, age_secs, fresh, expected) = match &proposal.signal {
         Signal::Fresh { values } => (
             SignalState::Fresh,
             Some(values.age_secs),
-            count(values.warm.len()),
-            count(values.warm.len()),
+            values.whole(),
+            values.whole(),
         ),
-        Signal::Partial { values, expected } => (
+        Signal::Partial { values, expected, .. } => (
             SignalState::Partial,
             Some(values.age_secs),
-            count(values.warm.len()),
+            values.whole(),
             *expected,
         ),
         Signal::Stale {
@@ -281,7 +280,7 @@ fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
         Signal::Missing { expected, .. } => (SignalState::Missing, None, 0, *expected),
     };
     let newest = match seen.signals.get(&proposal.signal_name) {
-        Some(SignalReading::Samples(samples)) => samples.iter().map(|s| s.at).max(),
+        Some(SignalReading::Read(reading)) => reading.samples.iter().map(|s| s.at).max(),
         Some(SignalReading::Failed { .. }) | None => None,
     };
     SignalStatus {

@@ -19,6 +19,7 @@ use crate::metrics::{MetricSource, SignalQuery};
 use crate::observe::{self, Sources};
 use crate::provider::{ProviderError, ProviderErrorKind};
 use crate::record::{self, StatusRecorder, TickReport};
+use crate::signal_log::{Change, SignalLog};
 use crate::state::StateDir;
 
 /// A decision that changes nothing is recorded once in so long, seconds.
@@ -49,6 +50,8 @@ pub struct TickState {
     pub wait_until: Option<UnixMillis>,
     /// When a decision was recorded last.
     pub recorded_at: Option<UnixMillis>,
+    /// What was logged of the signals.
+    pub signal_log: SignalLog,
 }
 
 /// What all pools share.
@@ -215,6 +218,16 @@ impl Pool {
         let TickReport {
             decision, applied, ..
         } = *report;
+        for change in tick_state.signal_log.changes(&decision.proposals) {
+            match change {
+                Change::Wrong { signal, reason } => {
+                    tracing::warn!(pool = %self.name(), signal, reason, "a signal can't be trusted in full");
+                }
+                Change::InOrder { signal } => {
+                    tracing::info!(pool = %self.name(), signal, "the signal is in order again");
+                }
+            }
+        }
         let changes = self.recorder.ticked(report, (self.applier.clock)());
         changes.iter().for_each(|change| change.log(self.name()));
         let status = self.recorder.status();

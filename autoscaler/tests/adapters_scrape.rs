@@ -1,14 +1,15 @@
 //! The scrape adapter against members that answer, hang, talk nonsense or come back from a restart.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tidepool_autoscaler::metrics::presets::{SourceKind, resolve};
+use tidepool_autoscaler::metrics::range::Range;
 use tidepool_autoscaler::metrics::scrape::{ScrapeConfig, ScrapeSource};
-use tidepool_autoscaler::metrics::{MetricSource, PerHost, SignalQuery, SignalSpec};
-use tidepool_autoscaler_core::observe::{MemberName, PoolName, Sample, UnixMillis};
+use tidepool_autoscaler::metrics::{Host, MetricSource, PerHost, SignalQuery, SignalSpec};
+use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, Reading, Sample, UnixMillis};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -28,7 +29,7 @@ impl Member {
         }
     }
 
-    async fn tells(&self, answer: ResponseTemplate) {
+    async fn answers(&self, answer: ResponseTemplate) {
         self.server.reset().await;
         Mock::given(method("GET"))
             .and(path("/metrics"))
@@ -38,7 +39,7 @@ impl Member {
     }
 
     async fn says(&self, text: &str) {
-        self.tells(ResponseTemplate::new(200).set_body_raw(text.to_owned(), "text/plain; version=0.0.4"))
+        self.answers(ResponseTemplate::new(200).set_body_raw(text.to_owned(), "text/plain; version=0.0.4"))
             .await;
     }
 
@@ -62,7 +63,16 @@ const NOBODY: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(127, 77, 66, 55)));
 fn query(what: SignalSpec, hosts: &[(&str, Option<IpAddr>)]) -> SignalQuery {
     let hosts = hosts
         .iter()
-        .map(|(name, address)| (MemberName((*name).to_owned()), *address))
+        .map(|(name, address)| {
+            let id = MemberId((*name).to_owned());
+            (
+                MemberName((*name).to_owned()),
+                Host {
+                    id,
+                    address: *address,
+                },
+            )
+        })
         .collect();
     SignalQuery {
         pool: PoolName("web".to_owned()),
@@ -83,11 +93,25 @@ fn family(name: &str, per_host: PerHost) -> SignalSpec {
         filter: BTreeMap::new(),
         per_host,
         scale: 1.0,
+        range: Range::NOT_NEGATIVE,
     }
 }
 
-async fn read(source: &ScrapeSource, query: SignalQuery) -> Vec<Sample> {
+async fn reading(source: &ScrapeSource, query: SignalQuery) -> Reading {
     source.read(&[query], NOW).await.remove(0).unwrap()
+}
+
+/// The whole values.
+async fn read(source: &ScrapeSource, query: SignalQuery) -> Vec<Sample> {
+    reading(source, query).await.samples
+}
+
+/// Why the only host has no whole value, and the lower bound that there is.
+async fn cause(source: &ScrapeSource, query: SignalQuery) -> (String, Option<f64>) {
+    let mut reading = reading(source, query).await;
+    assert_eq!(reading.samples, []);
+    let (_, cause) = reading.causes.pop_first().unwrap();
+    (cause, reading.at_least.first().map(|sample| sample.value))
 }
 
 /// Until this much real time has passed since `from`: a rate is about time, so time has to pass.
@@ -152,7 +176,7 @@ async fn a_counter_has_a_rate_from_its_second_scrape_on_and_survives_a_restart()
     assert_eq!(
         read(&source, preset("requests")).await,
         [],
-        "one scrape tells no rate"
+        "one scrape gives no rate"
     );
     until(started, BETWEEN).await;
     member.says(&requests(1_000_060, 540)).await;
@@ -180,44 +204,76 @@ async fn members_that_do_not_answer_well_have_no_sample_and_spoil_no_other() {
     let hanging = ResponseTemplate::new(200)
         .set_body_string("m 1\n")
         .set_delay(Duration::from_secs(60));
+    let page = "<html>\n<head><title>502 Bad Gateway</title></head>\n</html>";
     let table = [
-        ("hangs", hanging),
-        ("too large", ResponseTemplate::new(200).set_body_string(large)),
-        ("an error", ResponseTemplate::new(503).set_body_string("m 1\n")),
+        (hanging, "no answer within 700 ms"),
         (
-            "a redirect",
+            ResponseTemplate::new(200).set_body_string(large),
+            "its /metrics has more than 4194304 bytes",
+        ),
+        (
+            ResponseTemplate::new(503).set_body_string("warming up\nplease wait\n"),
+            "HTTP 503: warming up please wait",
+        ),
+        (
             ResponseTemplate::new(302).insert_header("location", "/elsewhere"),
+            "HTTP 302",
         ),
         (
-            "broken text",
-            ResponseTemplate::new(200).set_body_string("m 1\n<html>\n"),
+            ResponseTemplate::new(200).set_body_string(page),
+            "its /metrics holds no metrics: <html> <head><title>502 Bad Gateway</title></head> </html>",
+        ),
+        (ResponseTemplate::new(200), "its /metrics holds no metrics"),
+        (
+            ResponseTemplate::new(200).set_body_string("m_total 1\n"),
+            "\"m\" is not in its /metrics, but \"m_total\" is",
         ),
         (
-            "no text",
-            ResponseTemplate::new(200).set_body_bytes(vec![b'm', b' ', 0xff]),
+            ResponseTemplate::new(200).set_body_string("n 1\n"),
+            "\"m\" is not in its /metrics",
         ),
-        ("nothing", ResponseTemplate::new(200)),
-        ("no number", ResponseTemplate::new(200).set_body_string("m NaN\n")),
         (
-            "a series twice",
+            ResponseTemplate::new(200).set_body_string("n 1\nm 1 2 3\n"),
+            "m: line 2 can't be read: there is more than a value and a time",
+        ),
+        (
+            ResponseTemplate::new(200).set_body_bytes(b"n 1\nm \xff\n".to_vec()),
+            "m: line 2 can't be read: it is not UTF-8",
+        ),
+        (
+            ResponseTemplate::new(200).set_body_string("m NaN\n"),
+            "a value is not a finite number",
+        ),
+        (
+            ResponseTemplate::new(200).set_body_string("m -30\n"),
+            "a value of -30 is outside the signal's range (0 and above)",
+        ),
+        (
             ResponseTemplate::new(200).set_body_string("m 1\nm 2\n"),
+            "two different values of one series at one time: name the field or label that tells them apart in \
+             `series_fields` or `filter`",
         ),
     ];
-    for (name, answer) in table {
-        member.tells(answer).await;
+    for (answer, expected) in table {
+        member.answers(answer).await;
         let asked = query(family("m", PerHost::Last), &[("web-1", HERE)]);
-        let started = Instant::now();
-        assert_eq!(read(&member.source(), asked).await, [], "{name}");
-        assert!(started.elapsed() < Duration::from_secs(20), "{name}");
+        let (cause, at_least) = cause(&member.source(), asked).await;
+        assert_eq!((cause.as_str(), at_least), (expected, None));
     }
     member.says("m 5\n").await;
     let asked = query(
         family("m", PerHost::Last),
         &[("gone", NOBODY), ("new", None), ("web-1", HERE)],
     );
-    let samples = read(&member.source(), asked).await;
+    let reading = reading(&member.source(), asked).await;
+    assert_eq!(reading.causes[&MemberName("new".to_owned())], "it has no address");
+    assert!(
+        reading.causes[&MemberName("gone".to_owned())].contains("refused"),
+        "{reading:?}"
+    );
     assert_eq!(
-        samples
+        reading
+            .samples
             .iter()
             .map(|s| (s.host.0.as_str(), s.value))
             .collect::<Vec<_>>(),
@@ -226,13 +282,13 @@ async fn members_that_do_not_answer_well_have_no_sample_and_spoil_no_other() {
 }
 
 #[tokio::test]
-async fn what_a_member_said_before_it_fell_silent_is_not_told_again() {
+async fn what_a_member_said_before_it_fell_silent_is_not_repeated() {
     let member = Member::start().await;
     member.says("m 5\n").await;
     let source = member.source();
     let asked = || query(family("m", PerHost::Avg), &[("web-1", HERE)]);
     assert_eq!(read(&source, asked()).await.len(), 1);
-    member.tells(ResponseTemplate::new(500)).await;
+    member.answers(ResponseTemplate::new(500)).await;
     assert_eq!(read(&source, asked()).await, []);
     // Back, but without the family.
     member.says("other 1\n").await;
@@ -270,7 +326,10 @@ async fn a_member_is_asked_once_a_read_whatever_is_wanted_of_it() {
         .await;
     let queries = [preset("cpu"), preset("process_cpu"), preset("cpu")];
     let answers = member.source().read(&queries, NOW).await;
-    let counts: Vec<usize> = answers.into_iter().map(|answer| answer.unwrap().len()).collect();
+    let counts: Vec<usize> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().samples.len())
+        .collect();
     assert_eq!(counts, [1, 0, 1]);
     assert_eq!(member.server.received_requests().await.unwrap().len(), 1);
 }
@@ -292,4 +351,162 @@ async fn members_that_hang_hang_together() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test]
+async fn an_odd_line_costs_one_family() {
+    let odd = [
+        "odd{cmdline=\"agetty -- \\u--noclear\"} 0",
+        "odd 12.5 1739184970.553",
+        "odd 0.4 1.739184970e9",
+        "{\"odd.name\", \"queue.name\"=\"mail\"} 3",
+        "odd_total{\"http.route\"=\"/v1\",status=\"200\"} 7",
+        "odd_total 17 # {trace_id=\"x\"} 0.5 1739184970.5",
+        "odd {count:2,sum:3,schema:0,zero_threshold:0.1,zero_count:1} 1",
+        "# UNIT odd seconds",
+        "# TYPE odd stateset",
+        "odd_created 1739184970.553",
+        "odd{a=\"",
+        "odd{} ",
+        "<odd>",
+        "{\"odd",
+        "\u{feff}odd 1",
+        "odd{a=\"\"} 1",
+        "odd{a=\"b\",} 1\r",
+    ];
+    let member = Member::start().await;
+    for line in odd.into_iter().map(str::to_owned).chain(["x".repeat(100_000)]) {
+        for end in ["", "# EOF\n"] {
+            member
+                .says(&format!("{line}\ntidepool_host_cpu_ratio 0.4\n{line}\n{end}"))
+                .await;
+            let samples = read(&member.source(), preset("cpu")).await;
+            assert_eq!(samples.first().map(|sample| sample.value), Some(0.4), "{line:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn times_quoted_names_and_exemplars_are_read() {
+    let member = Member::start().await;
+    member
+        .says(
+            "# TYPE process_cpu_seconds counter\nprocess_cpu_seconds_total 12.5 1739184970.553\n\
+             tidepool_host_cpu_ratio 0.4 1.739184970e9\n{\"app.queue.depth\", \"queue.name\"=\"mail\"} 3\n\
+             other_queue{\"queue.name\"=\"mail\"} 4 # {trace_id=\"x\"} 0.5\n# EOF\n",
+        )
+        .await;
+    let source = member.source();
+    for (field, expected) in [
+        ("process_cpu_seconds_total", 12.5),
+        ("tidepool_host_cpu_ratio", 0.4),
+        ("app.queue.depth", 3.0),
+        ("other_queue", 4.0),
+    ] {
+        let samples = read(&source, query(family(field, PerHost::Last), &[("web-1", HERE)])).await;
+        assert_eq!(
+            samples.first().map(|sample| sample.value),
+            Some(expected),
+            "{field}"
+        );
+    }
+    // A member that escapes names, as it is asked to.
+    member
+        .says("app_queue_depth{queue_name=\"mail\"} 5\napp_queue_depth{queue_name=\"x\"} 1\n")
+        .await;
+    let mut asked = query(family("app.queue.depth", PerHost::Last), &[("web-1", HERE)]);
+    asked.what.filter = [("queue.name".to_owned(), "mail".to_owned())].into();
+    assert_eq!(read(&member.source(), asked).await[0].value, 5.0);
+    let requests = member.server.received_requests().await.unwrap();
+    let accept = requests.last().unwrap().headers["accept"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        accept.starts_with("text/plain;version=0.0.4;escaping=underscores"),
+        "{accept}"
+    );
+}
+
+#[tokio::test]
+async fn a_member_with_an_unreadable_series_has_a_lower_bound_at_most() {
+    let member = Member::start().await;
+    for (bad, expected) in [
+        ("NaN", "a value is not a finite number"),
+        ("+Inf", "a value is not a finite number"),
+        ("-1", "a value of -1 is outside the signal's range (0 and above)"),
+        (
+            "lots",
+            "queue_depth: line 1 can't be read: its value is not a number",
+        ),
+    ] {
+        member
+            .says(&format!(
+                "queue_depth{{q=\"a\"}} {bad}\nqueue_depth{{q=\"b\"}} 3\n"
+            ))
+            .await;
+        for per_host in [PerHost::Last, PerHost::Avg, PerHost::Max] {
+            let mut asked = query(family("queue_depth", per_host), &[("web-1", HERE)]);
+            let found = cause(&member.source(), asked.clone()).await;
+            assert_eq!(found, (expected.to_owned(), Some(3.0)));
+            // Without a range, parts may be negative, and the rest is not a bound.
+            if bad != "-1" {
+                asked.what.range = Range::ANY;
+                assert_eq!(cause(&member.source(), asked).await, (expected.to_owned(), None));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ratio_of_two_families_has_its_range() {
+    let member = Member::start().await;
+    for (used, total, expected) in [
+        ("13e9", "12e9", "outside the signal's range (0 to 1)"),
+        ("-3e9", "-12e9", "outside the signal's range (0 and above)"),
+        ("3e9", "0", "not a finite number"),
+        ("3e9", "NaN", "not a finite number"),
+    ] {
+        member
+            .says(&format!(
+                "tidepool_host_memory_used_bytes {used}\ntidepool_host_memory_total_bytes {total}\n"
+            ))
+            .await;
+        let (cause, at_least) = cause(&member.source(), preset("memory")).await;
+        assert!(cause.contains(expected) && at_least.is_none(), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn openmetrics_without_its_end_is_not_whole() {
+    let member = Member::start().await;
+    let text = |text: &str| {
+        ResponseTemplate::new(200)
+            .set_body_raw(text.to_owned(), "application/openmetrics-text; version=1.0.0")
+    };
+    member.answers(text("queue_depth 3\n# EOF\n")).await;
+    let asked = || query(family("queue_depth", PerHost::Last), &[("web-1", HERE)]);
+    assert_eq!(read(&member.source(), asked()).await[0].value, 3.0);
+    member.answers(text("queue_depth 3\n")).await;
+    let (cause, at_least) = cause(&member.source(), asked()).await;
+    assert!(cause.contains("# EOF"), "{cause}");
+    assert_eq!(at_least, Some(3.0));
+}
+
+#[tokio::test]
+async fn a_packed_answer_is_unpacked_and_its_size_is_bounded() {
+    let member = Member::start().await;
+    let packed = |text: &str| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+        ResponseTemplate::new(200)
+            .set_body_bytes(packed.finish().unwrap())
+            .insert_header("content-encoding", "gzip")
+    };
+    let asked = || query(family("m", PerHost::Last), &[("web-1", HERE)]);
+    member.answers(packed("m 5\n")).await;
+    assert_eq!(read(&member.source(), asked()).await[0].value, 5.0);
+    member.answers(packed(&"m 5\n".repeat(2 << 20))).await;
+    let (cause, _) = cause(&member.source(), asked()).await;
+    assert_eq!(cause, "its /metrics has more than 4194304 bytes");
 }

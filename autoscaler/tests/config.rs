@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tidepool_autoscaler::config::{Config, MetricsConfig, Problem, Purpose, Surroundings, parse};
 use tidepool_autoscaler::metrics::PerHost;
+use tidepool_autoscaler::metrics::range::Range;
 use tidepool_autoscaler_core::spec::Across;
 
 const EXAMPLE: &str = include_str!("../example.toml");
@@ -292,6 +293,21 @@ fn one_mistake_makes_one_message_at_its_place() {
         ),
         (
             "target = 0.6",
+            "target = 0.6, range = [0.0]",
+            "pool[0].policy[0].range: must be two numbers, such as [0.0, 1.0] or [0.0, inf]",
+        ),
+        (
+            "target = 0.6",
+            "target = 0.6, range = [1, 0]",
+            "pool[0].policy[0].range: the first must be below the second",
+        ),
+        (
+            "target = 0.6",
+            "target = 0.6, range = [-inf, inf]",
+            "pool[0].policy[0].range: one of the two must be finite",
+        ),
+        (
+            "target = 0.6",
             "target = 0.6, across = \"median\"",
             "pool[0].policy[0].across: must be one of avg, sum, max, not \"median\"",
         ),
@@ -551,4 +567,32 @@ fn odd_pairs_of_settings_are_warned_of() {
     }
     assert!(warnings(&least("min = 2", "min = 2")).is_empty());
     assert!(warnings(EXAMPLE).is_empty());
+}
+
+#[test]
+fn signals_have_a_range() {
+    let range = |policy: &str| {
+        let text = least("preset = \"cpu\", target = 0.6", policy);
+        read(&text).unwrap().pools[0].signals[0].what.range
+    };
+    for (policy, expected) in [
+        ("preset = \"cpu\", target = 0.6", Range::RATIO),
+        ("preset = \"memory\", target = 0.6", Range::RATIO),
+        ("preset = \"requests\", target = 6", Range::NOT_NEGATIVE),
+        (
+            "preset = \"cpu\", target = 0.6, range = [0, inf]",
+            Range::NOT_NEGATIVE,
+        ),
+        ("field = \"celsius\", target = 60", Range::ANY),
+        (
+            "field = \"celsius\", target = 60, range = [-40, 125.0]",
+            Range::new(-40.0, 125.0).unwrap(),
+        ),
+        (
+            "field = \"c_total\", per_host = \"rate\", target = 6",
+            Range::NOT_NEGATIVE,
+        ),
+    ] {
+        assert_eq!(range(policy), expected, "{policy}");
+    }
 }

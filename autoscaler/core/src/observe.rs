@@ -117,12 +117,34 @@ pub struct Sample {
     pub at: UnixMillis,
 }
 
+/// What a source read of a signal, host by host.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Reading {
+    /// Values of whole hosts.
+    pub samples: Vec<Sample>,
+    /// Lower bounds of hosts of which a part can't be read.
+    #[serde(default)]
+    pub at_least: Vec<Sample>,
+    /// Why a host has no value, or only a lower bound: a few words, the same ones for as long as nothing changes.
+    #[serde(default)]
+    pub causes: BTreeMap<MemberName, String>,
+}
+
+impl From<Vec<Sample>> for Reading {
+    fn from(samples: Vec<Sample>) -> Reading {
+        Reading {
+            samples,
+            ..Reading::default()
+        }
+    }
+}
+
 /// What a source of metrics answered for one signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignalReading {
     /// It answered; hosts may be missing from it.
-    Samples(Vec<Sample>),
+    Read(Reading),
     /// It didn't, or says itself that its answer is incomplete.
     Failed {
         /// Why, for the operator.

@@ -5,11 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{MemberName, SignalReading, UnixMillis, count};
+use crate::observe::{MemberName, Sample, SignalReading, UnixMillis, count};
 
 /// A sample that claims to be later than this is from a wrong clock and does not count. Hosts that keep time by NTP are
 /// within a second of each other; 15 s leave room for one that has just booted.
 pub const CLOCK_SKEW_SECS_MAX: u32 = 15;
+
+/// Hosts without a value that are named in a reason; of more only the number is given.
+pub const HOSTS_NAMED_MAX: usize = 5;
+/// A cause is cut here.
+const CAUSE_CHARS_MAX: usize = 240;
 
 /// Which hosts a signal is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,9 @@ pub enum Signal {
         values: Values,
         /// Hosts that should have one.
         expected: u32,
+        /// What is wrong with the others.
+        #[serde(default)]
+        gaps: Gaps,
     },
     /// None has a fresh one; the newest is this old.
     Stale {
@@ -45,6 +53,9 @@ pub enum Signal {
         fresh_secs: u32,
         /// Hosts that should have one.
         expected: u32,
+        /// What is wrong with them.
+        #[serde(default)]
+        gaps: Gaps,
     },
     /// There is nothing to go by.
     Missing {
@@ -52,6 +63,9 @@ pub enum Signal {
         reason: MissingReason,
         /// Hosts that should have one.
         expected: u32,
+        /// What is wrong with them.
+        #[serde(default)]
+        gaps: Gaps,
     },
 }
 
@@ -63,21 +77,37 @@ pub enum MissingReason {
     NotRead,
     /// No member has served for long enough to be measured.
     NobodyWarm,
-    /// Every sample claims to be from the future.
-    Future {
-        /// So many.
-        samples: u32,
-    },
-    /// The samples are not numbers.
-    NotNumbers {
-        /// So many.
-        samples: u32,
-    },
-    /// No expected host has a value.
+    /// No expected host has a value; the gaps say why.
     NoValues,
     /// The source failed, in its own words.
     #[serde(untagged)]
     Failed(String),
+}
+
+/// Why expected hosts have no whole, fresh value.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Gaps {
+    /// The first few of them, each with a cause.
+    pub named: BTreeMap<MemberName, GapCause>,
+    /// How many more there are.
+    pub more: u32,
+}
+
+/// Why one host has no whole, fresh value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapCause {
+    /// Nothing is known of it.
+    Silent,
+    /// Its newest value is too old.
+    Stale,
+    /// Its values claim to be from the future.
+    Future,
+    /// Its value is not a number.
+    NotANumber,
+    /// What the source says.
+    #[serde(untagged)]
+    Reported(String),
 }
 
 /// Fresh values by host.
@@ -85,6 +115,9 @@ pub enum MissingReason {
 pub struct Values {
     /// Of expected hosts; never empty.
     pub warm: BTreeMap<MemberName, f64>,
+    /// Those of them of which a part can't be read, so that the value is a lower bound.
+    #[serde(default)]
+    pub at_least: BTreeSet<MemberName>,
     /// Of hosts that serve, but have not done so for long.
     pub warming: BTreeMap<MemberName, f64>,
     /// Age of the oldest of the values of expected hosts, seconds.
@@ -92,6 +125,11 @@ pub struct Values {
 }
 
 impl Values {
+    /// How many expected hosts have a whole value.
+    pub fn whole(&self) -> u32 {
+        count(self.warm.len() - self.at_least.len())
+    }
+
     /// The expected hosts' total.
     pub fn total(&self) -> f64 {
         self.warm.values().sum()
@@ -116,64 +154,155 @@ pub fn assess(
     now: UnixMillis,
 ) -> Signal {
     let expected = count(hosts.expected.len());
-    let missing = |reason| Signal::Missing { reason, expected };
-    let samples = match reading {
+    let missing = |reason| Signal::Missing {
+        reason,
+        expected,
+        gaps: Gaps::default(),
+    };
+    let reading = match reading {
         None => return missing(MissingReason::NotRead),
         Some(SignalReading::Failed { reason }) => return missing(MissingReason::Failed(reason.clone())),
-        Some(SignalReading::Samples(samples)) => samples,
+        Some(SignalReading::Read(reading)) => reading,
     };
     if hosts.expected.is_empty() {
         return missing(MissingReason::NobodyWarm);
     }
-
-    let (mut future, mut not_a_number) = (0_u32, 0_u32);
-    let mut newest: BTreeMap<&MemberName, (UnixMillis, f64)> = BTreeMap::new();
-    for sample in samples.iter().filter(|s| hosts.serving.contains(&s.host)) {
-        if sample.at > now.plus_secs(CLOCK_SKEW_SECS_MAX) {
-            future += 1;
-        } else if !sample.value.is_finite() {
-            not_a_number += 1;
-        } else if newest.get(&sample.host).is_none_or(|(at, _)| *at < sample.at) {
-            newest.insert(&sample.host, (sample.at, sample.value));
-        }
-    }
+    let judge = Judge { fresh_secs, now };
+    let whole = judge.newest(&reading.samples);
+    let bounds = judge.newest(&reading.at_least);
 
     let mut values = Values {
         warm: BTreeMap::new(),
+        at_least: BTreeSet::new(),
         warming: BTreeMap::new(),
         age_secs: 0.0,
     };
-    let mut stale_age_secs = f64::INFINITY;
-    for (host, (at, value)) in newest {
-        let age_secs = now.secs_since(at).max(0.0);
-        let warm = hosts.expected.contains(host);
-        if age_secs > f64::from(fresh_secs) {
-            stale_age_secs = stale_age_secs.min(age_secs);
-        } else if warm {
-            values.age_secs = values.age_secs.max(age_secs);
-            values.warm.insert(host.clone(), value);
-        } else {
-            values.warming.insert(host.clone(), value);
+    for host in &hosts.serving {
+        let is_expected = hosts.expected.contains(host);
+        match (whole.get(host), bounds.get(host)) {
+            (Some(Ok((_, value))), _) if !is_expected => {
+                values.warming.insert((*host).clone(), *value);
+            }
+            (Some(Ok((age_secs, value))), _) => {
+                values.age_secs = values.age_secs.max(*age_secs);
+                values.warm.insert((*host).clone(), *value);
+            }
+            // A lower bound of a host that warms up would make it look less busy than those that say nothing.
+            (_, Some(Ok((age_secs, value)))) if is_expected => {
+                values.age_secs = values.age_secs.max(*age_secs);
+                values.warm.insert((*host).clone(), *value);
+                values.at_least.insert((*host).clone());
+            }
+            _ => {}
         }
     }
+    if values.whole() == expected {
+        return Signal::Fresh { values };
+    }
 
-    if values.warm.len() == hosts.expected.len() {
-        Signal::Fresh { values }
-    } else if !values.warm.is_empty() {
-        Signal::Partial { values, expected }
+    let cause = |host: &MemberName| match reading.causes.get(host) {
+        Some(words) => GapCause::Reported(words.chars().take(CAUSE_CHARS_MAX).collect()),
+        None => match whole.get(host).or(bounds.get(host)) {
+            Some(Err(Fault::Stale { .. })) => GapCause::Stale,
+            Some(Err(Fault::Future)) => GapCause::Future,
+            Some(Err(Fault::NotANumber)) => GapCause::NotANumber,
+            Some(Ok(_)) | None => GapCause::Silent,
+        },
+    };
+    let is_whole = |host: &MemberName| values.warm.contains_key(host) && !values.at_least.contains(host);
+    let silent = hosts.expected.iter().filter(|host| !is_whole(host));
+    let gaps = Gaps::of(silent.map(|host| ((*host).clone(), cause(host))));
+    let ages = whole
+        .values()
+        .chain(bounds.values())
+        .filter_map(|newest| match newest {
+            Err(Fault::Stale { age_secs }) => Some(*age_secs),
+            Ok(_) | Err(Fault::Future | Fault::NotANumber) => None,
+        });
+    let stale_age_secs = ages.fold(f64::INFINITY, f64::min);
+    if !values.warm.is_empty() {
+        Signal::Partial {
+            values,
+            expected,
+            gaps,
+        }
     } else if stale_age_secs.is_finite() {
         Signal::Stale {
             age_secs: stale_age_secs,
             fresh_secs,
             expected,
+            gaps,
         }
-    } else if future > 0 {
-        missing(MissingReason::Future { samples: future })
-    } else if not_a_number > 0 {
-        missing(MissingReason::NotNumbers {
-            samples: not_a_number,
-        })
     } else {
-        missing(MissingReason::NoValues)
+        Signal::Missing {
+            reason: MissingReason::NoValues,
+            expected,
+            gaps,
+        }
+    }
+}
+
+/// Why a host's samples don't count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    Stale { age_secs: f64 },
+    Future,
+    NotANumber,
+}
+
+/// A host's age and value, or why it has none.
+type Newest = Result<(f64, f64), Fault>;
+
+struct Judge {
+    fresh_secs: u32,
+    now: UnixMillis,
+}
+
+impl Judge {
+    /// The newest sample of each host that counts; where none does, what is wrong with the newest.
+    fn newest<'a>(&self, samples: &'a [Sample]) -> BTreeMap<&'a MemberName, Newest> {
+        let mut newest: BTreeMap<&MemberName, (UnixMillis, Newest)> = BTreeMap::new();
+        for sample in samples {
+            let judged = self.judged(sample);
+            let better = match newest.get(&sample.host) {
+                None => true,
+                Some((_, Err(_))) if judged.is_ok() => true,
+                Some((at, known)) => known.is_ok() == judged.is_ok() && *at < sample.at,
+            };
+            if better {
+                newest.insert(&sample.host, (sample.at, judged));
+            }
+        }
+        newest
+            .into_iter()
+            .map(|(host, (_, judged))| (host, judged))
+            .collect()
+    }
+
+    fn judged(&self, sample: &Sample) -> Newest {
+        let age_secs = self.now.secs_since(sample.at).max(0.0);
+        if sample.at > self.now.plus_secs(CLOCK_SKEW_SECS_MAX) {
+            Err(Fault::Future)
+        } else if !sample.value.is_finite() {
+            Err(Fault::NotANumber)
+        } else if age_secs > f64::from(self.fresh_secs) {
+            Err(Fault::Stale { age_secs })
+        } else {
+            Ok((age_secs, sample.value))
+        }
+    }
+}
+
+impl Gaps {
+    fn of(causes: impl Iterator<Item = (MemberName, GapCause)>) -> Gaps {
+        let mut gaps = Gaps::default();
+        for (host, cause) in causes {
+            if gaps.named.len() < HOSTS_NAMED_MAX {
+                gaps.named.insert(host, cause);
+            } else {
+                gaps.more = gaps.more.saturating_add(1);
+            }
+        }
+        gaps
     }
 }

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::observe::UnixMillis;
 use crate::outcome::{Decision, Proposal, Reason, Verdict, Working};
-use crate::signal::{MissingReason, Signal};
+use crate::signal::{GapCause, Gaps, MissingReason, Signal};
 use crate::spec::Across;
 
 impl Decision {
@@ -85,11 +85,16 @@ impl Proposal {
         let name = &self.policy;
         match &self.signal {
             Signal::Fresh { .. } => self.working_text(),
-            Signal::Partial { values, expected } => {
-                let known = values.warm.len();
+            Signal::Partial {
+                values,
+                expected,
+                gaps,
+            } => {
+                let known = values.whole();
                 format!(
-                    "{}; only {known} of {expected} hosts have a fresh value",
-                    self.working_text()
+                    "{}; only {known} of {expected} hosts have a fresh value{}",
+                    self.working_text(),
+                    in_brackets(gaps)
                 )
             }
             Signal::Stale {
@@ -99,7 +104,9 @@ impl Proposal {
                     "{name} is stale: its newest value is {age_secs:.0} s old, {fresh_secs} s are allowed"
                 )
             }
-            Signal::Missing { reason, .. } => format!("{name} is missing: {}", missing(reason)),
+            Signal::Missing { reason, gaps, .. } => {
+                format!("{name} is missing: {}{}", missing(reason), in_brackets(gaps))
+            }
         }
     }
 
@@ -140,9 +147,44 @@ fn missing(reason: &MissingReason) -> String {
         MissingReason::NotRead => "it was not read".to_owned(),
         MissingReason::Failed(reason) => reason.clone(),
         MissingReason::NobodyWarm => "no member has served for long enough to be measured".to_owned(),
-        MissingReason::Future { samples } => format!("{samples} samples claim to be from the future"),
-        MissingReason::NotNumbers { samples } => format!("{samples} samples are not numbers"),
         MissingReason::NoValues => "no expected host has a value".to_owned(),
+    }
+}
+
+impl Gaps {
+    /// The hosts and their causes, those of one cause together; empty where nothing is known.
+    pub fn words(&self) -> String {
+        let mut by_cause: Vec<(&GapCause, Vec<&str>)> = Vec::new();
+        for (host, cause) in &self.named {
+            match by_cause.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, hosts)) => hosts.push(&host.0),
+                None => by_cause.push((cause, vec![&host.0])),
+            }
+        }
+        let parts = by_cause
+            .iter()
+            .map(|(cause, hosts)| format!("{}: {}", hosts.join(", "), gap(cause)));
+        let more = (self.more > 0).then(|| format!("{} more hosts", self.more));
+        parts.chain(more).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn gap(cause: &GapCause) -> &str {
+    match cause {
+        GapCause::Silent => "it has no value",
+        GapCause::Stale => "its newest value is too old",
+        GapCause::Future => "its values claim to be from the future",
+        GapCause::NotANumber => "its value is not a number",
+        GapCause::Reported(words) => words,
+    }
+}
+
+fn in_brackets(gaps: &Gaps) -> String {
+    let words = gaps.words();
+    if words.is_empty() {
+        words
+    } else {
+        format!(" ({words})")
     }
 }
 

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::reader::{Context, Section, WINDOW_SECS_MAX};
 use crate::metrics::presets::resolve;
+use crate::metrics::range::Range;
 use crate::metrics::{PerHost, SignalSpec};
 
 /// Policies of one pool at most.
@@ -191,6 +192,7 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signa
             filter: BTreeMap::new(),
             per_host: PerHost::Avg,
             scale: 1.0,
+            range: Range::ANY,
         }),
     };
     let name = section.optional("name").or_else(|| preset.clone()).or(field);
@@ -207,6 +209,7 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signa
     if scale.is_some_and(|scale| scale == 0.0 || !scale.is_finite()) {
         section.problem("scale", "must be a number other than 0");
     }
+    let range = read_range(section);
     let filter = read_filter(section);
     // A rate of what the members are asked at each tick needs two of them.
     let window_default = WINDOW_SECS_DEFAULT
@@ -221,6 +224,9 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signa
     let (mut what, name) = (base?, name?);
     what.per_host = per_host.unwrap_or(what.per_host);
     what.scale = scale.unwrap_or(what.scale);
+    // A counter counts up from 0, whatever it counts.
+    let counts = what.per_host == PerHost::Rate && what.range == Range::ANY;
+    what.range = range.unwrap_or(if counts { Range::NOT_NEGATIVE } else { what.range });
     what.filter.extend(filter);
     // A rate is a share of the pool's total, anything else is a level of each host.
     let across_default = if what.per_host == PerHost::Rate {
@@ -247,6 +253,23 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signa
         window_secs,
     };
     Some((settings, config))
+}
+
+/// `range = [low, high]`; an end is open where it is `-inf` or `inf`.
+fn read_range(section: &mut Section<'_>) -> Option<Range> {
+    let ends: Vec<Value> = section.optional("range")?;
+    let number = |value: &Value| match value {
+        Value::Float(number) => Some(*number),
+        // Whole numbers of a range are far below 2^53.
+        Value::Integer(number) => Some(*number as f64),
+        _ => None,
+    };
+    let numbers: Option<Vec<f64>> = ends.iter().map(number).collect();
+    let range = match numbers.as_deref() {
+        Some([low, high]) => Range::new(*low, *high).map_err(|error| error.to_string()),
+        _ => Err("must be two numbers, such as [0.0, 1.0] or [0.0, inf]".to_owned()),
+    };
+    range.map_err(|message| section.problem("range", message)).ok()
 }
 
 fn read_filter(section: &mut Section<'_>) -> BTreeMap<String, String> {

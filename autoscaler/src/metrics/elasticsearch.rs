@@ -1,145 +1,65 @@
 //! Samples out of what Metricbeat wrote into Elasticsearch. The only place with Metricbeat's field names.
 //!
 //! One `_msearch` reads all signals of all pools. A search groups the window's documents by host and by what tells a host's
-//! series apart (labels, interface), and gives the newest documents of each group; values are taken from `_source`, since an
-//! index without Metricbeat's template maps a ratio whose first value was 0 as an integer. The arithmetic is ours
-//! (`series.rs`): resets and ended series are handled alike for both sources.
+//! series apart (labels, interface), and gives the newest documents of each group. `document.rs` reads a value as it is
+//! indexed, `hosts.rs` knows whose documents are whose, and the arithmetic is ours (`series.rs`): resets, ended series and
+//! what was delivered twice are handled alike for both sources.
 
 mod answer;
+mod config;
+mod document;
 mod fields;
+mod hosts;
+mod http;
 mod query;
+#[cfg(test)]
+pub(super) mod test_server;
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::elasticsearch::auth::Credentials;
-use ::elasticsearch::http::request::JsonBody;
-use ::elasticsearch::http::response::Response;
-use ::elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
-use ::elasticsearch::{Elasticsearch, FieldCapsParts, MsearchParts};
 use async_trait::async_trait;
-use serde_json::Value;
-use tidepool_autoscaler_core::observe::{Sample, UnixMillis};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
 
+use self::answer::Answer;
+pub use self::config::{
+    Auth, ConnectError, ElasticsearchConfig, HOST_FIELD_DEFAULT, INDEX_DEFAULT, SKEW_SECS_DEFAULT,
+    TIMEOUT_DEFAULT, connect,
+};
 use self::fields::Fields;
+use self::hosts::{Directory, Owners};
+use self::http::{Http, Request, not_json};
+use self::query::{Problem, Search};
+use super::range::Range;
 use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
 
-/// Where Metricbeat puts the host's name.
-pub const HOST_FIELD_DEFAULT: &str = "host.name";
-/// Metricbeat's indices and data streams.
-pub const INDEX_DEFAULT: &str = "metricbeat-*";
-/// A tick waits so long for metrics: half of the shortest sensible tick of 10 s.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Documents that a host's clock puts so far into the future still count.
-pub const SKEW_SECS_DEFAULT: u32 = 5;
-
-/// How long the answer about fields is believed: a new label splits into groups of its own within this time.
-const FIELDS_TTL: Duration = Duration::from_secs(60);
-/// Answers that say that they are larger are not read: 10,000 series with 100 documents of 60 bytes make 60 MB.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-/// Words of an answer are cut here in messages.
-const REASON_CHARS_MAX: usize = 300;
-
-/// How to log in.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Auth {
-    /// Not at all.
-    Anonymous,
-    /// By name and password.
-    Basic {
-        /// The name.
-        username: String,
-        /// The password.
-        password: String,
-    },
-    /// By an API key, as Elasticsearch encodes it.
-    ApiKey(String),
-}
-
-impl fmt::Debug for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Anonymous => "Anonymous",
-            Self::Basic { .. } => "Basic([redacted])",
-            Self::ApiKey(_) => "ApiKey([redacted])",
-        })
-    }
-}
-
-/// Which Elasticsearch, and how its documents are laid out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ElasticsearchConfig {
-    /// Its address, such as `https://es.example.com:9200`.
-    pub url: String,
-    /// How to log in.
-    pub auth: Auth,
-    /// Index, alias, data stream or pattern; several with commas between.
-    pub index: String,
-    /// The field with the member's name.
-    pub host_field: String,
-    /// Fields that tell the series of one host apart, beside those that are known of Metricbeat's own modules.
-    pub series_fields: Vec<String>,
-    /// A read takes no longer.
-    pub timeout: Duration,
-    /// Documents from so far in the future still count, seconds.
-    pub skew_secs: u32,
-}
-
-impl ElasticsearchConfig {
-    /// Metricbeat's layout, at `url`.
-    pub fn new(url: String, auth: Auth) -> Self {
-        Self {
-            url,
-            auth,
-            index: INDEX_DEFAULT.to_owned(),
-            host_field: HOST_FIELD_DEFAULT.to_owned(),
-            series_fields: Vec::new(),
-            timeout: TIMEOUT_DEFAULT,
-            skew_secs: SKEW_SECS_DEFAULT,
-        }
-    }
-}
-
-/// Why there can be no client.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is none.
-    #[error("{0:?} is not an http or https address")]
-    Url(String),
-    /// The HTTP client could not be made.
-    #[error("the Elasticsearch client can't be made")]
-    Client(#[source] ::elasticsearch::http::transport::BuildError),
-}
-
-/// A client of the configured Elasticsearch; nothing is sent yet.
-pub fn connect(config: &ElasticsearchConfig) -> Result<Elasticsearch, ConnectError> {
-    let url = reqwest::Url::parse(&config.url)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or_else(|| ConnectError::Url(config.url.clone()))?;
-    let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))
-        .disable_proxy()
-        .timeout(config.timeout);
-    builder = match &config.auth {
-        Auth::Anonymous => builder,
-        Auth::Basic { username, password } => {
-            builder.auth(Credentials::Basic(username.clone(), password.clone()))
-        }
-        Auth::ApiKey(key) => builder.auth(Credentials::EncodedApiKey(key.clone())),
-    };
-    Ok(Elasticsearch::new(builder.build().map_err(ConnectError::Client)?))
-}
+/// How long the answers about fields and about hosts' names are believed: a new label splits into groups of its own, and a
+/// host that names itself otherwise is found, within this time.
+const KNOWLEDGE_TTL: Duration = Duration::from_secs(60);
+/// Hosts of which it is looked for what became of their documents: comparing 10,000 names takes a millisecond each.
+const EXPLAINED_MAX: usize = 10;
 
 /// What a preset of `presets::PRESETS` means here.
 pub(super) fn preset(name: &str) -> Option<SignalSpec> {
-    let (field, per_host) = match name {
-        "cpu" => ("system.cpu.total.norm.pct", PerHost::Avg),
-        "memory" => ("system.memory.actual.used.pct", PerHost::Avg),
-        "load" => ("system.load.norm.1", PerHost::Last),
-        "network" => ("system.network.in.bytes", PerHost::Rate),
-        "requests" => ("prometheus.metrics.tidepool_http_requests_total", PerHost::Rate),
-        "process_cpu" => ("prometheus.metrics.process_cpu_seconds_total", PerHost::Rate),
+    let (field, per_host, range) = match name {
+        "cpu" => ("system.cpu.total.norm.pct", PerHost::Avg, Range::RATIO),
+        "memory" => ("system.memory.actual.used.pct", PerHost::Avg, Range::RATIO),
+        "load" => ("system.load.norm.1", PerHost::Last, Range::NOT_NEGATIVE),
+        "network" => ("system.network.in.bytes", PerHost::Rate, Range::NOT_NEGATIVE),
+        "requests" => (
+            "prometheus.metrics.tidepool_http_requests_total",
+            PerHost::Rate,
+            Range::NOT_NEGATIVE,
+        ),
+        "process_cpu" => (
+            "prometheus.metrics.process_cpu_seconds_total",
+            PerHost::Rate,
+            Range::NOT_NEGATIVE,
+        ),
         _ => return None,
     };
     let filter = if name == "network" {
@@ -152,104 +72,192 @@ pub(super) fn preset(name: &str) -> Option<SignalSpec> {
         filter,
         per_host,
         scale: 1.0,
+        range,
     })
 }
 
 /// Elasticsearch as a source of samples.
 #[derive(Debug)]
 pub struct ElasticsearchSource {
-    client: Elasticsearch,
+    http: Http,
     config: ElasticsearchConfig,
-    fields: Mutex<Option<(Instant, Fields)>>,
+    knowledge: Mutex<Option<Knowledge>>,
+}
+
+/// What was asked beside the samples, and when.
+#[derive(Debug, Clone)]
+struct Knowledge {
+    at: Instant,
+    fields: Fields,
+    directory: Directory,
 }
 
 /// A failure of the whole request, which is then every signal's.
 #[derive(Debug, Clone)]
 struct WholeFailure(String);
 
+#[derive(Debug, Deserialize)]
+struct Responses<'a> {
+    #[serde(borrow)]
+    responses: Vec<&'a RawValue>,
+}
+
 impl ElasticsearchSource {
     /// A source; nothing is sent yet.
     pub fn new(config: ElasticsearchConfig) -> Result<Self, ConnectError> {
         Ok(Self {
-            client: connect(&config)?,
+            http: Http::new(&config)?,
             config,
-            fields: Mutex::default(),
+            knowledge: Mutex::default(),
         })
     }
 
-    fn indices(&self) -> Vec<&str> {
-        self.config.index.split(',').map(str::trim).collect()
-    }
-
-    /// What the indices say about the fields that the queries name; asked once in [`FIELDS_TTL`].
-    async fn fields(&self, queries: &[SignalQuery], now: UnixMillis) -> Result<Fields, WholeFailure> {
+    /// What the indices say about the fields that the queries name, and who writes into them; asked once in
+    /// [`KNOWLEDGE_TTL`].
+    async fn knowledge(&self, queries: &[SignalQuery], now: UnixMillis) -> Result<Knowledge, WholeFailure> {
         let asked = fields::asked(queries, &self.config);
-        let known = self.fields.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, fields)) = known
-            && at.elapsed() < FIELDS_TTL
-            && fields.answers(&asked)
+        let known = self
+            .knowledge
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(known) = known
+            && known.at.elapsed() < KNOWLEDGE_TTL
+            && known.fields.answers(&asked)
         {
-            return Ok(fields);
+            return Ok(known);
         }
         let names: Vec<&str> = asked.iter().map(String::as_str).collect();
-        let response = self
-            .client
-            .field_caps(FieldCapsParts::Index(&self.indices()))
-            .fields(&names)
-            .body(fields::body(queries, now))
-            .send()
+        let body = self
+            .http
+            .post(Request {
+                path: &[&self.config.index_path(), "_field_caps"],
+                query: &[("fields", &names.join(","))],
+                lines: &[fields::body(queries, now)],
+            })
             .await;
-        let fields = Fields::read(asked.clone(), &json(response).await?);
+        let body = parsed(&body.map_err(WholeFailure)?)?;
+        let fields = Fields::read(asked.clone(), &body);
         let fields = fields.map_err(|reason| WholeFailure(format!("_field_caps: {reason}")))?;
+        let directory = self.directory(queries, &fields, now).await;
+        let knowledge = Knowledge {
+            at: Instant::now(),
+            fields,
+            directory,
+        };
         // An index that holds nothing yet says nothing that could be kept.
-        let kept = fields
+        let kept = knowledge
+            .fields
             .knows(&self.config.host_field)
-            .then(|| (Instant::now(), fields.clone()));
-        *self.fields.lock().unwrap_or_else(PoisonError::into_inner) = kept;
-        Ok(fields)
+            .then(|| knowledge.clone());
+        *self.knowledge.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        Ok(knowledge)
+    }
+
+    /// Who writes into the indices. Without an answer only names that are spelled alike are found.
+    async fn directory(&self, queries: &[SignalQuery], fields: &Fields, now: UnixMillis) -> Directory {
+        let listed = async {
+            let search = Directory::body(queries, now, &self.config, fields)?;
+            let request = Request {
+                path: &[&self.config.index_path(), "_search"],
+                query: &[("pre_filter_shard_size", "1")],
+                lines: &[search],
+            };
+            let body = self.http.post(request).await?;
+            let answer = parsed(&body).map_err(|WholeFailure(reason)| reason)?;
+            Ok::<_, String>(Directory::read(&answer))
+        };
+        listed
+            .await
+            .inspect_err(|reason| tracing::debug!(reason, "hosts' names can't be listed"))
+            .unwrap_or_default()
     }
 
     async fn search(
         &self,
         queries: &[SignalQuery],
         now: UnixMillis,
-    ) -> Result<Vec<query::Answer>, WholeFailure> {
-        let fields = self.fields(queries, now).await?;
-        let mut plans = Vec::with_capacity(queries.len());
-        let mut lines: Vec<JsonBody<Value>> = Vec::with_capacity(2 * queries.len());
+    ) -> Result<Vec<Result<Reading, Problem>>, WholeFailure> {
+        let knowledge = self.knowledge(queries, now).await?;
+        let Knowledge {
+            fields, directory, ..
+        } = &knowledge;
+        let mut searches = Vec::with_capacity(queries.len());
+        let mut lines = Vec::with_capacity(2 * queries.len());
         for one in queries {
-            let plan = query::Plan::new(one, &self.config, &fields).map_err(WholeFailure)?;
-            lines.push(serde_json::json!({ "index": self.indices() }).into());
-            lines.push(plan.body(one, now, &self.config).into());
-            plans.push(plan);
+            let search = Search::new(one, &self.config, fields, directory).map_err(WholeFailure)?;
+            lines.push(json!({ "index": self.config.indices() }));
+            lines.push(search.body(one, now, &self.config));
+            searches.push(search);
         }
-        // Shards without documents of the window are passed over, for speed, and because an old index may be mapped otherwise.
-        let search = self.client.msearch(MsearchParts::None).pre_filter_shard_size(1);
-        let response = search.body(lines).send().await;
-        let body = json(response).await?;
-        let responses = body
-            .get("responses")
-            .and_then(Value::as_array)
-            .filter(|responses| responses.len() == queries.len())
-            .ok_or_else(|| WholeFailure("_msearch: the answer has no response for each search".to_owned()))?;
-        let answers = queries.iter().zip(&plans).zip(responses);
-        Ok(answers
-            .map(|((one, plan), response)| answer::read(one, plan, response))
-            .collect())
+        let body = self
+            .http
+            .post(Request {
+                path: &["_msearch"],
+                // Shards without documents of the window are passed over, for speed, and because an old index may be
+                // mapped otherwise.
+                query: &[("pre_filter_shard_size", "1")],
+                lines: &lines,
+            })
+            .await
+            .map_err(WholeFailure)?;
+        let responses: Responses<'_> =
+            serde_json::from_slice(&body).map_err(|error| WholeFailure(not_json(&body, &error)))?;
+        if responses.responses.len() != queries.len() {
+            let reason = "_msearch: the answer does not have one response for each search";
+            return Err(WholeFailure(reason.to_owned()));
+        }
+        let owners = Owners::of(queries);
+        let mut readings = Vec::with_capacity(queries.len());
+        for ((one, search), response) in queries.iter().zip(&searches).zip(responses.responses) {
+            let answer = answer::read(one, search, &owners, response.get());
+            readings.push(answer.map(|answer| self.explained(one, answer, &knowledge, now)));
+        }
+        Ok(readings)
     }
 
-    fn forget_fields(&self) {
-        *self.fields.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Adds why hosts have no value where their documents don't tell, and asks anew next time if some have none.
+    fn explained(
+        &self,
+        query: &SignalQuery,
+        answer: Answer,
+        knowledge: &Knowledge,
+        now: UnixMillis,
+    ) -> Reading {
+        let mut reading = answer.reading;
+        let mut silent: BTreeSet<&MemberName> = query.hosts.keys().collect();
+        for heard in reading.samples.iter().map(|sample| &sample.host) {
+            silent.remove(heard);
+        }
+        silent.retain(|name| !reading.causes.contains_key(*name));
+        if answer.has_new_series || !silent.is_empty() {
+            self.forget();
+        }
+        let no_field = knowledge.fields.explain(&query.what.field, &self.config.index);
+        for (n, name) in silent.into_iter().enumerate() {
+            let cause = match &no_field {
+                Some(cause) => cause.clone(),
+                // Names are compared for about as many as are reported.
+                None if n < EXPLAINED_MAX => knowledge.directory.explain(name, query, now),
+                None => "no documents of this signal within the window".to_owned(),
+            };
+            reading.causes.insert(name.clone(), cause);
+        }
+        reading
+    }
+
+    fn forget(&self) {
+        *self.knowledge.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 #[async_trait]
 impl MetricSource for ElasticsearchSource {
-    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Vec<Sample>, MetricError>> {
+    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Reading, MetricError>> {
         if queries.is_empty() {
             return Vec::new();
         }
-        // The transport's own bound holds for each of the two requests; this one for both.
+        // The client's own bound holds for each of the requests; this one for all.
         let outcome = match tokio::time::timeout(self.config.timeout, self.search(queries, now)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(WholeFailure(format!(
@@ -260,67 +268,25 @@ impl MetricSource for ElasticsearchSource {
         match outcome {
             Ok(answers) => {
                 if answers.iter().any(Result::is_err) {
-                    self.forget_fields();
+                    self.forget();
                 }
                 queries
                     .iter()
                     .zip(answers)
-                    .map(|(one, answer)| answer.map_err(|e| e.of(one)))
+                    .map(|(one, answer)| answer.map_err(|problem| problem.of(one)))
                     .collect()
             }
             Err(WholeFailure(reason)) => {
-                self.forget_fields();
+                self.forget();
                 queries
                     .iter()
-                    .map(|one| Err(query::Problem::Failed(reason.clone()).of(one)))
+                    .map(|one| Err(Problem::Failed(reason.clone()).of(one)))
                     .collect()
             }
         }
     }
 }
 
-/// The JSON of a 2xx, or what is wrong.
-async fn json(response: Result<Response, ::elasticsearch::Error>) -> Result<Value, WholeFailure> {
-    let response = response.map_err(|error| WholeFailure(cause(&error)))?;
-    let status = response.status_code();
-    if let Some(bytes) = response
-        .content_length()
-        .filter(|bytes| *bytes > ANSWER_BYTES_MAX)
-    {
-        return Err(WholeFailure(format!(
-            "the answer has {bytes} bytes, more than {ANSWER_BYTES_MAX}"
-        )));
-    }
-    let body = response
-        .bytes()
-        .await
-        .map_err(|error| WholeFailure(cause(&error)))?;
-    let parsed: Result<Value, _> = serde_json::from_slice(&body);
-    if !status.is_success() {
-        let reason = parsed
-            .ok()
-            .and_then(|body| answer::error_reason(body.get("error")?));
-        return Err(WholeFailure(format!(
-            "HTTP {}{}",
-            status.as_u16(),
-            reason.map(|r| format!(": {r}")).unwrap_or_default()
-        )));
-    }
-    parsed.map_err(|error| WholeFailure(format!("the answer is no JSON: {error}")))
-}
-
-/// An error with its causes in one line, without the address (it may hold a password).
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    cut(&innermost.to_string())
-}
-
-fn cut(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(REASON_CHARS_MAX)
-        .collect()
+fn parsed(body: &[u8]) -> Result<Value, WholeFailure> {
+    serde_json::from_slice(body).map_err(|error| WholeFailure(not_json(body, &error)))
 }

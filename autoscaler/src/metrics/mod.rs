@@ -3,8 +3,12 @@
 //! Only `elasticsearch.rs` knows Metricbeat's field names; only `scrape.rs` knows Prometheus text.
 
 pub mod elasticsearch;
+mod fault;
+#[cfg(test)]
+mod lying_metrics;
 pub mod presets;
 mod prometheus_text;
+pub mod range;
 pub mod scrape;
 mod series;
 
@@ -12,7 +16,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use tidepool_autoscaler_core::observe::{MemberName, PoolName, Sample, UnixMillis};
+use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, Reading, UnixMillis};
+
+use self::range::Range;
 
 /// One signal of one pool to be read.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,13 +27,22 @@ pub struct SignalQuery {
     pub pool: PoolName,
     /// The policy's name for the signal, for messages.
     pub signal: String,
-    /// The members whose values are wanted: name and address. A source that keeps history by host name may use the names
-    /// only; one that asks the members uses the addresses.
-    pub hosts: BTreeMap<MemberName, Option<IpAddr>>,
+    /// The members whose values are wanted. A source that keeps history by host uses the names and ids; one that asks the
+    /// members uses the addresses.
+    pub hosts: BTreeMap<MemberName, Host>,
     /// What to read.
     pub what: SignalSpec,
     /// How far back values count, seconds; also the window of a rate.
     pub window_secs: u32,
+}
+
+/// What is known of a member beside its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The provider's id.
+    pub id: MemberId,
+    /// Where it is reached; `None` while it has no address.
+    pub address: Option<IpAddr>,
 }
 
 /// What to read of each host.
@@ -41,6 +56,9 @@ pub struct SignalSpec {
     pub per_host: PerHost,
     /// Several series of one host (labels, interfaces) are summed after this; each value is multiplied by `scale`.
     pub scale: f64,
+    /// Which values the field can have, before they are scaled; a value outside is a fault and counts as none. (Of a
+    /// quotient of two families: the quotient.)
+    pub range: Range,
 }
 
 /// How the values of one host within the window become one value.
@@ -85,6 +103,25 @@ pub enum MetricError {
 #[async_trait]
 pub trait MetricSource: Send + Sync + 'static {
     /// Reads all queries, in one request where the source can; one result for each query, in order, at most one sample a
-    /// host. Bounded in time by itself.
-    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Vec<Sample>, MetricError>>;
+    /// host, and the reason for each host that has none. Bounded in time by itself.
+    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Reading, MetricError>>;
+}
+
+/// A query for members given by name and id.
+#[cfg(test)]
+fn test_query(members: &[(&str, &str)]) -> SignalQuery {
+    let hosts = members.iter().map(|(name, id)| {
+        let host = Host {
+            id: MemberId((*id).to_owned()),
+            address: None,
+        };
+        (MemberName((*name).to_owned()), host)
+    });
+    SignalQuery {
+        pool: PoolName("web".to_owned()),
+        signal: "signal".to_owned(),
+        hosts: hosts.collect(),
+        what: presets::resolve("cpu", presets::SourceKind::Elasticsearch).unwrap(),
+        window_secs: 60,
+    }
 }

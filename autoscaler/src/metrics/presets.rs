@@ -33,7 +33,7 @@ pub enum SourceKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PresetError {
     /// No preset has this name.
-    #[error("{name:?} is no preset; there are: {}", names())]
+    #[error("{name:?} is not a preset; there are: {}", names())]
     Unknown {
         /// The name.
         name: String,
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn presets_that_members_do_not_tell_are_refused() {
+    fn presets_that_members_do_not_report_are_refused() {
         let refused: Vec<&str> = PRESETS
             .iter()
             .map(|(name, _)| *name)
@@ -95,11 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_the_known_ones() {
+    fn an_unknown_name_lists_the_known_ones() {
         let error = resolve("cpuu", SourceKind::Scrape).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"cpuu\" is no preset; there are: cpu, memory, load, network, requests, process_cpu"
+            "\"cpuu\" is not a preset; there are: cpu, memory, load, network, requests, process_cpu"
         );
     }
 }

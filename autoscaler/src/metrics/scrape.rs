@@ -1,47 +1,55 @@
-//! Samples straight from the members: each one's `GET /metrics` on its operations listener, in Prometheus' text format.
-//! The only place that knows it. No Elasticsearch is needed.
+//! Samples straight from the members: each one's `GET /metrics` on its operations listener, in Prometheus' text format or
+//! OpenMetrics'. The only place that knows them. No Elasticsearch is needed.
 //!
-//! What was scraped is kept for as long as a signal's window asks, so that rates and means can be told; a counter's first
-//! scrape gives no rate. A member that does not answer gives no sample.
+//! What was scraped is kept for as long as the signals' windows ask, so that there can be rates and means; a counter's first
+//! scrape gives no rate. A member that does not answer has no value, and the reading says why.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod history;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use tidepool_autoscaler_core::observe::{MemberName, Sample, UnixMillis};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
+use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample, UnixMillis};
 
-use super::series::{HostSeries, Point};
-use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec, prometheus_text};
+use self::history::{Answer, History, Scrape, families};
+use super::fault::{first_words, innermost};
+use super::range::Range;
+use super::series::HostValue;
+use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
 
 /// The members' operations listener.
 pub const PORT_DEFAULT: u16 = 9090;
 /// A member has so long to answer: it does so within milliseconds, and a read of all members shall end well within a tick.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 
+/// The older format first: OpenMetrics names counters otherwise (`x_total` for a counter `x`).
+const ACCEPTED: &str = "text/plain;version=0.0.4;escaping=underscores, \
+     application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.5, text/plain;q=0.4, */*;q=0.1";
 /// Members asked at the same time; 200 members that all hang hold a read for 200 / 64 · 2 s = 8 s.
 const AT_ONCE_MAX: usize = 64;
-/// An answer is no larger: 10,000 series of 200 bytes make 2 MB.
+/// An answer is no larger, unpacked: 10,000 series of 200 bytes make 2 MB.
 const BODY_BYTES_MAX: usize = 4 << 20;
-/// Scrapes kept of a member: an hour at one in 5 s. The window bounds them first.
-const SCRAPES_MAX: usize = 720;
+/// Of an answer that is an error only the first words are wanted.
+const REFUSAL_BYTES_MAX: usize = 4 << 10;
 /// Members kept; those that were not asked for the longest time go first.
 const MEMBERS_MAX: usize = 4_096;
-/// A scrape that is older than every window serves nobody: the longest window that a query may have, and the default.
-const KEEP_MS: i64 = 3_600_000;
 
-/// What a preset of `presets::PRESETS` means here. The members don't tell load and network.
+/// What a preset of `presets::PRESETS` means here. The members don't report load and network.
 pub(super) fn preset(name: &str) -> Option<SignalSpec> {
-    let (field, per_host) = match name {
-        "cpu" => ("tidepool_host_cpu_ratio", PerHost::Avg),
+    let (field, per_host, range) = match name {
+        "cpu" => ("tidepool_host_cpu_ratio", PerHost::Avg, Range::RATIO),
         "memory" => (
             "tidepool_host_memory_used_bytes / tidepool_host_memory_total_bytes",
             PerHost::Last,
+            Range::RATIO,
         ),
-        "requests" => ("tidepool_http_requests_total", PerHost::Rate),
-        "process_cpu" => ("process_cpu_seconds_total", PerHost::Rate),
+        "requests" => ("tidepool_http_requests_total", PerHost::Rate, Range::NOT_NEGATIVE),
+        "process_cpu" => ("process_cpu_seconds_total", PerHost::Rate, Range::NOT_NEGATIVE),
         _ => return None,
     };
     Some(SignalSpec {
@@ -49,6 +57,7 @@ pub(super) fn preset(name: &str) -> Option<SignalSpec> {
         filter: BTreeMap::new(),
         per_host,
         scale: 1.0,
+        range,
     })
 }
 
@@ -79,30 +88,8 @@ pub struct ScrapeSource {
     members: Mutex<BTreeMap<MemberName, History>>,
 }
 
-/// What was scraped of one member.
-#[derive(Debug)]
-struct History {
-    address: IpAddr,
-    /// Oldest first.
-    scrapes: VecDeque<Scrape>,
-    /// Families wanted of it, ever since it is known.
-    wanted: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Scrape {
-    /// By our own clock that never jumps, milliseconds since the source began.
-    ticks_ms: i64,
-    series: Vec<Kept>,
-}
-
-/// One series in one scrape.
-#[derive(Debug)]
-struct Kept {
-    family: String,
-    labels: BTreeMap<String, String>,
-    value: f64,
-}
+/// Each member's scrape of this read, or why there is none.
+type Outcomes = BTreeMap<MemberName, Result<(), String>>;
 
 impl ScrapeSource {
     /// A source; nobody is asked yet.
@@ -110,6 +97,7 @@ impl ScrapeSource {
         let http = reqwest::Client::builder()
             .timeout(config.timeout)
             .redirect(reqwest::redirect::Policy::none())
+            .gzip(true)
             .no_proxy()
             .build()?;
         Ok(Self {
@@ -122,35 +110,40 @@ impl ScrapeSource {
 
     async fn scrape(&self, address: IpAddr, wanted: &BTreeSet<String>) -> Result<Scrape, String> {
         let url = format!("http://{}/metrics", SocketAddr::new(address, self.config.port));
-        let mut response = self.http.get(url).send().await.map_err(|error| cause(&error))?;
-        if !response.status().is_success() {
-            return Err(format!("HTTP {}", response.status().as_u16()));
+        let request = self.http.get(url).header(ACCEPT, ACCEPTED);
+        let response = request.send().await.map_err(|error| self.reason(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            let words = match body(response, REFUSAL_BYTES_MAX).await {
+                Ok(body) | Err(BodyError::TooLong(body)) => first_words(&body),
+                Err(BodyError::Broken(_)) => String::new(),
+            };
+            return Err(format!("HTTP {}{words}", status.as_u16()));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| cause(&error))? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(format!("more than {BODY_BYTES_MAX} bytes"));
-            }
-            body.extend_from_slice(&chunk);
+        let is_openmetrics = header_starts(response.headers(), "application/openmetrics-text");
+        let ends_with_connection = response.version() < reqwest::Version::HTTP_2
+            && response.content_length().is_none()
+            && !response.headers().contains_key(TRANSFER_ENCODING);
+        let body = body(response, BODY_BYTES_MAX)
+            .await
+            .map_err(|error| match error {
+                BodyError::TooLong(_) => format!("its /metrics has more than {BODY_BYTES_MAX} bytes"),
+                BodyError::Broken(error) => self.reason(&error),
+            })?;
+        let answer = Answer {
+            body: &body,
+            is_openmetrics,
+            ends_with_connection,
+        };
+        Scrape::read(answer, wanted, self.ticks_ms())
+    }
+
+    fn reason(&self, error: &reqwest::Error) -> String {
+        if error.is_timeout() {
+            format!("no answer within {} ms", self.config.timeout.as_millis())
+        } else {
+            innermost(error)
         }
-        let body = std::str::from_utf8(&body).map_err(|error| error.to_string())?;
-        let lines = prometheus_text::parse(body).map_err(|error| error.to_string())?;
-        let series = lines
-            .into_iter()
-            .filter(|line| wanted.contains(line.name))
-            .map(|line| Kept {
-                family: line.name.to_owned(),
-                labels: line
-                    .labels
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .collect(),
-                value: line.value,
-            });
-        Ok(Scrape {
-            ticks_ms: self.ticks_ms(),
-            series: series.collect(),
-        })
     }
 
     fn ticks_ms(&self) -> i64 {
@@ -165,16 +158,13 @@ impl ScrapeSource {
             let hosts = query
                 .hosts
                 .iter()
-                .filter_map(|(name, address)| Some((name, (*address)?)));
+                .filter_map(|(name, host)| Some((name, host.address?)));
             for (name, address) in hosts {
-                let fresh = || History {
-                    address,
-                    scrapes: VecDeque::new(),
-                    wanted: BTreeSet::new(),
-                };
-                let history = members.entry(name.clone()).or_insert_with(fresh);
+                let history = members
+                    .entry(name.clone())
+                    .or_insert_with(|| History::new(address));
                 if history.address != address {
-                    *history = fresh();
+                    *history = History::new(address);
                 }
                 history
                     .wanted
@@ -190,140 +180,154 @@ impl ScrapeSource {
         asked.into_iter().filter_map(one).collect()
     }
 
-    fn keep(&self, scraped: Vec<(MemberName, IpAddr, Scrape)>) {
-        let oldest = self.ticks_ms() - KEEP_MS;
+    /// Keeps what was scraped for `keep_secs`.
+    fn keep(&self, scraped: Vec<(MemberName, IpAddr, Result<Scrape, String>)>, keep_secs: u32) -> Outcomes {
+        let oldest_ms = self.ticks_ms() - i64::from(keep_secs) * 1000;
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, address, mut scrape) in scraped {
-            if let Some(history) = members
+        let mut outcomes = Outcomes::new();
+        for (name, address, scrape) in scraped {
+            let history = members
                 .get_mut(&name)
-                .filter(|history| history.address == address)
-            {
-                // Two scrapes within a millisecond are two all the same.
-                let last_ms = history.scrapes.back().map_or(i64::MIN, |last| last.ticks_ms);
-                scrape.ticks_ms = scrape.ticks_ms.max(last_ms.saturating_add(1));
-                history.scrapes.push_back(scrape);
-                while history.scrapes.len() > SCRAPES_MAX {
-                    history.scrapes.pop_front();
+                .filter(|history| history.address == address);
+            let outcome = match (history, scrape) {
+                (Some(history), Ok(scrape)) => {
+                    history.push(scrape);
+                    Ok(())
                 }
-            }
+                (None, Ok(_)) => Err("its address changed while it was read".to_owned()),
+                (_, Err(reason)) => Err(reason),
+            };
+            outcomes.insert(name, outcome);
         }
-        members.retain(|_, history| {
-            history.scrapes.retain(|scrape| scrape.ticks_ms >= oldest);
-            !history.scrapes.is_empty()
+        members.retain(|name, history| {
+            history.forget(oldest_ms);
+            history.newest_ms().is_some() || outcomes.contains_key(name)
         });
         while members.len() > MEMBERS_MAX {
-            let last = |history: &History| history.scrapes.back().map(|scrape| scrape.ticks_ms);
             let Some(name) = members
                 .iter()
-                .min_by_key(|(_, h)| last(h))
+                .min_by_key(|(_, history)| history.newest_ms())
                 .map(|(name, _)| name.clone())
             else {
-                return;
+                break;
             };
             members.remove(&name);
         }
-    }
-
-    /// The samples of one query: only members that answered just now have one.
-    fn samples(&self, query: &SignalQuery, answered: &BTreeSet<MemberName>, now: UnixMillis) -> Vec<Sample> {
-        let since = self.ticks_ms() - i64::from(query.window_secs) * 1000;
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let hosts = query.hosts.keys().filter(|name| answered.contains(*name));
-        hosts
-            .filter_map(|name| {
-                let value = members.get(name)?.value(&query.what, since)?;
-                Some(Sample {
-                    host: name.clone(),
-                    value: value * query.what.scale,
-                    at: now,
-                })
-            })
-            .collect()
+        outcomes
     }
 }
 
-impl History {
-    fn value(&self, what: &SignalSpec, since: i64) -> Option<f64> {
-        let mut values = families(&what.field).map(|family| self.family_value(family, what, since));
-        let value = values.next()??;
-        match values.next() {
-            None => Some(value),
-            Some(divisor) => divisor
-                .filter(|divisor| *divisor != 0.0)
-                .map(|divisor| value / divisor),
-        }
-    }
-
-    fn family_value(&self, family: &str, what: &SignalSpec, since: i64) -> Option<f64> {
-        let mut host = HostSeries::default();
-        for scrape in self.scrapes.iter().filter(|scrape| scrape.ticks_ms >= since) {
-            for kept in scrape
-                .series
-                .iter()
-                .filter(|kept| kept.family == family && kept.passes(&what.filter))
-            {
-                let point = Point {
-                    at: UnixMillis(scrape.ticks_ms),
-                    value: kept.value,
-                };
-                // A series that is told twice in one scrape is a fault of the member's: no value rather than a wrong one.
-                host.add(format!("{:?}", kept.labels), point).ok()?;
+/// The reading of one query, of the scrapes since `since_ms`: only members that answered just now have a value.
+fn reading(
+    members: &BTreeMap<MemberName, History>,
+    query: &SignalQuery,
+    outcomes: &Outcomes,
+    (since_ms, now): (i64, UnixMillis),
+) -> Reading {
+    let mut reading = Reading::default();
+    for name in query.hosts.keys() {
+        let value = match outcomes.get(name) {
+            None => Err("it has no address".to_owned()),
+            Some(Err(reason)) => Err(reason.clone()),
+            Some(Ok(())) => members
+                .get(name)
+                .map(|history| history.value(&query.what, since_ms))
+                .ok_or_else(|| "too many members are scraped".to_owned()),
+        };
+        let sample = |value| Sample {
+            host: name.clone(),
+            value,
+            at: now,
+        };
+        let cause = match value {
+            Ok(HostValue::Whole { value, .. }) => {
+                reading.samples.push(sample(value));
+                continue;
             }
-        }
-        let point = host.value(what.per_host)?;
-        // Nothing in the newest scrape: what older ones said is not the host's value any more.
-        let newest = self.scrapes.back()?.ticks_ms;
-        (point.at.0 == newest).then_some(point.value)
-    }
-}
-
-impl Kept {
-    fn passes(&self, filter: &BTreeMap<String, String>) -> bool {
-        filter.iter().all(|(name, wanted)| {
-            let value = self.labels.get(name).map(String::as_str);
-            match wanted.strip_prefix('!') {
-                Some(unwanted) => value != Some(unwanted),
-                None => value == Some(wanted),
+            Ok(HostValue::AtLeast { value, fault, .. }) => {
+                reading.at_least.push(sample(value));
+                Some(fault.to_string())
             }
-        })
+            Ok(HostValue::None { fault }) => fault.map(|fault| fault.to_string()),
+            Err(reason) => Some(reason),
+        };
+        reading.causes.extend(cause.map(|cause| (name.clone(), cause)));
     }
+    reading
 }
 
-/// The families of a field: one, or two with ` / ` between them, the first divided by the second.
-fn families(field: &str) -> impl Iterator<Item = &str> {
-    field.splitn(2, " / ").map(str::trim)
+enum BodyError {
+    /// What was read until then.
+    TooLong(Vec<u8>),
+    Broken(reqwest::Error),
 }
 
-/// The innermost cause: "connection refused" says more than "error sending request".
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+/// The body, read no further than `bytes_max`; counted after it is unpacked.
+async fn body(mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > bytes_max {
+            body.extend_from_slice(chunk.get(..bytes_max - body.len()).unwrap_or_default());
+            return Err(BodyError::TooLong(body));
+        }
+        body.extend_from_slice(&chunk);
     }
-    innermost.to_string()
+    Ok(body)
+}
+
+fn header_starts(headers: &HeaderMap, media: &str) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with(media))
 }
 
 #[async_trait]
 impl MetricSource for ScrapeSource {
-    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Vec<Sample>, MetricError>> {
+    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Reading, MetricError>> {
         let asked = futures_util::stream::iter(self.wanted(queries));
         let scraped: Vec<_> = asked
             .map(async |(name, address, wanted)| {
                 let outcome = self.scrape(address, &wanted).await;
-                outcome
-                    .inspect_err(|error| tracing::debug!(member = %name, %error, "no metrics"))
-                    .ok()
-                    .map(|s| (name, address, s))
+                (name, address, outcome)
             })
             .buffer_unordered(AT_ONCE_MAX)
-            .filter_map(async |answer| answer)
             .collect()
             .await;
-        let answered: BTreeSet<MemberName> = scraped.iter().map(|(name, ..)| name.clone()).collect();
-        self.keep(scraped);
+        let keep_secs = queries.iter().map(|query| query.window_secs).max().unwrap_or(0);
+        let outcomes = self.keep(scraped, keep_secs);
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let since_ms = |query: &SignalQuery| self.ticks_ms() - i64::from(query.window_secs) * 1000;
         queries
             .iter()
-            .map(|query| Ok(self.samples(query, &answered, now)))
+            .map(|query| Ok(reading(&members, query, &outcomes, (since_ms(query), now))))
             .collect()
     }
+}
+
+/// The reading of what members answered at these times, milliseconds before now; `None` stands for no answer.
+#[cfg(test)]
+pub(super) fn read_texts(
+    query: &SignalQuery,
+    answers: &BTreeMap<MemberName, Vec<(i64, Option<String>)>>,
+    now: UnixMillis,
+) -> Reading {
+    let wanted = families(&query.what.field).map(str::to_owned).collect();
+    let (mut members, mut outcomes) = (BTreeMap::new(), Outcomes::new());
+    for (name, texts) in answers {
+        let mut history = History::new(IpAddr::from([127, 0, 0, 1]));
+        for (ago_ms, text) in texts {
+            let answer = |text: &String| {
+                let answer = Answer {
+                    body: text.as_bytes(),
+                    is_openmetrics: false,
+                    ends_with_connection: true,
+                };
+                Scrape::read(answer, &wanted, -ago_ms)
+            };
+            let scrape = text.as_ref().map_or_else(|| Err("no answer".to_owned()), answer);
+            outcomes.insert(name.clone(), scrape.map(|scrape| history.push(scrape)));
+        }
+        members.insert(name.clone(), history);
+    }
+    let since_ms = -i64::from(query.window_secs) * 1000;
+    reading(&members, query, &outcomes, (since_ms, now))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidepool_autoscaler::metrics::elasticsearch::{Auth, ElasticsearchConfig, ElasticsearchSource};
 use tidepool_autoscaler::metrics::{MetricError, MetricSource};
-use tidepool_autoscaler_core::observe::{Sample, UnixMillis};
+use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample, UnixMillis};
 use wiremock::matchers::{header, method, path, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -66,25 +66,30 @@ async fn server(search: ResponseTemplate) -> MockServer {
     server
 }
 
-async fn read(server: &MockServer) -> Result<Vec<Sample>, MetricError> {
+async fn reading(server: &MockServer) -> Result<Reading, MetricError> {
     source_at(&server.uri(), Auth::Anonymous)
         .read(&[preset("cpu", &["web-1"], 60)], NOW)
         .await
         .remove(0)
 }
 
+/// The whole values.
+async fn read(server: &MockServer) -> Result<Vec<Sample>, MetricError> {
+    reading(server).await.map(|reading| reading.samples)
+}
+
 fn responses(all: &[Value]) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({ "took": 5, "responses": all }))
 }
 
-fn failed(outcome: Result<Vec<Sample>, MetricError>) -> String {
+fn failed<T: std::fmt::Debug>(outcome: Result<T, MetricError>) -> String {
     match outcome {
         Err(MetricError::Failed { reason, .. }) => reason,
         other => panic!("not failed: {other:?}"),
     }
 }
 
-fn incomplete(outcome: Result<Vec<Sample>, MetricError>) -> String {
+fn incomplete<T: std::fmt::Debug>(outcome: Result<T, MetricError>) -> String {
     match outcome {
         Err(MetricError::Incomplete { reason, .. }) => reason,
         other => panic!("not incomplete: {other:?}"),
@@ -148,7 +153,7 @@ async fn an_answer_that_is_not_whole_is_incomplete() {
 }
 
 #[tokio::test]
-async fn garbage_is_no_answer() {
+async fn garbage_is_not_an_answer() {
     let mut no_aggregations = whole();
     no_aggregations.as_object_mut().unwrap().remove("aggregations");
     let bodies = [
@@ -173,8 +178,15 @@ async fn garbage_is_no_answer() {
 }
 
 #[tokio::test]
-async fn values_that_are_none_are_no_samples() {
-    for value in [json!(null), json!("0.5"), json!([0.5]), json!({ "pct": 0.5 })] {
+async fn values_that_can_not_be_are_not_samples() {
+    for value in [
+        json!(null),
+        json!("half"),
+        json!([0.5, 0.1]),
+        json!({ "pct": 0.5 }),
+        json!(161),
+        json!(-0.3),
+    ] {
         let answer = with(
             "/aggregations/series/buckets/0/newest/hits/hits/0/_source/system/cpu/total/norm/pct",
             value.clone(),
@@ -207,7 +219,7 @@ async fn one_bad_search_does_not_spoil_the_others() {
         .read(&queries, NOW)
         .await
         .into_iter();
-    assert_eq!(answers.next().unwrap().unwrap().len(), 1);
+    assert_eq!(answers.next().unwrap().unwrap().samples.len(), 1);
     assert_eq!(
         failed(answers.next().unwrap()),
         "x_content_parse_exception: [1:9] unknown field"
@@ -220,10 +232,7 @@ async fn one_bad_search_does_not_spoil_the_others() {
 async fn all_queries_go_in_one_search_and_fields_are_asked_about_once() {
     let server = server(responses(&[whole(), whole()])).await;
     let source = source_at(&server.uri(), Auth::Anonymous);
-    let queries = [
-        preset("cpu", &["web-1"], 60),
-        preset("cpu", &["web-1", "web-2"], 90),
-    ];
+    let queries = [preset("cpu", &["web-1"], 60), preset("cpu", &["web-1"], 90)];
     for _ in 0..3 {
         source
             .read(&queries, NOW)
@@ -239,8 +248,13 @@ async fn all_queries_go_in_one_search_and_fields_are_asked_about_once() {
             .count()
     };
     assert_eq!(
-        (count("_msearch"), count("_field_caps"), received.len()),
-        (3, 1, 4)
+        (
+            count("_msearch"),
+            count("_field_caps"),
+            count("/_search"),
+            received.len()
+        ),
+        (3, 1, 1, 5)
     );
     let lines = String::from_utf8(received.last().unwrap().body.clone()).unwrap();
     assert_eq!(lines.lines().count(), 4, "{lines}");
@@ -357,9 +371,115 @@ async fn nothing_is_asked_when_nothing_is_wanted() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused() {
+fn an_invalid_address_is_refused() {
     for bad in ["", "localhost:9200", "ftp://es:9200", "http://"] {
         let config = ElasticsearchConfig::new(bad.to_owned(), Auth::Anonymous);
         assert!(ElasticsearchSource::new(config).is_err(), "{bad:?}");
     }
+}
+
+#[tokio::test]
+async fn whoever_answers_in_elasticsearchs_place_is_quoted() {
+    let page = "<html>\n<head><title>502 Bad Gateway</title></head>\n</html>";
+    for (status, body, expected) in [
+        (
+            502,
+            page,
+            "HTTP 502: <html> <head><title>502 Bad Gateway</title></head> </html>",
+        ),
+        (
+            503,
+            "Server Temporarily Unavailable\n",
+            "HTTP 503: Server Temporarily Unavailable",
+        ),
+        (
+            200,
+            page,
+            "the answer is not the JSON that was asked for: <html> <head><title>502 Bad Gateway</title></head> </html>",
+        ),
+        (
+            200,
+            "{\"tagline\":\"You Know, for Search\"}",
+            "the answer is not the JSON that was asked for: missing field `responses` at line 1 column 34",
+        ),
+    ] {
+        let answer = ResponseTemplate::new(status).set_body_raw(body, "text/html");
+        assert_eq!(failed(read(&server(answer).await).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_the_credentials_is_not_quoted_with_them() {
+    let auth = Auth::ApiKey("VnVhQ2ZHY0JDZGJrUW0=".to_owned());
+    let echo = ResponseTemplate::new(401).set_body_string("bad header: ApiKey VnVhQ2ZHY0JDZGJrUW0=");
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .respond_with(echo)
+        .mount(&server)
+        .await;
+    let mut answers = source_at(&server.uri(), auth)
+        .read(&[preset("cpu", &["web-1"], 60)], NOW)
+        .await;
+    assert_eq!(
+        failed(answers.remove(0)),
+        "HTTP 401: bad header: ApiKey [redacted]"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_is_read_no_further_than_its_bound() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    // Never ends, and says no length.
+    let sender = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        stream.read(&mut request).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let blank = vec![b' '; 1 << 20];
+        let mut sent = 0_usize;
+        while stream.write_all(&blank).await.is_ok() {
+            sent += blank.len();
+        }
+        sent
+    });
+    let config = ElasticsearchConfig {
+        timeout: Duration::from_secs(60),
+        ..ElasticsearchConfig::new(uri, Auth::Anonymous)
+    };
+    let source = ElasticsearchSource::new(config).unwrap();
+    let mut answers = source.read(&[preset("cpu", &["web-1"], 60)], NOW).await;
+    assert_eq!(
+        failed(answers.remove(0)),
+        "the answer has more than 67108864 bytes"
+    );
+    let sent = sender.await.unwrap();
+    assert!(sent < 96 << 20, "{sent}");
+}
+
+#[tokio::test]
+async fn a_host_without_a_value_has_the_reason_beside_it() {
+    for (field, value, expected) in [
+        (
+            "pct",
+            json!(161),
+            "a value of 161 is outside the signal's range (0 to 1)",
+        ),
+        ("pct", json!("half"), "\"half\" is not a number"),
+        ("pct", json!([0.5, 0.1]), "one document holds 2 values"),
+    ] {
+        let pointer = "/aggregations/series/buckets/0/newest/hits/hits/0/_source/system/cpu/total/norm";
+        let answer = with(pointer, json!({ field: value }));
+        let reading = reading(&server(responses(&[answer])).await).await.unwrap();
+        let causes: Vec<_> = reading.causes.into_iter().collect();
+        assert_eq!(causes, [(MemberName("web-1".to_owned()), expected.to_owned())]);
+    }
+    let empty = with("/aggregations/series/buckets", json!([]));
+    let reading = reading(&server(responses(&[empty])).await).await.unwrap();
+    let cause = &reading.causes[&MemberName("web-1".to_owned())];
+    assert_eq!(
+        cause,
+        "no index that matches \"metricbeat-*\" has a field \"system.cpu.total.norm.pct\""
+    );
 }

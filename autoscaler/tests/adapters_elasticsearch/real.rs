@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 use tidepool_autoscaler::metrics::elasticsearch::{Auth, ElasticsearchConfig, ElasticsearchSource};
 use tidepool_autoscaler::metrics::{MetricError, MetricSource, PerHost, SignalQuery};
-use tidepool_autoscaler_core::observe::{Sample, UnixMillis};
+use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample, UnixMillis};
 
 use super::documents::{PROMETHEUS, SYSTEM, at, cpu, moved, prometheus};
 use super::{field, preset};
@@ -25,7 +25,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    fn source(&self, index: &str) -> ElasticsearchSource {
+    pub(super) fn source(&self, index: &str) -> ElasticsearchSource {
         let config = ElasticsearchConfig {
             index: format!("{}{index}", self.prefix),
             ..ElasticsearchConfig::new(self.url.clone(), Auth::Anonymous)
@@ -34,7 +34,7 @@ impl Server {
     }
 
     /// An index whose names are keywords, as with Metricbeat's template.
-    async fn create_with_template(&self, index: &str) {
+    pub(super) async fn create_with_template(&self, index: &str) {
         let keywords =
             json!({ "match_mapping_type": "string", "mapping": { "type": "keyword", "ignore_above": 1024 } });
         let mappings = json!({
@@ -54,7 +54,7 @@ impl Server {
         );
     }
 
-    async fn add(&self, index: &str, documents: &[Value]) {
+    pub(super) async fn add(&self, index: &str, documents: &[Value]) {
         let lines: String = documents
             .iter()
             .map(|document| format!("{{\"create\":{{}}}}\n{document}\n"))
@@ -93,14 +93,38 @@ impl Server {
         hits.into_iter().map(|mut hit| hit["_source"].take()).collect()
     }
 
+    /// The whole values.
     async fn read(
         &self,
         source: &ElasticsearchSource,
         query: SignalQuery,
     ) -> Result<Vec<Sample>, MetricError> {
+        self.reading(source, query).await.map(|reading| reading.samples)
+    }
+
+    pub(super) async fn reading(
+        &self,
+        source: &ElasticsearchSource,
+        query: SignalQuery,
+    ) -> Result<Reading, MetricError> {
         let mut answers = source.read(&[query], UnixMillis(self.now)).await;
         assert_eq!(answers.len(), 1);
         answers.remove(0)
+    }
+
+    /// An index with these fields, among others.
+    pub(super) async fn create(&self, index: &str, properties: Value) {
+        let request = self.http.put(format!("{}/{}{index}", self.url, self.prefix));
+        let response = request
+            .json(&json!({ "mappings": { "properties": properties } }))
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            response.status().is_success(),
+            "{}",
+            response.text().await.unwrap()
+        );
     }
 }
 
@@ -185,7 +209,7 @@ async fn read_recorded(server: &Server, index: &str) {
     let answers = server.source(index).read(&queries, UnixMillis(server.now)).await;
     let samples: Vec<(String, f64, i64)> = answers
         .into_iter()
-        .flat_map(|answer| by_host(answer.unwrap()))
+        .flat_map(|answer| by_host(answer.unwrap().samples))
         .collect();
     assert_eq!(samples.len(), names.len(), "{samples:?}");
     assert!(samples.iter().all(|(host, ..)| host == "web-7f3a"));
@@ -292,7 +316,7 @@ async fn counters_of_several_labels_and_hosts_become_rates() {
                 };
                 documents.push(prometheus("web-2", at, REQUESTS, restarted, &get));
             }
-            // Stopped a while ago: its newest value is told with its time, and judged by others.
+            // Stopped a while ago: its newest value is given with its time, and judged by others.
             documents.push(prometheus(
                 "web-3",
                 server.now - 50_000,
@@ -364,34 +388,56 @@ async fn a_label_that_appears_later_makes_no_false_rate() {
                 .collect();
             server.add("metricbeat", &after).await;
             let rate = server.read(&source, asked()).await.unwrap()[0].value;
-            // 2 steps of 10 of the old series and 4 of each new one, in 14 s.
-            assert_close(rate, 100.0 / 14.0, "after");
+            // The old series has ended; each new one grows by 10 every 2 s.
+            assert_close(rate, 10.0, "after");
         },
     )
     .await;
 }
 
 #[tokio::test]
-async fn new_labels_in_more_documents_than_were_read_are_incomplete_once() {
-    with_server("new_labels_in_more_documents_than_were_read_are_incomplete_once", async |server: Arc<Server>| {
-        let source = server.source("metricbeat");
-        server.add("metricbeat", &[prometheus("web-1", server.now - 55_000, REQUESTS, 1.0, &json!({ "job": "p" }))]).await;
-        let asked = || preset("requests", &["web-1"], 60);
-        server.read(&source, asked()).await.unwrap();
-        let many: Vec<Value> = (0..25)
-            .flat_map(|n| (0..5).map(move |route| (n, route)))
-            .map(|(n, route)| {
-                let labels = json!({ "job": "p", "route": format!("/{route}") });
-                prometheus("web-1", server.now - 50_000 + n * 2_000, REQUESTS, (1000 * route + n) as f64, &labels)
-            })
-            .collect();
-        server.add("metricbeat", &many).await;
-        let first = server.read(&source, asked()).await;
-        assert!(matches!(&first, Err(MetricError::Incomplete { reason, .. }) if reason.contains("new series")), "{first:?}");
-        // By then the fields were asked about again: five routes, each one more every 2 s, and all in 53 s.
-        let rate = server.read(&source, asked()).await.unwrap()[0].value;
-        assert_close(rate, 5.0 * 24.0 / 53.0, "rate");
-    })
+async fn new_labels_in_more_documents_than_were_read_cost_the_host_one_reading() {
+    with_server(
+        "new_labels_in_more_documents_than_were_read_cost_the_host_one_reading",
+        async |server: Arc<Server>| {
+            let source = server.source("metricbeat");
+            server
+                .add(
+                    "metricbeat",
+                    &[prometheus(
+                        "web-1",
+                        server.now - 55_000,
+                        REQUESTS,
+                        1.0,
+                        &json!({ "job": "p" }),
+                    )],
+                )
+                .await;
+            let asked = || preset("requests", &["web-1"], 60);
+            server.read(&source, asked()).await.unwrap();
+            let many: Vec<Value> = (0..25)
+                .flat_map(|n| (0..5).map(move |route| (n, route)))
+                .map(|(n, route)| {
+                    let labels = json!({ "job": "p", "route": format!("/{route}") });
+                    prometheus(
+                        "web-1",
+                        server.now - 50_000 + n * 2_000,
+                        REQUESTS,
+                        (1000 * route + n) as f64,
+                        &labels,
+                    )
+                })
+                .collect();
+            server.add("metricbeat", &many).await;
+            let first = server.reading(&source, asked()).await.unwrap();
+            assert!(first.samples.is_empty() && first.at_least.is_empty(), "{first:?}");
+            let cause = &first.causes[&MemberName("web-1".to_owned())];
+            assert!(cause.contains("new series"), "{cause}");
+            // By then the fields were asked about again: five routes, each one more every 2 s.
+            let rate = server.read(&source, asked()).await.unwrap()[0].value;
+            assert_close(rate, 2.5, "rate");
+        },
+    )
     .await;
 }
 
@@ -464,7 +510,7 @@ async fn a_series_of_more_documents_than_are_read_is_cut_to_its_newest() {
         "a_series_of_more_documents_than_are_read_is_cut_to_its_newest",
         async |server: Arc<Server>| {
             let documents: Vec<Value> = (0..150)
-                .map(|n| cpu("web-1", server.now - n * 1_000, if n < 100 { 0.5 } else { 9.0 }))
+                .map(|n| cpu("web-1", server.now - n * 1_000, if n < 100 { 0.5 } else { 0.9 }))
                 .collect();
             server.add("metricbeat", &documents).await;
             let samples = server
@@ -478,25 +524,39 @@ async fn a_series_of_more_documents_than_are_read_is_cut_to_its_newest() {
 }
 
 #[tokio::test]
-async fn series_that_can_not_be_told_apart_are_incomplete() {
-    with_server("series_that_can_not_be_told_apart_are_incomplete", async |server: Arc<Server>| {
-        let sensor = |name: &str, value| {
-            let mut document = cpu("web-1", server.now - 1_000, 0.0);
-            document["sensor"] = json!({ "name": name, "celsius": value });
-            document
-        };
-        server.add("metricbeat", &[sensor("a", 40.5), sensor("b", 50.5)]).await;
-        let asked = || field("sensor.celsius", PerHost::Last, &["web-1"], 60);
-        let blind = server.read(&server.source("metricbeat"), asked()).await;
-        assert!(matches!(&blind, Err(MetricError::Incomplete { reason, .. }) if reason.contains("series_fields")), "{blind:?}");
-        let config = ElasticsearchConfig {
-            index: format!("{}metricbeat", server.prefix),
-            series_fields: vec!["sensor.name".to_owned()],
-            ..ElasticsearchConfig::new(server.url.clone(), Auth::Anonymous)
-        };
-        let seeing = ElasticsearchSource::new(config).unwrap();
-        assert_close(server.read(&seeing, asked()).await.unwrap()[0].value, 91.0, "sum of both");
-    })
+async fn series_that_can_not_be_told_apart_have_no_value() {
+    with_server(
+        "series_that_can_not_be_told_apart_have_no_value",
+        async |server: Arc<Server>| {
+            let sensor = |name: &str, value| {
+                let mut document = cpu("web-1", server.now - 1_000, 0.0);
+                document["sensor"] = json!({ "name": name, "celsius": value });
+                document
+            };
+            server
+                .add("metricbeat", &[sensor("a", 40.5), sensor("b", 50.5)])
+                .await;
+            let asked = || field("sensor.celsius", PerHost::Last, &["web-1"], 60);
+            let blind = server
+                .reading(&server.source("metricbeat"), asked())
+                .await
+                .unwrap();
+            assert!(blind.samples.is_empty() && blind.at_least.is_empty(), "{blind:?}");
+            let cause = &blind.causes[&MemberName("web-1".to_owned())];
+            assert!(cause.contains("series_fields"), "{cause}");
+            let config = ElasticsearchConfig {
+                index: format!("{}metricbeat", server.prefix),
+                series_fields: vec!["sensor.name".to_owned()],
+                ..ElasticsearchConfig::new(server.url.clone(), Auth::Anonymous)
+            };
+            let seeing = ElasticsearchSource::new(config).unwrap();
+            assert_close(
+                server.read(&seeing, asked()).await.unwrap()[0].value,
+                91.0,
+                "sum of both",
+            );
+        },
+    )
     .await;
 }
 

@@ -23,7 +23,7 @@ use tidepool_autoscaler::state::StateDir;
 use tidepool_autoscaler::tick::{Pool, Services, TickState};
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::{
-    Member, MemberId, MemberName, PoolName, Power, Readiness, Sample, UnixMillis,
+    Member, MemberId, MemberName, PoolName, Power, Readiness, Reading, Sample, UnixMillis,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -258,7 +258,7 @@ pub(crate) struct FakeMetrics(pub(crate) Mutex<Says>);
 
 #[async_trait]
 impl MetricSource for FakeMetrics {
-    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Vec<Sample>, MetricError>> {
+    async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Reading, MetricError>> {
         let says = *self.0.lock().unwrap();
         assert!(says != Says::Panic, "the source panics, for a test");
         let answer = |query: &SignalQuery| {
@@ -278,16 +278,13 @@ impl MetricSource for FakeMetrics {
                 _ => query.hosts.len(),
             };
             let at = UnixMillis(now.0 + shift_secs * 1000);
-            Ok(query
-                .hosts
-                .keys()
-                .take(told)
-                .map(|host| Sample {
-                    host: host.clone(),
-                    value,
-                    at,
-                })
-                .collect())
+            let sample = |host: &MemberName| Sample {
+                host: host.clone(),
+                value,
+                at,
+            };
+            let samples: Vec<Sample> = query.hosts.keys().take(told).map(sample).collect();
+            Ok(samples.into())
         };
         queries.iter().map(answer).collect()
     }

@@ -4,7 +4,7 @@ use super::{Context, Measured};
 use crate::observe::MemberName;
 use crate::outcome::{Proposal, Verdict, Working};
 use crate::roster::Spread;
-use crate::signal::{MissingReason, Signal, Values};
+use crate::signal::{Gaps, MissingReason, Signal, Values};
 use crate::spec::{Across, TargetPolicy};
 
 /// A load that is a whole number of members but for the rounding of floating point is that number: 0.6 × 3 / 0.6 is 3.
@@ -60,6 +60,7 @@ fn not_read() -> Signal {
     Signal::Missing {
         reason: MissingReason::NotRead,
         expected: 0,
+        gaps: Gaps::default(),
     }
 }
 

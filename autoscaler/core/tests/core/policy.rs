@@ -1,12 +1,12 @@
 //! What a policy wants of a signal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidepool_autoscaler_core::observe::MemberName;
 use tidepool_autoscaler_core::outcome::{Proposal, Verdict};
 use tidepool_autoscaler_core::policy::{Context, Measured};
 use tidepool_autoscaler_core::roster::Spread;
-use tidepool_autoscaler_core::signal::{MissingReason, Signal, Values};
+use tidepool_autoscaler_core::signal::{Gaps, MissingReason, Signal, Values};
 use tidepool_autoscaler_core::spec::{Across, Policy, TargetPolicy};
 
 use crate::support::{name, target};
@@ -22,6 +22,7 @@ fn hosts(prefix: &str, values: &[f64]) -> BTreeMap<MemberName, f64> {
 fn values(warm: &[f64], warming: &[f64]) -> Values {
     Values {
         warm: hosts("warm", warm),
+        at_least: BTreeSet::new(),
         warming: hosts("warming", warming),
         age_secs: 3.0,
     }
@@ -154,6 +155,7 @@ fn a_partial_signal_may_grow_a_pool_but_not_shrink_or_keep_it_small() {
     let partial = |warm: &[f64]| Signal::Partial {
         values: values(warm, &[]),
         expected: 4,
+        gaps: Gaps::default(),
     };
     let proposal = propose(&target("cpu", 0.5), Across::Avg, partial(&[1.5, 1.5]), (4, 4));
     assert_eq!(proposal.verdict, Verdict::Grow { to: 6 });
@@ -181,6 +183,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
             age_secs: 400.4,
             fresh_secs: 120,
             expected: 2,
+            gaps: Gaps::default(),
         },
         (4, 4),
     );
@@ -192,6 +195,7 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
     let gone = Signal::Missing {
         reason: MissingReason::Failed("503".to_owned()),
         expected: 2,
+        gaps: Gaps::default(),
     };
     let missing = propose(&target("cpu", 0.5), Across::Avg, gone.clone(), (4, 4));
     assert_eq!(

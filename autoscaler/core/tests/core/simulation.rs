@@ -171,12 +171,12 @@ impl World {
                 value: trouble.cpu,
                 at,
             })
-            .collect();
+            .collect::<Vec<_>>();
         let reading = match trouble.metric {
             Metric::Failed => SignalReading::Failed {
                 reason: "503".to_owned(),
             },
-            Metric::Good | Metric::Old | Metric::Future | Metric::Half => SignalReading::Samples(samples),
+            Metric::Good | Metric::Old | Metric::Future | Metric::Half => SignalReading::Read(samples.into()),
         };
         let signals = BTreeMap::from([("cpu".to_owned(), reading)]);
         Observation {

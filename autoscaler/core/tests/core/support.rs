@@ -135,7 +135,7 @@ pub(crate) fn reading(values: &[(u32, f64)]) -> SignalReading {
         value: *value,
         at: at(NOW - 5),
     };
-    SignalReading::Samples(values.iter().map(sample).collect())
+    SignalReading::Read(values.iter().map(sample).collect::<Vec<_>>().into())
 }
 
 pub(crate) fn seen(members: Vec<Member>, signals: &[(&str, SignalReading)]) -> Observation {

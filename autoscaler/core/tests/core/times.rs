@@ -22,8 +22,11 @@ fn tick(spec: &PoolSpec, memory: &mut Memory, secs: i64, seen: &Observation) -> 
         ..seen.clone()
     };
     for reading in seen.signals.values_mut() {
-        if let tidepool_autoscaler_core::observe::SignalReading::Samples(samples) = reading {
-            samples.iter_mut().for_each(|s| s.at = UnixMillis(s.at.0 + shift));
+        if let tidepool_autoscaler_core::observe::SignalReading::Read(reading) = reading {
+            reading
+                .samples
+                .iter_mut()
+                .for_each(|s| s.at = UnixMillis(s.at.0 + shift));
         }
     }
     let observed = memory.observe(spec, &seen);

@@ -1,7 +1,7 @@
 //! How reasons read, and what JSON keeps of them.
 
 use tidepool_autoscaler_core::outcome::{Decision, Reason};
-use tidepool_autoscaler_core::signal::{MissingReason, Signal};
+use tidepool_autoscaler_core::signal::{Gaps, MissingReason, Signal};
 
 use crate::support::{cpu, decided, seen, spec, watched};
 
@@ -123,12 +123,14 @@ fn a_decision_of_an_older_version_can_be_read() {
         [
             &Signal::Missing {
                 reason: MissingReason::Failed("503".to_owned()),
-                expected: 4
+                expected: 4,
+                gaps: Gaps::default(),
             },
             &Signal::Stale {
                 age_secs: 400.0,
                 fresh_secs: 0,
-                expected: 4
+                expected: 4,
+                gaps: Gaps::default(),
             },
         ]
     );

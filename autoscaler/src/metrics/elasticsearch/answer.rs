@@ -4,12 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidepool_autoscaler_core::observe::{MemberName, Sample, UnixMillis};
+use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample};
 
-use super::cut;
-use super::query::{Answer, DOCUMENTS_MAX, Plan, Problem, SERIES_MAX};
-use crate::metrics::series::{HostSeries, Point};
-use crate::metrics::{PerHost, SignalQuery};
+use super::document::Document;
+use super::hosts::{Origin, Owner, Owners};
+use super::query::{Problem, SERIES_MAX, Search};
+use crate::metrics::SignalQuery;
+use crate::metrics::fault::{Fault, words};
+use crate::metrics::series::{HostSeries, HostValue};
+
+/// One signal's reading, as far as its own search tells.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// The samples, and why a host has none or only a part of one, where its documents tell.
+    pub(super) reading: Reading,
+    /// Labels have appeared since the mappings were read.
+    pub(super) has_new_series: bool,
+}
 
 #[derive(Debug, Deserialize)]
 struct Response {
@@ -61,14 +72,9 @@ struct Series {
 
 #[derive(Debug, Deserialize)]
 struct Bucket {
-    key: Key,
+    key: Value,
     doc_count: usize,
     newest: Newest,
-}
-
-#[derive(Debug, Deserialize)]
-struct Key {
-    host: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,34 +84,27 @@ struct Newest {
 
 #[derive(Debug, Deserialize)]
 struct Hits {
-    hits: Vec<Hit>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Hit {
-    #[serde(rename = "_source")]
-    source: Value,
-    /// `@timestamp`, milliseconds.
-    sort: (i64,),
+    hits: Vec<Document>,
 }
 
 /// Reads one signal's response.
-pub(super) fn read(query: &SignalQuery, plan: &Plan, response: &Value) -> Answer {
-    if let Some(error) = response.get("error") {
-        return Err(Problem::Failed(
-            error_reason(error).unwrap_or_else(|| "an error without a reason".to_owned()),
-        ));
-    }
-    let response = Response::deserialize(response).map_err(|error| {
-        Problem::Failed(format!("not the answer of a search: {}", cut(&error.to_string())))
-    })?;
+pub(super) fn read(
+    query: &SignalQuery,
+    search: &Search,
+    owners: &Owners<'_>,
+    response: &str,
+) -> Result<Answer, Problem> {
+    let response: Response = match serde_json::from_str(response) {
+        Ok(response) => response,
+        Err(error) => return Err(not_a_search(response, &error)),
+    };
     if let Some(reason) = missing_part(&response) {
         return Err(Problem::Incomplete(reason));
     }
     let Some(aggregations) = response.aggregations else {
         // No index matches the pattern (yet): nothing was written, which is an answer.
         return if response.shards.total == 0 {
-            Ok(Vec::new())
+            Ok(Answer::default())
         } else {
             Err(Problem::Failed(
                 "not the answer of a search: no aggregations".to_owned(),
@@ -118,59 +117,105 @@ pub(super) fn read(query: &SignalQuery, plan: &Plan, response: &Value) -> Answer
             "there are {SERIES_MAX} series or more; narrow the filter"
         )));
     }
-    let mut hosts: BTreeMap<MemberName, HostSeries> = BTreeMap::new();
-    for bucket in buckets {
-        let host = MemberName(bucket.key.host.clone());
-        if query.hosts.contains_key(&host) {
-            add(hosts.entry(host).or_default(), bucket, query, plan)?;
-        }
-    }
-    let sample = |(host, series): (MemberName, HostSeries)| {
-        let Point { at, value } = series.value(query.what.per_host)?;
-        Some(Sample {
-            host,
-            value: value * query.what.scale,
-            at,
-        })
-    };
-    Ok(hosts.into_iter().filter_map(sample).collect())
+    let buckets: Option<Vec<(Origin, Bucket)>> = buckets
+        .into_iter()
+        .map(|bucket| Some((Origin::of(&bucket.key)?, bucket)))
+        .collect();
+    let buckets = buckets
+        .ok_or_else(|| Problem::Failed("not the answer of a search: a group without a host".to_owned()))?;
+    Ok(answer(query, search, owners, buckets))
 }
 
-/// Adds the documents of one group to its host's series.
-fn add(series: &mut HostSeries, bucket: Bucket, query: &SignalQuery, plan: &Plan) -> Result<(), Problem> {
+fn answer(
+    query: &SignalQuery,
+    search: &Search,
+    owners: &Owners<'_>,
+    buckets: Vec<(Origin, Bucket)>,
+) -> Answer {
+    let origins: BTreeSet<Origin> = buckets.iter().map(|(origin, _)| origin.clone()).collect();
+    let assigned = owners.assign(&origins.iter().collect());
+    let mut answer = Answer::default();
+    let mut hosts: BTreeMap<&MemberName, HostSeries> = BTreeMap::new();
+    for (origin, bucket) in buckets {
+        match assigned.get(&origin) {
+            Some(Owner::Member(member)) if query.hosts.contains_key(*member) => {
+                let series = hosts.entry(member).or_default();
+                answer.has_new_series |= add(series, bucket, query, search);
+            }
+            Some(Owner::Unclear(members)) => {
+                let names: Vec<&str> = members.iter().map(|member| member.0.as_str()).collect();
+                let names = words(&names.join(" or "));
+                let cause = format!(
+                    "it is not clear whose the documents of host {:?} are: {names}",
+                    origin.name
+                );
+                for member in members.iter().filter(|member| query.hosts.contains_key(**member)) {
+                    answer.reading.causes.insert((*member).clone(), cause.clone());
+                }
+            }
+            Some(Owner::Member(_) | Owner::Nobody) | None => {}
+        }
+    }
+    for (member, series) in hosts {
+        let sample = |value, at| Sample {
+            host: member.clone(),
+            value,
+            at,
+        };
+        let fault = match series.value(&query.what) {
+            HostValue::Whole { value, at } => {
+                answer.reading.samples.push(sample(value, at));
+                continue;
+            }
+            HostValue::AtLeast { value, at, fault } => {
+                answer.reading.at_least.push(sample(value, at));
+                fault
+            }
+            HostValue::None { fault } => fault.unwrap_or_else(|| {
+                Fault::Other("a rate needs two documents of a series within the window".to_owned())
+            }),
+        };
+        answer.reading.causes.insert(member.clone(), fault.to_string());
+    }
+    answer
+}
+
+/// Adds the documents of one group to its host's series; whether they hold series that the mappings didn't tell apart yet.
+fn add(series: &mut HostSeries, bucket: Bucket, query: &SignalQuery, search: &Search) -> bool {
     let mut keys = BTreeSet::new();
-    let (host, documents, found) = (bucket.key.host, bucket.newest.hits.hits, bucket.doc_count);
+    let (documents, found) = (bucket.newest.hits.hits, bucket.doc_count);
     let cut_short = found > documents.len();
-    for hit in documents {
-        let Some(value) = lookup(&hit.source, &query.what.field).and_then(Value::as_f64) else {
+    for document in &documents {
+        let Some(point) = document.point(&query.what.field, query.what.range) else {
             continue;
         };
-        let key = series_key(&hit.source, &plan.dimensions);
-        keys.insert(key.clone());
-        let point = Point {
-            at: UnixMillis(hit.sort.0),
-            value,
-        };
-        series.add(key, point).map_err(|ambiguous| {
-            Problem::Incomplete(format!(
-                "host {host:?} has several series at {} that can't be told apart; name their field in `series_fields`",
-                ambiguous.at.0
-            ))
-        })?;
+        let key = document.series_key(&search.dimensions);
+        if let Some(agent) = document.agent() {
+            series.written_by(&key, agent);
+        }
+        series.add(key.clone(), point);
+        keys.insert(key);
     }
     // A label that is newer than what we know of the fields: several series share a group, and its newest documents
     // are not all of them. The next read asks about the fields again.
-    if keys.len() > 1 && cut_short {
-        let limit = if query.what.per_host == PerHost::Last {
-            "newest"
-        } else {
-            "first"
-        };
-        return Err(Problem::Incomplete(format!(
-            "host {host:?} has new series, of which only the {limit} {DOCUMENTS_MAX} documents at most were read"
+    let has_new_series = keys.len() > 1 && cut_short;
+    if has_new_series {
+        let count = documents.len();
+        series.refuse(Fault::Other(format!(
+            "it has new series, of which only the newest {count} documents were read"
         )));
     }
-    Ok(())
+    has_new_series
+}
+
+/// What an answer is that can't be read: an error of Elasticsearch, or something else.
+fn not_a_search(response: &str, problem: &serde_json::Error) -> Problem {
+    let parsed: Option<Value> = serde_json::from_str(response).ok();
+    let error = parsed.as_ref().and_then(|response| response.get("error"));
+    Problem::Failed(match error {
+        Some(error) => error_reason(error).unwrap_or_else(|| "an error without a reason".to_owned()),
+        None => format!("not the answer of a search: {}", words(&problem.to_string())),
+    })
 }
 
 fn missing_part(response: &Response) -> Option<String> {
@@ -186,9 +231,9 @@ fn missing_part(response: &Response) -> Option<String> {
             .failures
             .first()
             .and_then(|failure| error_reason(&failure.reason));
-        let words = first.map(|words| format!(": {words}")).unwrap_or_default();
+        let reason = first.map(|reason| format!(": {reason}")).unwrap_or_default();
         return Some(format!(
-            "{} of {} shards failed{words}",
+            "{} of {} shards failed{reason}",
             shards.failed, shards.total
         ));
     }
@@ -199,7 +244,7 @@ fn missing_part(response: &Response) -> Option<String> {
 /// The words of an `error` object, or text, of Elasticsearch.
 pub(super) fn error_reason(error: &Value) -> Option<String> {
     if let Some(text) = error.as_str() {
-        return Some(cut(text));
+        return Some(words(text));
     }
     let of = |value: &Value| {
         let (kind, reason) = (
@@ -216,45 +261,7 @@ pub(super) fn error_reason(error: &Value) -> Option<String> {
         .get("root_cause")
         .and_then(Value::as_array)
         .and_then(|causes| causes.first());
-    root.and_then(of).or_else(|| of(error)).map(|words| cut(&words))
-}
-
-/// The value at a path; a member's name may hold dots itself.
-fn lookup<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
-    let object = value.as_object()?;
-    if let Some(found) = object.get(path) {
-        return Some(found);
-    }
-    let splits = path.match_indices('.').map(|(at, _)| path.split_at(at));
-    splits
-        .filter_map(|(head, tail)| lookup(object.get(head)?, tail.get(1..)?))
-        .next()
-}
-
-/// What tells this document's series from others of the same host.
-fn series_key(source: &Value, dimensions: &[String]) -> String {
-    let mut leaves = BTreeMap::new();
-    for pattern in dimensions {
-        let path = pattern.strip_suffix(".*").unwrap_or(pattern);
-        if let Some(found) = lookup(source, path) {
-            collect(path.to_owned(), found, &mut leaves);
-        }
-    }
-    leaves
-        .into_iter()
-        .map(|(path, text)| format!("{path}={text}\u{1f}"))
-        .collect()
-}
-
-fn collect(path: String, value: &Value, leaves: &mut BTreeMap<String, String>) {
-    match value.as_object() {
-        Some(object) => object
-            .iter()
-            .for_each(|(name, inner)| collect(format!("{path}.{name}"), inner, leaves)),
-        None => {
-            leaves.insert(path, value.to_string());
-        }
-    }
+    root.and_then(of).or_else(|| of(error)).map(|found| words(&found))
 }
 
 #[cfg(test)]
@@ -263,28 +270,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_path_is_found_with_dots_in_names_too() {
-        let source = json!({ "host": { "disk": { "read.bytes": 5 } }, "a.b": { "c": 1 }, "a": { "x": 2 } });
-        assert_eq!(lookup(&source, "host.disk.read.bytes"), Some(&json!(5)));
-        assert_eq!(lookup(&source, "a.b.c"), Some(&json!(1)));
-        assert_eq!(lookup(&source, "a.x"), Some(&json!(2)));
-        assert_eq!(lookup(&source, "a.y"), None);
-        assert_eq!(lookup(&source, "host.disk.read.bytes.more"), None);
-    }
-
-    #[test]
-    fn the_same_labels_in_another_order_are_the_same_series() {
-        let dimensions = ["prometheus.labels.*".to_owned()];
-        let one: Value = serde_json::from_str(r#"{"prometheus":{"labels":{"a":"1","b":"2"}}}"#).unwrap();
-        let two: Value = serde_json::from_str(r#"{"prometheus":{"labels":{"b":"2","a":"1"}}}"#).unwrap();
-        let other: Value = serde_json::from_str(r#"{"prometheus":{"labels":{"a":"1","b":"3"}}}"#).unwrap();
-        assert_eq!(series_key(&one, &dimensions), series_key(&two, &dimensions));
-        assert_ne!(series_key(&one, &dimensions), series_key(&other, &dimensions));
-        assert_eq!(series_key(&json!({}), &dimensions), "");
-    }
-
-    #[test]
-    fn the_root_cause_is_told() {
+    fn the_root_cause_is_reported() {
         let error = json!({ "type": "search_phase_execution_exception", "reason": "all shards failed",
             "root_cause": [{ "type": "illegal_argument_exception", "reason": "text fields are not optimised" }] });
         assert_eq!(

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tidepool_autoscaler_core::observe::UnixMillis;
 
-use super::ElasticsearchConfig;
+use super::config::ElasticsearchConfig;
+use super::document::fallback;
 use crate::metrics::SignalQuery;
 
+/// Where a document says which droplet wrote it (`add_cloud_metadata`).
+const INSTANCE_FIELD: &str = "cloud.instance.id";
 /// Fields of Metricbeat's modules that tell the series of one host apart: the beginning of the value's field, and theirs.
 const DIMENSIONS: &[(&str, &str)] = &[
     ("prometheus.", "prometheus.labels.*"),
@@ -43,7 +46,12 @@ pub(super) fn asked(queries: &[SignalQuery], config: &ElasticsearchConfig) -> BT
         }
     };
     ask(&config.host_field);
+    ask(INSTANCE_FIELD);
     for query in queries {
+        ask(&query.what.field);
+        if let Some(fallback) = fallback(&query.what.field) {
+            ask(&fallback.part);
+        }
         query.what.filter.keys().for_each(|name| ask(name));
         dimensions(&query.what.field, config)
             .into_iter()
@@ -92,7 +100,7 @@ impl Fields {
             let types = types
                 .as_object()
                 .ok_or_else(|| format!("field {name:?} has no types"))?;
-            // An object is no field of its own: `prometheus.labels.*` brings them, too.
+            // An object is not a field of its own: `prometheus.labels.*` brings them, too.
             if types.keys().any(|kind| kind == "object" || kind == "nested") {
                 continue;
             }
@@ -115,6 +123,30 @@ impl Fields {
     /// Whether any index has the field.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.groups.contains_key(name)
+    }
+
+    /// Whether no index was written to lately.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The field with the droplet's id, if documents have one that they can be grouped by.
+    pub(super) fn instance(&self) -> Option<String> {
+        self.knows(INSTANCE_FIELD)
+            .then(|| self.exact(INSTANCE_FIELD).ok())
+            .flatten()
+    }
+
+    /// Why no document can have a value, as far as the mappings tell.
+    pub(super) fn explain(&self, field: &str, index: &str) -> Option<String> {
+        if self.is_empty() {
+            return Some(format!(
+                "no index that matches {index:?} has documents of the last hour"
+            ));
+        }
+        let fallback = fallback(field).is_some_and(|fallback| self.knows(&fallback.part));
+        (!self.knows(field) && !fallback)
+            .then(|| format!("no index that matches {index:?} has a field {field:?}"))
     }
 
     /// The field to group and compare by: itself, or its keyword. A field that no index has stands for itself: it matches
@@ -182,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn indices_that_disagree_are_told() {
+    fn indices_that_disagree_are_reported() {
         let mixed = read(serde_json::json!({
             "host.name": { "text": { "aggregatable": false }, "keyword": { "aggregatable": true } },
             "host.name.keyword": { "keyword": { "aggregatable": true } },

@@ -1,0 +1,170 @@
+//! The fleet's documents in Elasticsearch, with lies among them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidepool_autoscaler_core::observe::Reading;
+
+use super::fleet::{Fleet, Kind, LOST_MAX, Lie, NOW, ROUNDS, STEP_MS, What};
+use crate::metrics::elasticsearch::test_server::{Stored, read as search};
+
+/// A document before it is written.
+#[derive(Debug, Clone)]
+struct Draft {
+    host: usize,
+    /// The host that it says it is of.
+    named: usize,
+    series: String,
+    at_ms: i64,
+    value: String,
+    is_ignored: bool,
+}
+
+/// What the adapter reads of the fleet's documents.
+pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
+    let mut drafts = Vec::new();
+    for host in 0..fleet.hosts {
+        for series in 0..fleet.series {
+            for round in 0..ROUNDS {
+                drafts.push(Draft {
+                    host,
+                    named: host,
+                    series: series.to_string(),
+                    at_ms: NOW.0 - STEP_MS * (ROUNDS - 1 - round) as i64,
+                    value: format!("{:?}", fleet.value(host, series, round)),
+                    is_ignored: false,
+                });
+            }
+        }
+    }
+    let mut so_far = SoFar::default();
+    for lie in lies {
+        so_far.tell(fleet, lie, &mut drafts);
+    }
+    let stored: Vec<Stored> = drafts.iter().map(|draft| stored(fleet, draft)).collect();
+    search(&fleet.query("elasticsearch"), &stored, NOW)
+}
+
+/// The lies so far: some would add up to what nobody could see.
+#[derive(Debug, Default)]
+struct SoFar {
+    lost: BTreeMap<(usize, usize), usize>,
+    /// Hosts whose clock is wrong, or that fell silent.
+    late: BTreeSet<usize>,
+    /// Hosts that another's document was written for.
+    impersonated: BTreeSet<usize>,
+}
+
+impl SoFar {
+    fn tell(&mut self, fleet: &Fleet, lie: &Lie, drafts: &mut Vec<Draft>) {
+        let series = lie.series % fleet.series;
+        let name = series.to_string();
+        let of_series = |draft: &Draft| draft.host == lie.host && draft.series == name;
+        let places: Vec<usize> = (0..drafts.len()).filter(|at| of_series(&drafts[*at])).collect();
+        let place = (!places.is_empty()).then(|| places[lie.round % places.len()]);
+        match (lie.what, place) {
+            (What::Drop, Some(place)) if self.may_lose(lie.host, series) => {
+                drafts.remove(place);
+            }
+            (What::WrongHost, Some(place)) => {
+                let other = (lie.host + 1) % fleet.hosts;
+                if !self.late.contains(&other) && self.may_lose(lie.host, series) {
+                    self.impersonated.insert(other);
+                    drafts[place].named = other;
+                }
+            }
+            (What::Silence, _) if !self.impersonated.contains(&lie.host) && self.late.insert(lie.host) => {
+                let rounds = if lie.amount % 2 == 0 {
+                    ROUNDS
+                } else {
+                    1 + lie.round % 3
+                };
+                let newest_ms = NOW.0 - STEP_MS * rounds as i64;
+                drafts.retain(|draft| draft.host != lie.host || draft.at_ms <= newest_ms);
+            }
+            (What::Skew, _) if !self.impersonated.contains(&lie.host) && self.late.insert(lie.host) => {
+                let skew_ms =
+                    [-30_000, -3_600_000, 4_000, 30_000, 120_000, 3_600_000][usize::from(lie.amount) % 6];
+                let of_host = drafts.iter_mut().filter(|draft| draft.host == lie.host);
+                of_host.for_each(|draft| draft.at_ms += skew_ms);
+            }
+            (What::Duplicate, Some(place)) => {
+                let copies = 1 + usize::from(lie.amount) % 3;
+                let copy = drafts[place].clone();
+                drafts.extend(std::iter::repeat_n(copy, copies));
+            }
+            (What::Reorder, _) => {
+                let turn = usize::from(lie.amount) % drafts.len().max(1);
+                drafts.rotate_left(turn);
+                drafts.reverse();
+            }
+            // Documents of it alone, without the others of its time, would be a host that had nothing else.
+            (What::Ended, _) if self.late.insert(lie.host) => {
+                for ago_ms in [60_000, 50_000] {
+                    drafts.push(Draft {
+                        host: lie.host,
+                        named: lie.host,
+                        series: "ended".to_owned(),
+                        at_ms: NOW.0 - ago_ms,
+                        value: f64::from(lie.amount).to_string(),
+                        is_ignored: false,
+                    });
+                }
+            }
+            (what, Some(place)) => corrupt(what, lie.amount, &mut drafts[place]),
+            (_, None) => {}
+        }
+    }
+
+    fn may_lose(&mut self, host: usize, series: usize) -> bool {
+        let lost = self.lost.entry((host, series)).or_default();
+        *lost += 1;
+        *lost <= LOST_MAX
+    }
+}
+
+fn corrupt(what: What, amount: u8, draft: &mut Draft) {
+    // What is not a number any more is not made one again.
+    let Ok(number) = draft.value.parse::<f64>() else {
+        return;
+    };
+    let malformed = amount.is_multiple_of(2);
+    let (value, is_ignored) = match what {
+        What::NotANumber => ("\"NaN\"".to_owned(), malformed),
+        What::Infinite => ("\"-Infinity\"".to_owned(), malformed),
+        What::Text => match amount % 4 {
+            0 => ("\"n/a\"".to_owned(), true),
+            1 => ("\"n/a\"".to_owned(), false),
+            2 => (format!("\"{number:?}\""), false),
+            _ => (format!("[{number:?},0]"), false),
+        },
+        What::Negative => (format!("{:?}", -number - 0.1), false),
+        What::Hundredfold => (format!("{:?}", 100.0 * number), false),
+        _ => return,
+    };
+    (draft.value, draft.is_ignored) = (value, is_ignored);
+}
+
+fn stored(fleet: &Fleet, draft: &Draft) -> Stored {
+    let Draft {
+        host,
+        named,
+        series,
+        at_ms,
+        value,
+        is_ignored,
+    } = draft;
+    let source = match fleet.kind {
+        Kind::Cpu => format!("\"system\":{{\"cpu\":{{\"total\":{{\"norm\":{{\"pct\":{value}}}}}}}}}"),
+        Kind::Queue | Kind::Requests => format!(
+            "\"prometheus\":{{\"metrics\":{{\"queue_depth\":{value}}},\"labels\":{{\"q\":\"{series}\"}}}}"
+        ),
+    };
+    Stored {
+        host: Fleet::name(*named),
+        instance: fleet.has_ids.then(|| format!("{}", 100 + host)),
+        at_ms: *at_ms,
+        label: series.clone(),
+        source: format!("{{\"agent\":{{\"id\":\"agent-{host}\"}},{source}}}"),
+        is_ignored: *is_ignored,
+    }
+}

@@ -1,0 +1,276 @@
+//! A fleet with steady loads, the lies that may be told of it, and what a policy makes of a reading.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proptest::prelude::*;
+use tidepool_autoscaler_core::decide::{Control, decide};
+use tidepool_autoscaler_core::memory::Memory;
+use tidepool_autoscaler_core::observe::{
+    Member, MemberId, MemberName, Observation, Power, Readiness, Reading, SignalReading, UnixMillis,
+};
+
+use crate::config::{self, PoolConfig, Purpose, Surroundings};
+use crate::metrics::{Host, SignalQuery};
+
+/// The time of the reading.
+pub(super) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+/// Readings of a series within its window of a minute, and the time between two.
+pub(super) const ROUNDS: usize = 7;
+pub(super) const STEP_MS: i64 = 10_000;
+/// A series' readings that may be lost while others of its host arrive.
+pub(super) const LOST_MAX: usize = 2;
+
+/// What a host should have; a CPU three times as busy is still within its range.
+const CPU_TARGET: f64 = 0.301;
+const QUEUE_TARGET: f64 = 60.1;
+const REQUESTS_TARGET: f64 = 25.3;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A ratio of each host.
+    Cpu,
+    /// A gauge with labels.
+    Queue,
+    /// A counter with labels.
+    Requests,
+}
+
+/// Hosts with a steady load each.
+#[derive(Debug, Clone)]
+pub(super) struct Fleet {
+    pub(super) kind: Kind,
+    pub(super) hosts: usize,
+    pub(super) series: usize,
+    /// Whether documents have the droplet's id.
+    pub(super) has_ids: bool,
+    /// How much of the target the hosts carry at most.
+    busy: f64,
+    dice: Dice,
+}
+
+/// Where a lie is told, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lie {
+    pub(super) what: What,
+    pub(super) host: usize,
+    pub(super) series: usize,
+    pub(super) round: usize,
+    pub(super) amount: u8,
+}
+
+/// The lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// One reading is lost.
+    Drop,
+    /// A whole host is silent, or its newest rounds are.
+    Silence,
+    /// One reading is delivered twice or more.
+    Duplicate,
+    /// Everything arrives in another order.
+    Reorder,
+    NotANumber,
+    Infinite,
+    Text,
+    Negative,
+    Hundredfold,
+    /// A reading is another host's.
+    WrongHost,
+    /// A series of long ago is still there.
+    Ended,
+    /// The host's clock is wrong.
+    Skew,
+}
+
+const WHATS: [What; 12] = [
+    What::Drop,
+    What::Silence,
+    What::Duplicate,
+    What::Reorder,
+    What::NotANumber,
+    What::Infinite,
+    What::Text,
+    What::Negative,
+    What::Hundredfold,
+    What::WrongHost,
+    What::Ended,
+    What::Skew,
+];
+
+/// One to six lies.
+pub(super) fn lies() -> impl Strategy<Value = Vec<Lie>> {
+    let lie = (0..WHATS.len(), 0..3_usize, 0..2_usize, 0..ROUNDS, any::<u8>());
+    let lie = lie.prop_map(|(what, host, series, round, amount)| Lie {
+        what: WHATS[what],
+        host,
+        series,
+        round,
+        amount,
+    });
+    proptest::collection::vec(lie, 1..7)
+}
+
+/// Numbers from a seed (splitmix64).
+#[derive(Debug, Clone, Copy)]
+struct Dice(u64);
+
+impl Dice {
+    /// A number below 1 that belongs to `place`.
+    fn share(self, place: u64) -> f64 {
+        let mut bits = self
+            .0
+            .wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(seed: u64) -> Fleet {
+        let dice = Dice(seed);
+        let kind = match seed % 3 {
+            0 => Kind::Cpu,
+            1 => Kind::Queue,
+            _ => Kind::Requests,
+        };
+        Fleet {
+            kind,
+            hosts: 3,
+            series: if kind == Kind::Cpu { 1 } else { 2 },
+            has_ids: dice.share(0) < 0.5,
+            // Far below 2 the pool shrinks, far above it grows.
+            busy: 0.4 + 2.9 * dice.share(1),
+            dice,
+        }
+    }
+
+    /// The pool's size.
+    pub(super) fn size(&self) -> u32 {
+        u32::try_from(self.hosts).unwrap()
+    }
+
+    /// A host's name.
+    pub(super) fn name(host: usize) -> String {
+        format!("web-{host}")
+    }
+
+    /// The reading of a series in a round, 0 being the oldest: a steady level, or a steady growth.
+    pub(super) fn value(&self, host: usize, series: usize, round: usize) -> f64 {
+        let load = self.busy * self.dice.share(16 + 16 * host as u64 + series as u64);
+        match self.kind {
+            Kind::Cpu => CPU_TARGET * load,
+            Kind::Queue => (QUEUE_TARGET * load / 2.0).floor(),
+            // Counters of two hosts are far apart, and none is younger than the window.
+            Kind::Requests => {
+                let growth = REQUESTS_TARGET * load / 2.0 * STEP_MS as f64 / 1000.0;
+                10_000.0 * 4_f64.powi(i32::try_from(host).unwrap()) + growth * round as f64
+            }
+        }
+    }
+
+    /// The query of the fleet's signal.
+    pub(super) fn query(&self, source: &'static str) -> SignalQuery {
+        let pool = settings(self.kind, source);
+        let signal = &pool.signals[0];
+        let hosts = (0..self.hosts).map(|host| {
+            let known = Host {
+                id: MemberId(format!("{}", 100 + host)),
+                address: None,
+            };
+            (MemberName(Self::name(host)), known)
+        });
+        SignalQuery {
+            pool: pool.spec.name.clone(),
+            signal: "signal".to_owned(),
+            hosts: hosts.collect(),
+            what: signal.what.clone(),
+            window_secs: signal.window_secs,
+        }
+    }
+
+    /// How many members the policy wants by a reading.
+    pub(super) fn wanted(&self, reading: Reading) -> u32 {
+        let pool = settings(self.kind, "scrape");
+        let member = |host: usize| Member {
+            id: MemberId(format!("{}", 100 + host)),
+            name: MemberName(Self::name(host)),
+            created_at: UnixMillis(NOW.0 - 10_000_000),
+            power: Power::Running,
+            serving: true,
+            draining: false,
+            readiness: Readiness::Ready,
+            address: None,
+            image: "api".to_owned(),
+        };
+        let signal = pool.signals[0].name.clone();
+        let seen = Observation {
+            at: NOW,
+            members: (0..self.hosts).map(member).collect(),
+            drained: BTreeSet::new(),
+            signals: BTreeMap::from([(signal, SignalReading::Read(reading))]),
+        };
+        let memory = Memory::default().observe(&pool.spec, &seen);
+        decide(&pool.spec, &seen, &memory, Control::Auto).recommended
+    }
+
+    /// The property.
+    pub(super) fn judge(&self, healthy: u32, corrupted: Reading, lies: &[Lie]) {
+        let wanted = self.wanted(corrupted.clone());
+        assert!(
+            wanted >= healthy.min(self.size()),
+            "{wanted} instead of {healthy}: {lies:?} made {corrupted:#?}"
+        );
+    }
+}
+
+/// A pool with one policy on the fleet's signal. Each is read once: a configuration makes an HTTP client.
+fn settings(kind: Kind, source: &'static str) -> Arc<PoolConfig> {
+    static POOLS: Mutex<BTreeMap<(&str, Kind), Arc<PoolConfig>>> = Mutex::new(BTreeMap::new());
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = pools
+        .entry((source, kind))
+        .or_insert_with(|| Arc::new(parsed(kind, source)));
+    Arc::clone(pool)
+}
+
+fn parsed(kind: Kind, source: &str) -> PoolConfig {
+    let (field, server) = if source == "scrape" {
+        ("queue_depth", "")
+    } else {
+        (
+            "prometheus.metrics.queue_depth",
+            "elasticsearch.url = \"http://test:9200\"",
+        )
+    };
+    let (signal, target) = match kind {
+        Kind::Cpu => ("preset = \"cpu\"".to_owned(), CPU_TARGET),
+        Kind::Queue => (
+            format!("field = \"{field}\"\nper_host = \"last\"\nacross = \"sum\"\nrange = [0.0, inf]"),
+            QUEUE_TARGET,
+        ),
+        Kind::Requests => (
+            format!("field = \"{field}\"\nper_host = \"rate\""),
+            REQUESTS_TARGET,
+        ),
+    };
+    let text = format!(
+        "state_dir = \"state\"\nmetrics = \"{source}\"\n{server}\ndigitalocean.token_env = \"TOKEN\"\n\
+         [[pool]]\nname = \"web\"\nmin = 1\nmax = 30\n\
+         digitalocean = {{ region = \"fra1\", size = \"s-1vcpu-1gb\", image = \"api\" }}\n\
+         life.warm_up_secs = 0\n[[pool.policy]]\n{signal}\ntarget = {target:?}\ntolerance = 0.0\n"
+    );
+    let around = Surroundings {
+        env: &|_| Some("token".to_owned()),
+        read_file: &|_| Err(io::ErrorKind::NotFound.into()),
+        base: Path::new("/"),
+    };
+    config::parse(&text, &around, Purpose::Act)
+        .unwrap()
+        .pools
+        .remove(0)
+}

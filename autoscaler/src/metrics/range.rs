@@ -1,0 +1,119 @@
+//! Which values a signal can have at all. A value outside is a fault of what measured it, and counts as none.
+
+use super::fault::Fault;
+
+/// A ratio that was rounded to a few digits may be over its bound by as much; it counts as the bound.
+const ROUNDING: f64 = 1e-6;
+
+/// The least and the largest value that a signal can have; both belong to it, and either may be infinite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    low: f64,
+    high: f64,
+}
+
+/// Why two numbers are not a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// The first is not below the second.
+    #[error("the first must be below the second")]
+    Order,
+    /// Both ends are open.
+    #[error("one of the two must be finite")]
+    Open,
+}
+
+impl Range {
+    /// Every number.
+    pub const ANY: Range = Range {
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+    };
+    /// A share of a whole.
+    pub const RATIO: Range = Range { low: 0.0, high: 1.0 };
+    /// A count, a load, a rate: 0 and above.
+    pub const NOT_NEGATIVE: Range = Range {
+        low: 0.0,
+        high: f64::INFINITY,
+    };
+
+    /// From `low` to `high`.
+    pub fn new(low: f64, high: f64) -> Result<Range, RangeError> {
+        if low.is_nan() || high.is_nan() || low >= high {
+            return Err(RangeError::Order);
+        }
+        if low.is_infinite() && high.is_infinite() {
+            return Err(RangeError::Open);
+        }
+        Ok(Range { low, high })
+    }
+
+    /// Whether a sum is at least as large as each of its parts.
+    pub(super) fn never_negative(self) -> bool {
+        self.low >= 0.0
+    }
+
+    /// The value, if the signal can have it.
+    pub(super) fn check(self, value: f64) -> Result<f64, Fault> {
+        if !value.is_finite() {
+            return Err(Fault::NotFinite);
+        }
+        let slack = |bound: f64| ROUNDING * bound.abs().max(1.0);
+        if value < self.low - slack(self.low) || value > self.high + slack(self.high) {
+            return Err(Fault::OutOfRange {
+                value,
+                range: self.to_string(),
+            });
+        }
+        Ok(value.clamp(self.low, self.high))
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.low.is_finite(), self.high.is_finite()) {
+            (true, true) => write!(f, "{} to {}", self.low, self.high),
+            (true, false) => write!(f, "{} and above", self.low),
+            (false, true) => write!(f, "{} and below", self.high),
+            (false, false) => f.write_str("any number"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_outside_are_refused_and_rounding_is_not() {
+        for (range, value, expected) in [
+            (Range::RATIO, 0.0, Some(0.0)),
+            (Range::RATIO, 1.0, Some(1.0)),
+            (Range::RATIO, 1.000_000_5, Some(1.0)),
+            (Range::RATIO, -0.000_000_5, Some(0.0)),
+            (Range::RATIO, 1.001, None),
+            (Range::RATIO, 161.0, None),
+            (Range::RATIO, -30.0, None),
+            (Range::NOT_NEGATIVE, 1e300, Some(1e300)),
+            (Range::NOT_NEGATIVE, -0.1, None),
+            (Range::NOT_NEGATIVE, f64::INFINITY, None),
+            (Range::ANY, -1e300, Some(-1e300)),
+            (Range::ANY, f64::NAN, None),
+            (Range::ANY, f64::NEG_INFINITY, None),
+        ] {
+            assert_eq!(range.check(value).ok(), expected, "{value} of {range}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_range_is_refused() {
+        assert_eq!(Range::new(1.0, 1.0), Err(RangeError::Order));
+        assert_eq!(Range::new(1.0, 0.0), Err(RangeError::Order));
+        assert_eq!(Range::new(f64::NAN, 0.0), Err(RangeError::Order));
+        assert_eq!(
+            Range::new(f64::NEG_INFINITY, f64::INFINITY),
+            Err(RangeError::Open)
+        );
+        assert_eq!(Range::new(0.0, f64::INFINITY), Ok(Range::NOT_NEGATIVE));
+    }
+}

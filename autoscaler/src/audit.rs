@@ -58,7 +58,7 @@ pub struct Inputs {
     pub observation: Observation,
     /// What was remembered, with the observation taken in.
     pub memory: Memory,
-    /// The operator's word.
+    /// Who decides about the size.
     pub control: Control,
 }
 

@@ -297,7 +297,7 @@ struct Planned {
     problems: Vec<String>,
 }
 
-/// Asks the provider whether it spells the tags as the configuration does. A provider that can't be asked is no mistake of
+/// Asks the provider whether it spells the tags as the configuration does. A provider that can't be asked is not a mistake of
 /// the configuration: it is noted.
 async fn names_checked(config: &Config, runtime: &Runtime) -> Result<Vec<String>, CommandError> {
     let mut notes = Vec::new();

@@ -116,7 +116,7 @@ impl Client {
     }
 }
 
-/// The operator's word in words.
+/// Who decides about a pool's size, in words.
 pub fn mode_text(mode: Mode) -> String {
     match mode {
         Mode::Auto => "follows its policies".to_owned(),

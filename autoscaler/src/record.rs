@@ -67,7 +67,7 @@ pub struct TickReport<'a> {
     pub seen: &'a Observation,
     /// The memory that the decision was made with.
     pub memory: &'a Memory,
-    /// The operator's word.
+    /// Who decides about the size.
     pub control: Control,
     /// The decision.
     pub decision: &'a Decision,
@@ -128,7 +128,7 @@ impl StatusRecorder {
         inner.status.last_tick_at.map(|_| inner.status.actual)
     }
 
-    /// Shows the operator's word at once, before the next tick acts by it.
+    /// Shows who decides about the size at once, before the next tick acts by it.
     pub fn mode_set(&self, control: Control) {
         self.inner().status.mode = mode(control);
     }
@@ -225,7 +225,7 @@ impl Inner {
     }
 }
 
-/// The operator's word as it is shown.
+/// Who decides about the size, as it is shown.
 pub fn mode(control: Control) -> Mode {
     match control {
         Control::Auto => Mode::Auto,

@@ -35,7 +35,7 @@ pub struct Pool {
     pub applier: Applier,
     /// What is shown of it.
     pub recorder: StatusRecorder,
-    /// The operator's word.
+    /// Who decides about the size.
     pub control: Mutex<Control>,
     /// What its ticks carry on. Locked for a whole tick: that is the single flight.
     pub tick_state: Arc<tokio::sync::Mutex<TickState>>,
@@ -106,7 +106,7 @@ impl Pool {
         &self.config.spec.name
     }
 
-    /// The operator's word.
+    /// Who decides about the size.
     pub fn control(&self) -> Control {
         *self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }

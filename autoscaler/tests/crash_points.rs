@@ -44,13 +44,13 @@ impl Drop for Running {
 
 impl Running {
     fn terminate(mut self) -> ExitStatus {
-        let told = Command::new("kill")
+        let asked = Command::new("kill")
             .arg("-TERM")
             .arg(self.0.id().to_string())
             .status()
             .unwrap();
-        assert!(told.success());
-        self.ended(|| "it was told to stop".to_owned())
+        assert!(asked.success());
+        self.ended(|| "it was asked to stop".to_owned())
     }
 
     fn ended(&mut self, why: impl Fn() -> String) -> ExitStatus {
@@ -126,7 +126,7 @@ impl Scenario {
     }
 
     /// Says how many members there shall be, as `scale` would.
-    fn wish(&self, size: u32) {
+    fn resize(&self, size: u32) {
         let state = self.dir.join("state");
         std::fs::create_dir_all(&state).unwrap();
         let word = format!(r#"{{"control":{{"kind":"manual","size":{size}}}}}"#);
@@ -242,7 +242,7 @@ impl Scenario {
             | StepKind::PowerOff
             | StepKind::Destroy => false,
         };
-        self.wish(HIGH);
+        self.resize(HIGH);
         if outwards {
             self.crash();
         }
@@ -250,7 +250,7 @@ impl Scenario {
         self.in_order(HIGH);
         if !outwards {
             assert!(daemon.terminate().success(), "{}", self.log());
-            self.wish(LOW);
+            self.resize(LOW);
             self.crash();
             let _daemon = self.start(None);
             self.in_order(LOW);

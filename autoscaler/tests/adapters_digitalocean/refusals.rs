@@ -1,4 +1,4 @@
-//! Refusals, told apart.
+//! Refusals, each taken as what it means.
 
 use serde_json::json;
 use tidepool_autoscaler::provider::{Provider, ProviderErrorKind};

@@ -1,4 +1,4 @@
-//! The operator's word, and the status port.
+//! Hold, scale and resume, and the status port.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -16,4 +16,5 @@ mod signal;
 mod simulation;
 mod support;
 mod times;
+mod unknown;
 mod words;

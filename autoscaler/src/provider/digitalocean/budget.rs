@@ -1,6 +1,6 @@
 //! The account's call budget: how DigitalOcean's rate limits are kept. Pure; time is an argument.
 //!
-//! DigitalOcean allows 5,000 calls an hour and 250 a minute for each token. The hour is told by its headers
+//! DigitalOcean allows 5,000 calls an hour and 250 a minute for each token. The hour is in its headers
 //! (`ratelimit-remaining`, `ratelimit-reset`), so that other programs with the same token count, too; the minute shows only
 //! as a 429, so it is counted here.
 

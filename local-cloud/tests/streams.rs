@@ -76,6 +76,8 @@ fn a_reader_that_has_seen_enough_is_not_a_failure_and_a_full_disk_is_one() {
     let folder = tempfile::tempdir().unwrap();
     // The state of a cloud that left nothing behind.
     std::fs::write(folder.path().join("instance"), folder.path().to_str().unwrap()).unwrap();
+    // A folder from which a local cloud was served.
+    std::fs::write(folder.path().join("instance"), "test").unwrap();
     let sweep = ["sweep", "--state", folder.path().to_str().unwrap()];
     for arguments in [&sweep[..], &["completions", "bash"], &["--help"], &["--version"]] {
         for (kind, code) in [

@@ -43,22 +43,26 @@ pub(crate) async fn serve<S: Service>(
     stream: TcpStream,
     remote: SocketAddr,
 ) {
-    let _counted = server.metrics.as_deref().map(|metrics| Counted::enter(metrics));
+    let _counted = server.metrics.as_deref().map(Counted::enter);
     let Ok(local) = stream.local_addr() else { return };
     // Answers are written whole; waiting for more to send would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY can't be set");
     }
-    let ends = Ends { local, remote };
+    let ends = Ends {
+        local,
+        remote,
+        tls: server.tls.is_some(),
+    };
     let Some(tls) = &server.tls else {
-        return serve_http1(server, service, stream, ends, false).await;
+        return serve_http1(server, service, stream, ends).await;
     };
     match tokio::time::timeout(server.limits.header_timeout, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 serve_http2(server, service, stream, ends).await;
             } else {
-                serve_http1(server, service, stream, ends, true).await;
+                serve_http1(server, service, stream, ends).await;
             }
         }
         Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake failed"),
@@ -74,6 +78,7 @@ pub(crate) async fn serve<S: Service>(
 struct Ends {
     local: SocketAddr,
     remote: SocketAddr,
+    tls: bool,
 }
 
 async fn serve_http1<S: Service>(
@@ -81,7 +86,6 @@ async fn serve_http1<S: Service>(
     service: Arc<S>,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     ends: Ends,
-    tls: bool,
 ) {
     let activity = Arc::new(Activity::new(false));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
@@ -89,7 +93,7 @@ async fn serve_http1<S: Service>(
         activity: Arc::clone(&activity),
         local: ends.local,
         remote: ends.remote,
-        tls,
+        tls: ends.tls,
     };
     let body_timeout = server.limits.body_timeout;
     let mut builder = http1::Builder::new();

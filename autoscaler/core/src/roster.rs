@@ -49,11 +49,17 @@ impl<'a> Roster<'a> {
         let mut members: Vec<&Member> = seen.members.iter().collect();
         members.sort_by_key(|m| (m.created_at, &m.id));
         let outage = outage_suspected(&members);
+        let states = States {
+            spec,
+            memory,
+            now,
+            outage,
+        };
         let kept = kept_of_each_name(&members);
         let mut entries: Vec<Entry<'a>> = members
             .into_iter()
             .map(|member| {
-                let state = state_of(spec, member, memory, now, outage);
+                let state = states.of(member);
                 let dead = state == MemberState::Dead;
                 let powered = matches!(member.power, Power::Creating | Power::Running);
                 Entry {
@@ -191,34 +197,53 @@ impl<'a> Roster<'a> {
     }
 }
 
-fn state_of(spec: &PoolSpec, member: &Member, memory: &Memory, now: UnixMillis, outage: bool) -> MemberState {
-    let ready = member.readiness == Readiness::Ready;
-    if member.draining {
-        return MemberState::Draining;
-    }
-    match member.power {
-        Power::Off => return MemberState::Dead,
-        Power::Unknown => return MemberState::Unknown,
-        Power::Creating | Power::Running => {}
-    }
-    match (member.serving, ready) {
-        (true, true) => MemberState::Serving,
-        (false, true) => MemberState::Ready,
-        (true, false) => {
-            let since = memory
-                .members
-                .get(&member.id)
-                .and_then(|m| m.unready_since)
-                .unwrap_or(now);
-            let too_long = now.is_past(since, spec.life.unready_secs);
-            if too_long && !outage {
-                MemberState::Dead
-            } else {
-                MemberState::Unready
-            }
+/// What members' states are made from.
+struct States<'a> {
+    spec: &'a PoolSpec,
+    memory: &'a Memory,
+    now: UnixMillis,
+    /// So many members are unready that the fault is likelier in what they share.
+    outage: bool,
+}
+
+impl States<'_> {
+    fn of(&self, member: &Member) -> MemberState {
+        let Self {
+            spec,
+            memory,
+            now,
+            outage,
+        } = *self;
+        let ready = member.readiness == Readiness::Ready;
+        if member.draining {
+            return MemberState::Draining;
         }
-        (false, false) if now.is_past(member.created_at, memory.boot_timeout_secs(spec)) => MemberState::Dead,
-        (false, false) => MemberState::Booting,
+        match member.power {
+            Power::Off => return MemberState::Dead,
+            Power::Unknown => return MemberState::Unknown,
+            Power::Creating | Power::Running => {}
+        }
+        match (member.serving, ready) {
+            (true, true) => MemberState::Serving,
+            (false, true) => MemberState::Ready,
+            (true, false) => {
+                let since = memory
+                    .members
+                    .get(&member.id)
+                    .and_then(|m| m.unready_since)
+                    .unwrap_or(now);
+                let too_long = now.is_past(since, spec.life.unready_secs);
+                if too_long && !outage {
+                    MemberState::Dead
+                } else {
+                    MemberState::Unready
+                }
+            }
+            (false, false) if now.is_past(member.created_at, memory.boot_timeout_secs(spec)) => {
+                MemberState::Dead
+            }
+            (false, false) => MemberState::Booting,
+        }
     }
 }
 

@@ -162,15 +162,16 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
     let status = read_status(root.section("status"), around);
     let source_kind = source_kind(&mut root);
     let elasticsearch = root.has("elasticsearch");
-    let server = read_elasticsearch(root.section("elasticsearch"), around, elasticsearch, purpose);
+    let section = root.section("elasticsearch");
+    let server = elasticsearch
+        .then(|| read_elasticsearch(section, around, purpose))
+        .flatten();
     let scrape = read_scrape(root.section("scrape"));
-    let audit = read_audit(
-        root.section("audit"),
-        around,
-        state_dir.as_deref(),
-        elasticsearch,
-        server.as_ref(),
-    );
+    let section = root.section("audit");
+    if section.has("elasticsearch_index") && !elasticsearch {
+        section.problem("elasticsearch_index", "needs an [elasticsearch] table");
+    }
+    let audit = read_audit(section, around, state_dir.as_deref(), server.as_ref());
     let metrics = match source_kind {
         Some(SourceKind::Scrape) => Some(MetricsConfig::Scrape(scrape)),
         Some(SourceKind::Elasticsearch) => {
@@ -185,7 +186,13 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
         None => None,
     };
     let provider = root.has("digitalocean");
-    let digitalocean = read_digitalocean(root.section("digitalocean"), around, provider, purpose);
+    if !provider {
+        root.problem("digitalocean", "is missing; the pools' provider needs it");
+    }
+    let section = root.section("digitalocean");
+    let digitalocean = provider
+        .then(|| read_digitalocean(section, around, purpose))
+        .flatten();
     let has_pools = root.has("pool");
     let pools = root.sections("pool");
     if pools.is_empty() && !has_pools {
@@ -258,7 +265,7 @@ fn read_status(mut section: Section<'_>, around: &Surroundings<'_>) -> Option<St
             file: "token_file",
         },
         around,
-        true,
+        Purpose::Act,
     );
     if listen.is_some_and(|listen| !listen.ip().is_loopback()) && !keyed {
         section.problem(
@@ -288,15 +295,10 @@ fn read_scrape(mut section: Section<'_>) -> ScrapeConfig {
 fn read_elasticsearch(
     mut section: Section<'_>,
     around: &Surroundings<'_>,
-    present: bool,
     purpose: Purpose,
 ) -> Option<ElasticsearchConfig> {
-    if !present {
-        return None;
-    }
     let url: Option<String> = section.required("url");
     let username: Option<String> = section.optional("username");
-    let wanted = purpose == Purpose::Act;
     let keyed = section.has("password_env") || section.has("password_file");
     let password = secret::read(
         &mut section,
@@ -305,7 +307,7 @@ fn read_elasticsearch(
             file: "password_file",
         },
         around,
-        wanted,
+        purpose,
     );
     let api_key = secret::read(
         &mut section,
@@ -314,7 +316,7 @@ fn read_elasticsearch(
             file: "api_key_file",
         },
         around,
-        wanted,
+        purpose,
     );
     if username.is_some() != keyed {
         section.problem("username", "and password_env or password_file go together");
@@ -355,14 +357,10 @@ fn read_audit(
     mut section: Section<'_>,
     around: &Surroundings<'_>,
     state_dir: Option<&Path>,
-    has_server: bool,
     server: Option<&ElasticsearchConfig>,
 ) -> Option<AuditConfig> {
     let file: Option<String> = section.optional("file");
     let name: Option<String> = section.optional("elasticsearch_index");
-    if name.is_some() && !has_server {
-        section.problem("elasticsearch_index", "needs an [elasticsearch] table");
-    }
     let index = name
         .zip(server.cloned())
         .map(|(name, server)| AuditIndex { name, server });
@@ -376,22 +374,15 @@ fn read_audit(
 fn read_digitalocean(
     mut section: Section<'_>,
     around: &Surroundings<'_>,
-    present: bool,
     purpose: Purpose,
 ) -> Option<DigitalOceanConfig> {
-    if !present {
-        section
-            .problems
-            .add(section.path.clone(), "is missing; the pools' provider needs it");
-        return None;
-    }
     let base_url: Option<String> = section.optional("base_url");
     let keyed = section.has("token_env") || section.has("token_file");
     let keys = SecretKeys {
         env: "token_env",
         file: "token_file",
     };
-    let token = secret::read(&mut section, &keys, around, purpose == Purpose::Act);
+    let token = secret::read(&mut section, &keys, around, purpose);
     if !keyed {
         section.problem(
             "token_env",

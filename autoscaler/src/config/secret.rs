@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Surroundings;
 use super::reader::Section;
+use super::{Purpose, Surroundings};
 
 /// The longest word that is shown though it has no look of a path or a variable.
 const PLAIN_WORD_CHARS_MAX: usize = 24;
@@ -59,12 +59,12 @@ pub(super) struct SecretKeys {
 }
 
 /// Reads a secret where one is configured. `None` with a problem added when it can't be read; `None` without one when
-/// nothing is configured, or when `wanted` is false: then only the keys are checked.
+/// nothing is configured, or when it is only asked for: then only the keys are checked.
 pub(super) fn read(
     section: &mut Section<'_>,
     keys: &SecretKeys,
     around: &Surroundings<'_>,
-    wanted: bool,
+    purpose: Purpose,
 ) -> Option<Secret> {
     let env: Option<String> = section.optional(keys.env);
     let file: Option<String> = section.optional(keys.file);
@@ -77,7 +77,7 @@ pub(super) fn read(
             );
             return None;
         }
-        _ if !wanted => return None,
+        _ if purpose == Purpose::Ask => return None,
         (Some(name), None) => {
             let text = (around.env)(&name).ok_or_else(|| match variable_shown(&name) {
                 Some(name) => format!("environment variable {name} is not set"),

@@ -263,7 +263,12 @@ pub(super) async fn compare_and_set<V: SerializeRow>(
                 continue;
             }
         };
-        match settle(chain, cas.base, cas.ours, open.is_some()) {
+        let answer = if open.is_some() {
+            Answer::Lost
+        } else {
+            Answer::Refused
+        };
+        match settle(chain, cas.base, cas.ours, answer) {
             Settled::Applied => return Ok(CasEnd::Applied),
             Settled::Changed => {
                 progress.close();
@@ -284,8 +289,17 @@ enum Settled {
     Unknown,
 }
 
-/// What a serial read tells about our write; the cases stand at the module's top.
-fn settle(row: Option<Chain>, base: Option<Version>, ours: Version, answer_lost: bool) -> Settled {
+/// What became of the answers to our write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// One was lost: the write may have been carried out.
+    Lost,
+    /// None was lost, and the last one says that the condition did not hold.
+    Refused,
+}
+
+/// What a serial read shows about our write; the cases stand at the module's top.
+fn settle(row: Option<Chain>, base: Option<Version>, ours: Version, answer: Answer) -> Settled {
     let (current, history) = match row {
         Some(row) => (Some(row.version), row.history),
         None => (None, History::default()),
@@ -296,7 +310,7 @@ fn settle(row: Option<Chain>, base: Option<Version>, ours: Version, answer_lost:
     if current == base {
         return Settled::SendAgain;
     }
-    if !answer_lost || history.holds(base) {
+    if answer == Answer::Refused || history.holds(base) {
         return Settled::Changed;
     }
     Settled::Unknown
@@ -409,7 +423,7 @@ mod tests {
     /// Versions: 1 the base, 2 ours, 3 and above others'.
     #[test]
     fn settles_a_lost_update() {
-        let settle = |row| settle(row, Some(version(1)), version(2), true);
+        let settle = |row| settle(row, Some(version(1)), version(2), Answer::Lost);
         assert_eq!(settle(row(2, &[Some(1), None])), Settled::Applied);
         assert_eq!(settle(row(4, &[Some(3), Some(2), Some(1)])), Settled::Applied);
         assert_eq!(settle(row(1, &[None])), Settled::SendAgain);
@@ -420,7 +434,7 @@ mod tests {
 
     #[test]
     fn settles_a_lost_create() {
-        let settle = |row| settle(row, None, version(2), true);
+        let settle = |row| settle(row, None, version(2), Answer::Lost);
         assert_eq!(settle(row(2, &[None])), Settled::Applied);
         assert_eq!(settle(row(3, &[Some(2), None])), Settled::Applied);
         assert_eq!(settle(None), Settled::SendAgain);
@@ -489,7 +503,7 @@ mod tests {
 
     #[test]
     fn believes_a_refusal_except_of_its_own_version() {
-        let settle = |row| settle(row, Some(version(1)), version(2), false);
+        let settle = |row| settle(row, Some(version(1)), version(2), Answer::Refused);
         assert_eq!(settle(row(2, &[Some(1)])), Settled::Applied);
         assert_eq!(settle(row(4, &[Some(3)])), Settled::Changed);
         assert_eq!(settle(None), Settled::Changed);

@@ -48,8 +48,7 @@ pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Dec
         } = *entry;
         if state == MemberState::Draining {
             let known = memory.members.get(&member.id).copied().unwrap_or_default();
-            let drained = seen.drained.contains(&member.id);
-            steps.extend(removal::goes_on(spec, member, known, drained, seen.at));
+            steps.extend(removal::goes_on(spec, member, known, seen));
         } else if duplicate {
             steps.extend(removal::begins(member));
         } else if repair {

@@ -1,7 +1,7 @@
 //! A member's way out: withdrawn, drained, shut down, destroyed, a step or two a tick.
 
 use crate::memory::MemberMemory;
-use crate::observe::{Member, Power, UnixMillis};
+use crate::observe::{Member, Observation, Power};
 use crate::outcome::Step;
 use crate::spec::PoolSpec;
 
@@ -37,9 +37,9 @@ pub(super) fn goes_on(
     spec: &PoolSpec,
     member: &Member,
     known: MemberMemory,
-    drained: bool,
-    now: UnixMillis,
+    seen: &Observation,
 ) -> Option<Step> {
+    let now = seen.at;
     let (id, name) = (member.id.clone(), member.name.clone());
     let life = &spec.life;
     if member.serving {
@@ -70,7 +70,7 @@ pub(super) fn goes_on(
     if !now.is_past(withdrawn, life.withdraw_settle_secs) {
         return None;
     }
-    let drained = drained && known.drain_since.is_some();
+    let drained = seen.drained.contains(&member.id) && known.drain_since.is_some();
     match (drained, member.address) {
         (true, _) => Some(Step::Shutdown { id, name }),
         (false, Some(address)) => Some(Step::Drain { id, name, address }),

@@ -56,7 +56,12 @@ pub(super) fn parse(body: &[u8], wanted: &BTreeSet<String>, last_line_ends: bool
         }
         found.ended = line == b"# EOF";
         if !line.starts_with(b"#") {
-            found.take(n + 1, line, wanted, cut_off);
+            let line = RawLine {
+                number: n + 1,
+                bytes: line,
+                cut_off,
+            };
+            found.take(&line, wanted);
         }
     }
     found
@@ -73,9 +78,22 @@ pub(super) fn escaped(name: &str) -> String {
         .collect()
 }
 
+/// A line of the text.
+struct RawLine<'a> {
+    /// From 1.
+    number: usize,
+    bytes: &'a [u8],
+    /// The text ends within it.
+    cut_off: bool,
+}
+
 impl Exposition {
-    fn take(&mut self, line: usize, bytes: &[u8], wanted: &BTreeSet<String>, cut_off: bool) {
-        let broken = |problem| BrokenLine { line, problem };
+    fn take(&mut self, line: &RawLine<'_>, wanted: &BTreeSet<String>) {
+        let bytes = line.bytes;
+        let broken = |problem| BrokenLine {
+            line: line.number,
+            problem,
+        };
         let Some(name) = name_of(bytes) else {
             self.nameless
                 .get_or_insert(broken("no metric's name can be found in it"));
@@ -85,7 +103,7 @@ impl Exposition {
             self.pass(&name, wanted);
             return;
         }
-        let read = if cut_off {
+        let read = if line.cut_off {
             Err("the text ends within it")
         } else if bytes.len() > LINE_BYTES_MAX {
             Err("it is too long")

@@ -182,6 +182,9 @@ fn pool_text(text: &mut String, pool: &PoolStatus, status: &Status) -> std::fmt:
             "  member {} ({}): {state}, {address}, {age:.0} s old",
             member.name, member.id
         )?;
+        for (signal, problem) in &member.signal_problems {
+            writeln!(text, "    {signal}: {problem}")?;
+        }
     }
     if let Some(decision) = pool.decisions.first() {
         writeln!(text, "  last decision: {}", decision.reason)?;

@@ -248,6 +248,7 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
                 .insert(proposal.policy.clone(), *value);
         }
     }
+    let problems = signal_problems(decision);
     let shown = |entry: &tidepool_autoscaler_core::roster::Entry<'_>| MemberStatus {
         id: entry.member.id.clone(),
         name: entry.member.name.clone(),
@@ -256,8 +257,28 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
         address: entry.member.address,
         image: entry.member.image.clone(),
         signals: values.get(&entry.member.name).cloned().unwrap_or_default(),
+        signal_problems: problems.get(&entry.member.name).cloned().unwrap_or_default(),
     };
     roster.entries.iter().map(shown).collect()
+}
+
+/// Why hosts have no whole, fresh value, by host and policy.
+fn signal_problems(decision: &Decision) -> BTreeMap<&MemberName, BTreeMap<String, String>> {
+    let mut problems: BTreeMap<&MemberName, BTreeMap<String, String>> = BTreeMap::new();
+    for proposal in &decision.proposals {
+        let gaps = match &proposal.signal {
+            Signal::Fresh { .. } => continue,
+            Signal::Partial { gaps, .. } | Signal::Stale { gaps, .. } | Signal::Missing { gaps, .. } => gaps,
+        };
+        for (host, cause) in &gaps.named {
+            let words = cause.words().to_owned();
+            problems
+                .entry(host)
+                .or_default()
+                .insert(proposal.policy.clone(), words);
+        }
+    }
+    problems
 }
 
 fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {

@@ -110,6 +110,9 @@ pub struct MemberStatus {
     pub image: String,
     /// Its newest fresh value of each signal, by the signal's name.
     pub signals: BTreeMap<String, f64>,
+    /// Why it has no whole, fresh value of a signal, by the signal's name.
+    #[serde(default)]
+    pub signal_problems: BTreeMap<String, String>,
 }
 
 /// How far a signal can be trusted.

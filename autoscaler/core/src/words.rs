@@ -163,19 +163,22 @@ impl Gaps {
         }
         let parts = by_cause
             .iter()
-            .map(|(cause, hosts)| format!("{}: {}", hosts.join(", "), gap(cause)));
+            .map(|(cause, hosts)| format!("{}: {}", hosts.join(", "), cause.words()));
         let more = (self.more > 0).then(|| format!("{} more hosts", self.more));
         parts.chain(more).collect::<Vec<_>>().join("; ")
     }
 }
 
-fn gap(cause: &GapCause) -> &str {
-    match cause {
-        GapCause::Silent => "it has no value",
-        GapCause::Stale => "its newest value is too old",
-        GapCause::Future => "its values claim to be from the future",
-        GapCause::NotANumber => "its value is not a number",
-        GapCause::Reported(words) => words,
+impl GapCause {
+    /// Why a host has no whole, fresh value.
+    pub fn words(&self) -> &str {
+        match self {
+            GapCause::Silent => "it has no value",
+            GapCause::Stale => "its newest value is too old",
+            GapCause::Future => "its values claim to be from the future",
+            GapCause::NotANumber => "its value is not a number",
+            GapCause::Reported(words) => words,
+        }
     }
 }
 

@@ -240,6 +240,11 @@ function signalCell(member, signal) {
   const unit = unitOf(signal);
   // On a narrow page a value stands without its column's title; a unit that says it already needs no other label.
   const value = member.signals[signal.name];
+  const problem = (member.signal_problems ?? {})[signal.name];
+  if (problem) {
+    const words = value === undefined ? problem : `${said(value, unit)}: ${problem}`;
+    return el("td", { class: "small labelled problem", "data-label": signal.name }, words);
+  }
   const label = value !== undefined && unit.startsWith(signal.name) ? null : signal.name;
   return el("td", { class: `num small${label ? " labelled" : ""}`, "data-label": label }, said(value, unit));
 }

@@ -151,6 +151,29 @@ async fn a_step_that_fails_is_shown_until_it_is_done() {
     assert_eq!((stage.error(0), cloud.count()), (None, 2));
 }
 
+/// The reason reaches the person, host by host.
+#[tokio::test]
+async fn a_member_without_a_value_says_why() {
+    let stage = stage(&[("api", 4)], metrics(Says::Half), "");
+    stage.rounds(1).await;
+    let members = stage.pools.first().unwrap().recorder.status().members;
+    let silent = members.iter().filter(|member| member.signals.is_empty());
+    let causes: Vec<&str> = silent
+        .map(|member| {
+            member
+                .signal_problems
+                .get("cpu")
+                .map_or("no cause", String::as_str)
+        })
+        .collect();
+    assert_eq!(causes, ["it has no value"; 2]);
+    let known = members.iter().filter(|member| !member.signals.is_empty());
+    assert_eq!(
+        known.filter(|member| member.signal_problems.is_empty()).count(),
+        2
+    );
+}
+
 #[tokio::test]
 async fn a_provider_that_hangs_does_not_hold_a_stop_up() {
     let stage = stage(&[("api", 2)], metrics(Says::Idle), "");

@@ -435,7 +435,8 @@ async fn an_answer_without_a_length_is_read_no_further_than_its_bound() {
     let sender = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = vec![0; 4096];
-        stream.read(&mut request).await.unwrap();
+        // Whatever came of the request: it is answered all the same.
+        let _count = stream.read(&mut request).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         let blank = vec![b' '; 1 << 20];
         let mut sent = 0_usize;

@@ -86,7 +86,7 @@ pub(super) enum What {
     Skew,
 }
 
-const WHATS: [What; 12] = [
+pub(super) const WHATS: [What; 12] = [
     What::Drop,
     What::Silence,
     What::Duplicate,

@@ -1,5 +1,5 @@
 //! The scrape adapter against members that answer, hang, talk nonsense or come back from a restart.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,4 +1,6 @@
-//! The configuration: what is taken, and how everything that is wrong is told at once.
+//! The configuration: what is taken, and how everything that is wrong is reported at once.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io;
 use std::path::Path;

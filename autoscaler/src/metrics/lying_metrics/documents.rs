@@ -73,7 +73,7 @@ impl SoFar {
                 }
             }
             (What::Silence, _) if !self.impersonated.contains(&lie.host) && self.late.insert(lie.host) => {
-                let rounds = if lie.amount % 2 == 0 {
+                let rounds = if lie.amount.is_multiple_of(2) {
                     ROUNDS
                 } else {
                     1 + lie.round % 3

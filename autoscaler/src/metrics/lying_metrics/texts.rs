@@ -33,7 +33,7 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
         match lie.what {
             What::Silence if silent.insert(lie.host) => {
                 // Two rounds in the middle, or the newest: then the member has no value.
-                let first = if lie.amount % 2 == 0 {
+                let first = if lie.amount.is_multiple_of(2) {
                     ROUNDS - 1
                 } else {
                     1 + lie.round % 3

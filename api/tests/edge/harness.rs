@@ -55,6 +55,7 @@ pub(crate) fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -
 pub(crate) struct Server {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: std::thread::JoinHandle<()>,
     /// The public listener.
     pub(crate) public: SocketAddr,
     /// The operations listener.
@@ -115,7 +116,7 @@ impl Server {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap());
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let mut log = sink.lock().unwrap();
                 log.push_str(&line);
@@ -126,6 +127,7 @@ impl Server {
         Self {
             child,
             log,
+            reader,
             public: nowhere,
             ops: nowhere,
         }
@@ -145,8 +147,10 @@ impl Server {
                 let line: serde_json::Value = serde_json::from_str(line).unwrap();
                 return line["address"].as_str().unwrap().parse().unwrap();
             }
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended with {ended:?}:\n{log}");
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                self.wait_for_the_whole_log();
+                panic!("the server ended with {ended:?}:\n{}", self.log());
+            }
             assert!(Instant::now() < deadline, "no line {message:?} in:\n{log}");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -167,12 +171,19 @@ impl Server {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Waits for the end; how long it took.
+    /// Waits until what the process has written before its end is in the log.
+    fn wait_for_the_whole_log(&self) {
+        wait_until("the end of the log", SOON, || self.reader.is_finished());
+    }
+
+    /// Waits for the end, after which the log is whole; how long the end took.
     pub(crate) fn wait(&mut self, within: Duration) -> (ExitStatus, Duration) {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return (status, began.elapsed());
+                let took = began.elapsed();
+                self.wait_for_the_whole_log();
+                return (status, took);
             }
             assert!(
                 began.elapsed() < within,

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-/// Up to this many bytes a text is worked on where it is. The dearest kind (tiny members, each name with an escape) is
-/// checked at 20 MB/s, so 16 KiB take at most 0.8 ms; a usual one takes 0.1 ms. Handing work to another thread and
-/// waking up for its result costs some 20 us, which only larger texts are worth.
+/// Up to this many bytes a text is worked on where it is. An estimate, not measured: at 20 MB/s for the dearest kind (tiny
+/// members, each name with an escape) 16 KiB take 0.8 ms, and 0.1 ms if they are usual. Handing work to another thread and
+/// waking up for its result is taken to cost some 20 us, which only larger texts are worth.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
 
-/// How long large work may wait for its turn. A body of the largest size takes at most 0.1 s, so with two turns some 100
-/// are before it then: more than a machine does that answers in time.
+/// How long large work may wait for its turn. A body of the largest size is estimated to take at most 0.1 s, so with two
+/// turns some 100 are before it then: more than a machine does that answers in time.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Others' large work took too long.

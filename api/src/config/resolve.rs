@@ -93,7 +93,8 @@ fn gather(sources: &Sources<'_>) -> Values {
 }
 
 impl Values {
-    /// The parsed value; `None` if there is none or it is wrong, and then the problem is noted.
+    /// The parsed value; `None` if there is none or it is wrong, and then the problem is noted. `detail` does not quote the
+    /// value: the wrong one is often another setting's, and that may be a password.
     fn take<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let given = self.given.get(path)?;
         match parse(&given.text) {
@@ -115,15 +116,18 @@ impl Values {
 
     fn address(&mut self, path: &str) -> Option<SocketAddr> {
         self.take(path, |text| {
-            text.parse()
-                .map_err(|_| format!("must be IP:PORT, such as 127.0.0.1:8080, is {text:?}"))
+            text.parse().map_err(|_| {
+                "must be IP:PORT, such as 127.0.0.1:8080 (names of hosts are not looked up)".to_owned()
+            })
         })
     }
 
     fn number(&mut self, path: &str, min: u64, max: u64) -> Option<u64> {
         self.take(path, |text| match text.parse::<u64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(number),
-            _ => Err(format!("must be a whole number from {min} to {max}, is {text:?}")),
+            // What is a number is not a password.
+            Ok(number) => Err(format!("must be a whole number from {min} to {max}, is {number}")),
+            Err(_) => Err(format!("must be a whole number from {min} to {max}")),
         })
     }
 
@@ -141,7 +145,7 @@ impl Values {
             let found = choices.iter().find(|(word, _)| *word == text);
             found.map(|(_, value)| *value).ok_or_else(|| {
                 let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-                format!("must be {}, is {text:?}", words.join(" or "))
+                format!("must be {}", words.join(" or "))
             })
         })
     }
@@ -229,10 +233,11 @@ fn store(values: &mut Values, sources: &Sources<'_>) -> Option<StoreConfig> {
 fn credentials(values: &mut Values, sources: &Sources<'_>) -> Option<Credentials> {
     let username = values.text("cassandra.username");
     let from_file = values.take("cassandra.password_file", |path| {
-        let text =
-            (sources.read)(Path::new(path)).map_err(|error| format!("{path} can't be read: {error}"))?;
+        // Without the path: it may be the password itself, given in the wrong place.
+        let text = (sources.read)(Path::new(path))
+            .map_err(|error| format!("names a file that can't be read: {error}"))?;
         match text.trim_end_matches(['\r', '\n']) {
-            "" => Err(format!("{path} is empty")),
+            "" => Err("names a file that is empty".to_owned()),
             password => Ok(password.to_owned()),
         }
     });
@@ -334,8 +339,9 @@ fn log(values: &mut Values) -> Option<LogConfig> {
     let level = values.take("log.level", |text| {
         tidepool_logging::check_filter(text)
             .map(|()| text.to_owned())
-            .map_err(|detail| {
-                format!("must be error, warn, info, debug, trace or directives, is {text:?}: {detail}")
+            .map_err(|_| {
+                "must be error, warn, info, debug, trace or directives, such as info,tidepool_api=debug"
+                    .to_owned()
             })
     });
     Some(LogConfig {

@@ -175,3 +175,54 @@ impl HttpBody for TextBody {
         SizeHint::with_exact(self.left)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn large() -> TextBody {
+        let mut pieces = Pieces::with_capacity(0);
+        pieces.push(Bytes::from(vec![b'x'; 40 * PIECE_BYTES]));
+        let text = pieces.finish(None);
+        TextBody {
+            left: text.bytes as u64,
+            text,
+            taken: 0,
+            began: None,
+        }
+    }
+
+    /// Takes this many pieces at once, then one more after the time.
+    async fn take(pieces: usize, then_after: Duration) -> Result<usize, io::Error> {
+        let mut body = large();
+        for _ in 0..pieces {
+            body.frame().await.unwrap().unwrap();
+        }
+        body.began = Instant::now().checked_sub(then_after);
+        body.frame()
+            .await
+            .unwrap()
+            .map(|frame| frame.into_data().unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_an_answer_below_the_lowest_rate_is_cut() {
+        let second = Duration::from_secs(1);
+        let cut = |taken: Result<usize, io::Error>| taken.unwrap_err().kind();
+        assert_eq!(take(1, GRACE - second).await.unwrap(), PIECE_BYTES);
+        assert_eq!(cut(take(1, GRACE + 5 * second).await), io::ErrorKind::TimedOut);
+        // 64 KiB are two seconds' worth.
+        assert_eq!(take(10, GRACE + 15 * second).await.unwrap(), PIECE_BYTES);
+        assert_eq!(cut(take(10, GRACE + 25 * second).await), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_cut_answer_is_not_passed_off_as_its_end() {
+        let mut body = large();
+        body.began = Instant::now().checked_sub(GRACE + GRACE);
+        body.frame().await.unwrap().unwrap_err();
+        assert!(!body.is_end_stream() && body.size_hint().exact() == Some(40 * PIECE_BYTES as u64));
+    }
+}

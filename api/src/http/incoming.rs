@@ -14,8 +14,8 @@ use poem::Body;
 
 use super::error::{Problem, ProblemKind};
 use super::held::{Budget, UNHELD_BYTES_MAX};
-use crate::domain::json::BODY_BYTES_MAX;
-use crate::domain::{Precondition, conditions};
+use crate::domain::json::{BODY_BYTES_MAX, PROBLEMS_MAX};
+use crate::domain::{Precondition, conditions, redact};
 
 /// How much of an unwanted body is discarded before the answer, so that the client reads the answer instead of
 /// a broken pipe: four bodies of the largest size.
@@ -151,12 +151,20 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
     })
 }
 
-/// Refuses unknown and repeated query parameters, all at once.
+/// Most characters of a query parameter's name that a report quotes.
+const QUERY_NAME_CHARS_MAX: usize = 64;
+
+/// Refuses unknown and repeated query parameters: the first [`PROBLEMS_MAX`] of them at once.
 pub(super) fn check_query(query: Option<&str>, known: &[&str]) -> Result<(), Problem> {
     let mut problems = Vec::new();
     let mut seen = Vec::new();
     for (name, _) in query_pairs(query) {
+        if problems.len() == PROBLEMS_MAX {
+            break;
+        }
         if !known.contains(&&*name) {
+            // Redacted before it is cut: a part of a key is not recognised as one.
+            let name: String = redact(&name).chars().take(QUERY_NAME_CHARS_MAX).collect();
             problems.push(format!("the query parameter {name:?} is not known here"));
         } else if seen.contains(&name) {
             problems.push(format!("the query parameter {name} is given more than once"));
@@ -361,6 +369,18 @@ mod tests {
             assert_eq!(problem.kind(), ProblemKind::InvalidRequest, "{bad}");
         }
         assert!(check_query(Some(""), &[]).is_ok() && check_query(Some("a=1"), &[]).is_err());
+    }
+
+    #[test]
+    fn a_report_of_query_parameters_is_bounded_in_number_and_length() {
+        let many = vec!["unknown"; 30_000].join("&");
+        let repeated = vec!["a"; 30_000].join("&");
+        let long = "%01".repeat(20_000);
+        for query in [many, repeated, long] {
+            let problem = check_query(Some(&query), &["a"]).unwrap_err();
+            let detail = problem.to_string();
+            assert!(detail.len() < 4_096, "{} bytes", detail.len());
+        }
     }
 
     async fn read(pieces: Vec<usize>) -> Result<Bytes, Problem> {

@@ -90,6 +90,28 @@ fn an_argument_that_holds_a_secret_is_not_quoted() {
     assert_silent(&revoked, "a key in place of its name");
 }
 
+/// A password that was put into another setting.
+#[test]
+fn the_value_of_a_setting_that_is_wrong_is_not_quoted() {
+    for name in [
+        "TIDEPOOL_LISTEN",
+        "TIDEPOOL_OPS_LISTEN",
+        "TIDEPOOL_DRAIN_SECS",
+        "TIDEPOOL_LIMITS_CONNECTIONS_MAX",
+        "TIDEPOOL_SQLITE_SYNCHRONOUS",
+        "TIDEPOOL_CASSANDRA_REPLICATION_FACTOR",
+        "TIDEPOOL_CASSANDRA_PASSWORD_FILE",
+        "TIDEPOOL_LOG_FORMAT",
+        "TIDEPOOL_LOG_LEVEL",
+        "TIDEPOOL_TLS_KEY_FILE",
+    ] {
+        let output = program(&["serve"]).env(name, PASSWORD).output().unwrap();
+        assert_silent(&output, name);
+        let shown = stderr(&output);
+        assert!(shown.contains(name), "{name} is not named: {shown}");
+    }
+}
+
 #[test]
 fn a_file_with_a_broken_line_does_not_show_the_line() {
     let folder = Folder::new();

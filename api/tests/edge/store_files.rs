@@ -188,7 +188,36 @@ fn cut(folder: &Folder, bytes: u64) {
     file.set_len(bytes).unwrap();
 }
 
-const LOSSES: [Loss; 7] = [
+/// Writes over the file, whose name and inode stay: more bytes than it has.
+fn overwrite(folder: &Folder, make: fn(&Path)) {
+    let other = tempfile::tempdir().unwrap();
+    let larger = other.path().join("tide.db");
+    make(&larger);
+    let bytes = |file: &Path| std::fs::metadata(file).unwrap().len();
+    assert!(bytes(&larger) >= bytes(&database(folder)));
+    let inode = |file: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(file).unwrap());
+    let before = inode(&database(folder));
+    std::fs::copy(&larger, database(folder)).unwrap();
+    assert_eq!(inode(&database(folder)), before);
+}
+
+/// Makes a file large by writes of the program's own, as another store has them.
+fn another_store(file: &Path) {
+    let folder = Folder {
+        dir: tempfile::tempdir().unwrap(),
+        store: format!("sqlite:{}", file.display()),
+    };
+    let mut server = serving(&folder);
+    for n in 0..20 {
+        let large = format!(r#"{{"data":{{"x":"{}"}}}}"#, "x".repeat(40_000));
+        let made = server.send("PUT", &format!("{DOCUMENT}{n}"), None, Some(&large));
+        assert_eq!(made.status, 201);
+    }
+    server.signal(Signal::SIGTERM);
+    server.wait(SOON);
+}
+
+const LOSSES: [Loss; 11] = [
     Loss {
         name: "moved away and back",
         inflict: |folder| rename(folder, "tide.db", "elsewhere.db"),
@@ -226,6 +255,41 @@ const LOSSES: [Loss; 7] = [
         undo: None,
     },
     Loss {
+        name: "removed with its log and index",
+        inflict: |folder| {
+            for suffix in ["", "-wal", "-shm"] {
+                std::fs::remove_file(beside(folder, suffix)).unwrap();
+            }
+        },
+        undo: None,
+    },
+    Loss {
+        name: "overwritten by a larger text",
+        inflict: |folder| {
+            overwrite(folder, |file| {
+                std::fs::write(file, "text ".repeat(400_000)).unwrap()
+            })
+        },
+        undo: None,
+    },
+    Loss {
+        name: "overwritten by another program's database",
+        inflict: |folder| {
+            overwrite(folder, |file| {
+                let other = rusqlite::Connection::open(file).unwrap();
+                let sql =
+                    "PRAGMA journal_mode = WAL; CREATE TABLE a (b); INSERT INTO a VALUES (zeroblob(2000000))";
+                other.execute_batch(sql).unwrap();
+            });
+        },
+        undo: None,
+    },
+    Loss {
+        name: "overwritten by another store",
+        inflict: |folder| overwrite(folder, another_store),
+        undo: None,
+    },
+    Loss {
         name: "its index moved away and back",
         inflict: |folder| rename(folder, "tide.db-shm", "elsewhere"),
         undo: Some(|folder| rename(folder, "elsewhere", "tide.db-shm")),
@@ -255,11 +319,7 @@ fn a_file_that_is_lost_under_the_server_stops_writes_and_readiness() {
         assert!(refused.header("retry-after").is_some(), "{name}");
         wait_until(name, SOON, || server.ops_get("/readyz").status == 503);
         assert_eq!(server.ops_get("/livez").status, 200, "{name}");
-        assert!(
-            server.log().contains("every write is refused"),
-            "{name}: {}",
-            server.log()
-        );
+        wait_until(name, SOON, || server.log().contains("every write is refused"));
         if let Some(undo) = undo {
             undo(&folder);
             wait_until(name, SOON, || server.ops_get("/readyz").status == 200);
@@ -281,6 +341,85 @@ fn a_folder_that_is_moved_away_stops_writes_and_readiness() {
     std::fs::rename(&inner, folder.path("moved")).unwrap();
     put(&server, 2, 503);
     wait_until("not ready", SOON, || server.ops_get("/readyz").status == 503);
+}
+
+/// What a crash has left of another database, or of one whose file is gone.
+#[test]
+fn a_log_beside_an_empty_or_missing_file_is_not_taken_for_its_own() {
+    for empty in [true, false] {
+        let crashed = Folder::new();
+        let server = serving(&crashed);
+        let folder = Folder::new();
+        std::fs::copy(beside(&crashed, "-wal"), beside(&folder, "-wal")).unwrap();
+        if empty {
+            std::fs::write(database(&folder), "").unwrap();
+        }
+        drop(server);
+        let server = Server::start(&folder, &[]);
+        assert_eq!(server.send("GET", DOCUMENT, None, None).status, 404, "{empty}");
+        let made = server.send("PUT", "/v1/collections/c", None, Some("{}"));
+        assert_eq!(made.status, 201, "{empty}: {}", made.text());
+        put(&server, 5, 201);
+        drop(server);
+        let server = Server::start(&folder, &[]);
+        assert_eq!(server.send("GET", DOCUMENT, None, None).json()["data"]["n"], 5);
+    }
+}
+
+/// A file system of its own, unmounted when dropped.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    /// `None`, and a line that the runner counts, where that is not allowed.
+    fn new(test: &str) -> Option<Self> {
+        let mount = Self(tempfile::tempdir().unwrap());
+        match mount.command("mount", &["-t", "tmpfs", "tmpfs"]) {
+            true => Some(mount),
+            false => {
+                println!("tidepool-skip: edge store_files::{test}: no file system can be mounted here");
+                None
+            }
+        }
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> bool {
+        let mut command = std::process::Command::new(program);
+        let output = command.args(arguments).arg(self.0.path()).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.command("umount", &["-l"]);
+    }
+}
+
+#[test]
+fn a_file_system_that_is_read_only_is_refused_at_the_start_with_the_reason() {
+    let Some(mount) = Mount::new("a_file_system_that_is_read_only_is_refused_at_the_start_with_the_reason")
+    else {
+        return;
+    };
+    let folder = Folder {
+        store: format!("sqlite:{}", mount.0.path().join("tide.db").display()),
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let mut server = serving(&folder);
+    let read_only = ["-o", "remount,ro"];
+    // The kernel keeps it writable as long as a server has its files open for writing.
+    assert!(!mount.command("mount", &read_only));
+    put(&server, 2, 200);
+    server.signal(Signal::SIGTERM);
+    server.wait(SOON);
+    assert!(mount.command("mount", &read_only));
+    let mut server = Server::spawn(&folder, "127.0.0.1:0", &[]);
+    let (status, _) = server.wait(SOON);
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    assert!(server.log().to_lowercase().contains("read"), "{}", server.log());
+    assert!(mount.command("mount", &["-o", "remount,rw"]));
+    let server = Server::start(&folder, &[]);
+    assert_eq!(server.send("GET", DOCUMENT, None, None).json()["data"]["n"], 2);
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl SqliteStore {
             return unready("the writer has ended".to_owned());
         }
         if let Err(lost) = changes.watch.check_names() {
+            changes.writer.note_lost(&lost);
             return unready(lost.to_string());
         }
         // An answer to this question alone would not tell when the disk has room again.

@@ -153,7 +153,8 @@ impl Pool {
             Some(connection) => connection,
             None => self.open()?,
         };
-        let answer = query(&connection);
+        // A lost file may be the reason for any failure, such as a malformed database.
+        let answer = query(&connection).or_else(|error| self.check_files().and(Err(error)));
         let mut idle = self.lock();
         if idle.len() < IDLE_MAX {
             idle.push(connection);
@@ -164,13 +165,19 @@ impl Pool {
     /// A connection to the file that the writer has open, and to no other that has its name by now.
     fn open(&self) -> rusqlite::Result<Connection> {
         let connection = open_reader(&self.file)?;
-        if let Some(watch) = &self.watch {
-            watch.check_names().map_err(|lost| {
-                let cannot_open = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-                rusqlite::Error::SqliteFailure(cannot_open, Some(lost.to_string()))
-            })?;
-        }
+        self.check_files()?;
         Ok(connection)
+    }
+
+    /// Whether the files are still those that are open.
+    fn check_files(&self) -> rusqlite::Result<()> {
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
+        watch.check_names().map(drop).map_err(|lost| {
+            let cannot_open = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            rusqlite::Error::SqliteFailure(cannot_open, Some(lost.to_string()))
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {

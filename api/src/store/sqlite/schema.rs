@@ -82,8 +82,8 @@ pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<(Connect
         });
     }
     ownership::warn_if_others_may_read(file);
-    let watch =
-        FileWatch::begin(file).map_err(|error| refused(file, "its files can't be looked at", Some(error)))?;
+    let watch = FileWatch::begin(file, &connection)
+        .map_err(|error| refused(file, "its files can't be looked at", Some(error)))?;
     // Between the opening of the file and the first look at its name somebody may have put another one there.
     watch
         .check(&connection)
@@ -223,9 +223,23 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
             [version],
         )?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    if applied <= version_of(MIGRATIONS.len()) {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        mark(&transaction)?;
+    }
     transaction.commit()?;
     Ok(applied.max(version_of(MIGRATIONS.len())))
+}
+
+/// Marks the file as this store's own in its header, so that one of another store can be told from it at a glance.
+fn mark(connection: &Connection) -> rusqlite::Result<()> {
+    let [a, b, c, d, ..] = super::statements::cluster_secret(connection)?;
+    let mark = i32::from_be_bytes([a, b, c, d]);
+    let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found == mark {
+        true => Ok(()),
+        false => connection.pragma_update(None, "user_version", mark),
+    }
 }
 
 fn version_of(count: usize) -> u32 {

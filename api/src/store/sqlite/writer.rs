@@ -110,6 +110,11 @@ impl Writer {
         failing.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes that the files were lost, before any write has met that.
+    pub(super) fn note_lost(&self, lost: &FileLost) {
+        self.health.note(Some(lost.to_string()));
+    }
+
     /// Whether the thread is there to take writes.
     pub(super) fn is_alive(&self) -> bool {
         !self.queue.is_closed()

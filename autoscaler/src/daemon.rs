@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Applier, Clock, CrashPoint};
 use crate::audit::{Audit, AuditError};
-use crate::config::{Config, MetricsConfig, PoolConfig};
+use crate::config::{Config, MetricsConfig, PoolConfig, Problem};
 use crate::journal::Journal;
 use crate::meters::Meters;
 use crate::metrics::elasticsearch::ElasticsearchSource;
@@ -179,6 +179,9 @@ pub fn source(config: &MetricsConfig) -> Result<Arc<dyn MetricSource>, DaemonErr
 
 /// Runs until `runtime.stop` is set; finishes the steps that run then.
 pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
+    for Problem { path, message } in &config.warnings {
+        tracing::warn!("configuration: {path}: {message}");
+    }
     let state = StateDir::open(&config.state_dir)?;
     let _lease = state.lease()?;
     let journal = Journal::open(&state.journal(), (runtime.clock)()).map_err(DaemonError::Journal)?;

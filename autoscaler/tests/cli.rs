@@ -212,3 +212,21 @@ fn commands_that_only_read_create_nothing() {
         assert_eq!(left, ["autoscaler.toml"], "{command}");
     }
 }
+
+#[test]
+fn run_logs_what_is_odd_in_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("autoscaler.toml");
+    let odd = LEAST.replacen("[[pool]]", "[[pool]]\nwindows = { in_secs = 5 }", 1);
+    std::fs::write(&path, odd).unwrap();
+    // A file where the state directory should be: it ends by itself.
+    std::fs::write(dir.path().join("state"), "").unwrap();
+    let output = run(
+        &["run", "--config", path.to_str().unwrap()],
+        Some("token-of-nobody"),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    let warning = "pool[0].windows.in_secs: is 5, less than a tick of 15 s, so it has no effect";
+    assert!(errors.contains("WARN") && errors.contains(warning), "{errors}");
+}

@@ -28,8 +28,8 @@ pub struct SignalConfig {
     pub what: SignalSpec,
     /// How far back.
     pub window_secs: u32,
-    /// The largest value it can have, if there is one.
-    pub ceiling: Option<f64>,
+    /// Where its keys are: a table of its own, such as `signal[0]`, or its policy's, such as `policy[1]`.
+    pub place: String,
 }
 
 /// Signals and policies as they were read.
@@ -69,7 +69,7 @@ pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
     let mut signal_names = Names::default();
     let mut whole = true;
     for (n, mut section) in signals.into_iter().enumerate() {
-        let signal = read_signal(&mut section, context);
+        let signal = read_signal(&mut section, context, format!("signal[{n}]"));
         section.finish();
         whole &= signal.is_some();
         if let Some(signal) = signal {
@@ -81,7 +81,12 @@ pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
     let mut policy_names = Names::default();
     let mut read_policies: Vec<TargetPolicy> = Vec::new();
     for (n, section) in policies.into_iter().enumerate() {
-        let Some((policy, own)) = read_policy(section, context, &named) else {
+        let reader = PolicyReader {
+            context,
+            named: &named,
+            place: format!("policy[{n}]"),
+        };
+        let Some((policy, own)) = reader.read(section) else {
             whole = false;
             continue;
         };
@@ -126,53 +131,64 @@ impl Names {
 
 type Signal = (SignalSettings, SignalConfig);
 
-/// A policy, with its own signal where it has one.
-fn read_policy(
-    mut section: Section<'_>,
-    context: &Context<'_>,
-    named: &[String],
-) -> Option<(TargetPolicy, Option<Signal>)> {
-    let target: Option<f64> = section.required("target");
-    if target.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
-        section.problem("target", "must be above 0");
-    }
-    let tolerance: f64 = section.optional("tolerance").unwrap_or(0.1);
-    let tolerable = (0.0..=0.9).contains(&tolerance);
-    if !tolerable {
-        section.problem("tolerance", "must be within 0 and 0.9");
-    }
-    let (name, signal, own) = if section.has("signal") {
-        let signal: Option<String> = section.optional("signal");
-        let name: Option<String> = section.optional("name");
-        if let Some(signal) = signal.as_ref().filter(|signal| !named.contains(signal)) {
-            let known = if named.is_empty() {
-                "none".to_owned()
-            } else {
-                named.join(", ")
-            };
-            section.problem(
-                "signal",
-                format!("{signal:?} is not a [[pool.signal]]; there are: {known}"),
-            );
+/// What is known besides a policy's table.
+struct PolicyReader<'a> {
+    context: &'a Context<'a>,
+    /// The signals that have tables of their own.
+    named: &'a [String],
+    place: String,
+}
+
+impl PolicyReader<'_> {
+    /// A policy, with its own signal where it has one.
+    fn read(self, mut section: Section<'_>) -> Option<(TargetPolicy, Option<Signal>)> {
+        let PolicyReader {
+            context,
+            named,
+            place,
+        } = self;
+        let target: Option<f64> = section.required("target");
+        if target.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
+            section.problem("target", "must be above 0");
         }
-        (name.or_else(|| signal.clone()), signal, Some(None))
-    } else {
-        let own = read_signal(&mut section, context);
-        let name = own.as_ref().map(|(settings, _)| settings.name.clone());
-        (name.clone(), name, own.map(Some))
-    };
-    section.finish();
-    let policy = TargetPolicy {
-        name: name?,
-        signal: signal?,
-        target: target?,
-        tolerance,
-    };
-    Some((policy, own?)).filter(|_| tolerable)
+        let tolerance: f64 = section.optional("tolerance").unwrap_or(0.1);
+        let tolerable = (0.0..=0.9).contains(&tolerance);
+        if !tolerable {
+            section.problem("tolerance", "must be within 0 and 0.9");
+        }
+        let (name, signal, own) = if section.has("signal") {
+            let signal: Option<String> = section.optional("signal");
+            let name: Option<String> = section.optional("name");
+            if let Some(signal) = signal.as_ref().filter(|signal| !named.contains(signal)) {
+                let known = if named.is_empty() {
+                    "none".to_owned()
+                } else {
+                    named.join(", ")
+                };
+                section.problem(
+                    "signal",
+                    format!("{signal:?} is not a [[pool.signal]]; there are: {known}"),
+                );
+            }
+            (name.or_else(|| signal.clone()), signal, Some(None))
+        } else {
+            let own = read_signal(&mut section, context, place);
+            let name = own.as_ref().map(|(settings, _)| settings.name.clone());
+            (name.clone(), name, own.map(Some))
+        };
+        section.finish();
+        let policy = TargetPolicy {
+            name: name?,
+            signal: signal?,
+            target: target?,
+            tolerance,
+        };
+        Some((policy, own?)).filter(|_| tolerable)
+    }
 }
 
 /// The keys of a signal, in a table of its own or in a policy's.
-fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signal> {
+fn read_signal(section: &mut Section<'_>, context: &Context<'_>, place: String) -> Option<Signal> {
     let preset: Option<String> = section.optional("preset");
     let field: Option<String> = section.optional("field");
     let base = match (&preset, &field) {
@@ -246,9 +262,7 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>) -> Option<Signa
     };
     let config = SignalConfig {
         name,
-        ceiling: preset
-            .filter(|preset| ["cpu", "memory"].contains(&preset.as_str()))
-            .map(|_| what.scale),
+        place,
         what,
         window_secs,
     };

@@ -26,7 +26,8 @@ use reader::{Problems, Section};
 pub use secret::Secret;
 use secret::SecretKeys;
 
-/// Pools in one daemon at most: 50 listings a tick fit DigitalOcean's 250 calls a minute at a tick of 15 s.
+/// Pools in one daemon at most: 50 listings a tick fit DigitalOcean's 5,000 calls an hour at a tick of 36 s; `check` warns of
+/// a shorter one.
 const POOLS_MAX: usize = 50;
 /// A tick at most: an autoscaler that is slower than one step an hour is of no use.
 const TICK_SECS_MAX: u32 = 3600;
@@ -221,8 +222,15 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
             );
         }
     }
+    let problems = root.problems;
     root.finish();
     let pools: Option<Vec<PoolConfig>> = read_pools.into_iter().collect();
+    if let Some(pools) = &pools {
+        fit::calls(pools, tick_secs, problems);
+    }
+    if let Some(metrics) = &metrics {
+        fit::source_timeout(metrics, tick_secs, problems);
+    }
     Some(Config {
         tick_secs,
         state_dir: state_dir?,

@@ -48,6 +48,12 @@ impl Range {
         Ok(Range { low, high })
     }
 
+    /// The least and the largest value after scaling; infinite where there is none.
+    pub(crate) fn scaled(self, scale: f64) -> (f64, f64) {
+        let (a, b) = (self.low * scale, self.high * scale);
+        (a.min(b), a.max(b))
+    }
+
     /// Whether a sum is at least as large as each of its parts.
     pub(super) fn never_negative(self) -> bool {
         self.low >= 0.0

@@ -10,6 +10,8 @@ use tidepool_autoscaler_core::observe::UnixMillis;
 
 /// Calls a minute that we allow ourselves: DigitalOcean's 250 less ten for a person with the same token.
 pub(super) const CALLS_PER_MINUTE_MAX: usize = 240;
+/// Calls an hour that DigitalOcean allows each token.
+pub const CALLS_PER_HOUR_MAX: u32 = 5_000;
 /// Calls of the hour that stay for a person: we stop when no more than these are left, until the hour's reset.
 const HOUR_RESERVE: u64 = 20;
 /// Wait after a 429 that does not say how long: the length of the shorter limit.

@@ -3,10 +3,10 @@
 use serde_json::value::RawValue;
 use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName};
 
-use super::DigitalOcean;
 use super::droplet::Droplet;
 use super::pages::{self, Items, List};
 use super::tags::{self, draining_tag, pool_tag, serving_tag};
+use super::{DigitalOcean, DropletTemplate};
 use crate::provider::{Listing, ProviderError, UNIDENTIFIED};
 
 const DROPLETS: &str = "/v2/droplets";
@@ -14,6 +14,12 @@ const DROPLETS: &str = "/v2/droplets";
 const GPUS: (&str, &str) = ("type", "gpus");
 /// So many odd droplets of one list are reported at most; the rest is like them.
 const PROBLEMS_MAX: usize = 20;
+
+/// Calls that the list of a pool of so many members takes: each page is one. A list of GPU droplets comes on top.
+pub fn listing_calls(template: &DropletTemplate, members: u32) -> u32 {
+    let page_items = u32::try_from(pages::PAGE_ITEMS).unwrap_or(u32::MAX);
+    members.div_ceil(page_items).max(1) + u32::from(template.is_gpu())
+}
 
 /// How far a list is one pool's.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,8 +23,10 @@ use tidepool_autoscaler_core::observe::{MemberId, PoolName};
 
 use api::Call;
 pub use api::{Account, AccountError, ApiToken, BASE_URL_DEFAULT, Clock, is_base_url};
+pub use budget::CALLS_PER_HOUR_MAX;
 use doubt::{Doubts, Verdict};
 use droplet::Droplet;
+pub use listing::listing_calls;
 pub use template::{AddressKind, DropletTemplate, ImageRef, SshKeyRef};
 use wire::CreateDroplet;
 

@@ -11,7 +11,7 @@ use super::refusal;
 use crate::provider::{ProviderError, ProviderErrorKind};
 
 /// Items a page: DigitalOcean's own maximum.
-const PAGE_ITEMS: usize = 200;
+pub(super) const PAGE_ITEMS: usize = 200;
 /// Pages a listing: 50 of 200 make 10,000 items, and cost a fifth of a minute's calls.
 const PAGES_MAX: usize = 50;
 /// A listing whose pages don't add up, because items came or went meanwhile, is read so often.

@@ -18,6 +18,7 @@ use tidepool_logging::Format;
 use crate::store::{OpenOptions, StoreUrl};
 
 pub use tidepool_listener::TlsFiles;
+use tidepool_listener::TrustedHosts;
 
 pub use settings::{CONFIG_ENV, SETTINGS, Setting, Use};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The operations listener.
     pub ops_listen: SocketAddr,
+    /// The hosts that are served without a credential.
+    pub trusted: TrustedHosts,
     /// Certificate and key, if the public listener speaks TLS.
     pub tls: Option<TlsFiles>,
     /// What bounds connections and requests.

@@ -1,7 +1,8 @@
 //! The private operations listener: `/livez`, `/readyz`, `/metrics`, `/deploy/ready`, `POST /drain`.
 //!
-//! For load balancers, deployers and Prometheus; no keys, no documents. It answers from the first moment until the last
-//! request of the public listener is done.
+//! For load balancers, deployers and Prometheus; no keys, no documents. What shows or changes more than health is only for
+//! callers that use this machine's name or address, and never for a web page of another origin. It answers from the first
+//! moment until the last request of the public listener is done.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service};
+use tidepool_listener::{AnswerBody, Answering, Early, Peer, RequestBody, Service, TrustedHosts};
 use tidepool_logging::chain;
 use tokio::sync::Mutex;
 
@@ -31,6 +32,7 @@ pub struct Operations {
     metrics: Arc<Metrics>,
     store: OnceLock<Arc<dyn Store>>,
     health: Mutex<Option<StoreHealth>>,
+    trusted: TrustedHosts,
 }
 
 /// The store's last answer.
@@ -42,12 +44,13 @@ struct StoreHealth {
 impl Operations {
     /// Starts without a store: not ready.
     #[must_use]
-    pub fn new(lifecycle: Arc<Lifecycle>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(lifecycle: Arc<Lifecycle>, metrics: Arc<Metrics>, trusted: TrustedHosts) -> Self {
         Self {
             lifecycle,
             metrics,
             store: OnceLock::new(),
             health: Mutex::new(None),
+            trusted,
         }
     }
 
@@ -56,7 +59,15 @@ impl Operations {
         let _first = self.store.set(store);
     }
 
-    async fn answer_path(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    /// Probes are answered whatever host they name, for they show nothing but health; the rest only to who may.
+    async fn answer_path(&self, asked: &http::Request<RequestBody>, peer: &Peer) -> Response<Full<Bytes>> {
+        let (method, path) = (asked.method(), asked.uri().path());
+        if matches!(path, "/metrics" | "/drain")
+            && let Err(stranger) = self.trusted.admit(method, asked.headers(), peer.local)
+        {
+            tracing::warn!(path, %stranger, "refused");
+            return refuse(PlainRefusal::Forbidden, format!("{stranger}\n"));
+        }
         let reads = [Method::GET, Method::HEAD].contains(method);
         match path {
             "/livez" if reads => text(StatusCode::OK, "alive\n"),
@@ -171,8 +182,25 @@ impl Service for Operations {
         peer: Peer,
     ) -> Response<Self::Body> {
         let answering = peer.answering();
-        let response = self.answer_path(request.method(), request.uri().path()).await;
+        let response = self.answer_path(&request, &peer).await;
         response.map(|body| AnswerBody::new(body, answering))
+    }
+
+    fn answer_early(
+        &self,
+        early: Early,
+        _: Option<&http::request::Parts>,
+        peer: &Peer,
+    ) -> Response<Self::Body> {
+        let mut response = match early {
+            Early::ServerOptions => text(early.status(), ""),
+            _ => text(early.status(), format!("{}\n", early.detail())),
+        };
+        if early.has_allow() {
+            let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+            response.headers_mut().insert(ALLOW, methods);
+        }
+        response.map(|body| AnswerBody::new(body, peer.answering()))
     }
 }
 

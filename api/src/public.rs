@@ -1,23 +1,30 @@
 //! The public listener's service: around the REST interface, what every request needs and no route should know of.
 //! Counting, metrics, the bounds of load, body and time, panics, and letting connections go while draining.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{ALLOW, CONNECTION, HeaderValue};
 use http::{Method, Version};
 use http_body_util::combinators::BoxBody;
 use poem::{Endpoint, Response};
-use tidepool_listener::{AnswerBody, Answering, Peer, RequestBody, Service, poem_request};
+use tidepool_listener::{
+    AnswerBody, Answering, Early, Peer, RequestBody, Service, Stranger, TrustedHosts, poem_request,
+};
 
 use crate::config::Limits;
+use crate::http::access::Access;
 use crate::http::error::{Problem, ProblemKind};
 use crate::http::{RequestId, Route, finish};
 use crate::keys::KeyFreshness;
 use crate::lifecycle::{InFlight, Lifecycle, RequestKind, Stage};
 use crate::metrics::Metrics;
+
+/// The methods that some route has, for `OPTIONS *`.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// A request that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(2);
@@ -34,6 +41,10 @@ pub struct PublicServiceParts<E> {
     pub freshness: Arc<KeyFreshness>,
     /// Bounds.
     pub limits: Limits,
+    /// Who may come while there is no key.
+    pub access: Arc<Access>,
+    /// The hosts that are served without one.
+    pub trusted: TrustedHosts,
     /// Random bits for the request ids of answers that no route gave.
     pub nonce: fn() -> u64,
 }
@@ -65,6 +76,12 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
         if head.of_its_kind > most {
             return Err(Refusal::Overloaded);
         }
+        if parts.access.is_open() {
+            let admitted = parts
+                .trusted
+                .admit(request.method(), request.headers(), peer.local);
+            admitted.map_err(Refusal::Stranger)?;
+        }
         if parts.freshness.is_stale() && request.uri().path().starts_with("/v1/") {
             return Err(Refusal::KeysUnknown);
         }
@@ -80,6 +97,24 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
                 RequestKind::Write => Err(Refusal::WriteOverdue),
             },
         }
+    }
+
+    /// Counts a request from here on.
+    fn begin(&self, method: Method, version: Version, peer: &Peer) -> (Head, Held) {
+        let began = Instant::now();
+        let kind = match method {
+            Method::GET | Method::HEAD | Method::OPTIONS => RequestKind::Read,
+            _ => RequestKind::Write,
+        };
+        let (in_flight, of_its_kind) = InFlight::enter(&self.parts.lifecycle, kind);
+        let head = Head {
+            method,
+            version,
+            kind,
+            began,
+            of_its_kind,
+        };
+        (head, (in_flight, peer.answering_since(began)))
     }
 
     fn finish(&self, mut response: Response, head: &Head) -> Response {
@@ -100,8 +135,10 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
 }
 
 /// Why a request is answered here and not by its route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Refusal {
+    Early(Early),
+    Stranger(Stranger),
     Overloaded,
     KeysUnknown,
     BodyTooSlow,
@@ -112,30 +149,55 @@ enum Refusal {
 
 impl Refusal {
     fn respond(self, request_id: RequestId, route: Route) -> Response {
-        let (kind, detail) = match self {
+        let refusal = format!("{self:?}");
+        let (kind, detail): (_, Cow<'static, str>) = match self {
+            Self::Early(early) => (kind_of(early), early.detail().into()),
+            Self::Stranger(stranger) => (ProblemKind::Forbidden, stranger.to_string().into()),
             Self::Overloaded => (
                 ProblemKind::StoreUnavailable,
-                "too many requests wait for the database; nothing was done",
+                "too many requests wait for the database; nothing was done".into(),
             ),
             Self::KeysUnknown => (
                 ProblemKind::StoreUnavailable,
-                "the database has not said for too long which keys count; nothing was done",
+                "the database has not said for too long which keys count; nothing was done".into(),
             ),
-            Self::BodyTooSlow => (ProblemKind::InvalidBody, "the body did not arrive in time"),
-            Self::Defect => (ProblemKind::Internal, "the server failed; its log says more"),
+            Self::BodyTooSlow => (ProblemKind::InvalidBody, "the body did not arrive in time".into()),
+            Self::Defect => (ProblemKind::Internal, Early::Defect.detail().into()),
             Self::Overdue => (
                 ProblemKind::StoreUnavailable,
-                "the database did not answer in time",
+                "the database did not answer in time".into(),
             ),
             Self::WriteOverdue => (
                 ProblemKind::OutcomeUnknown,
-                "the write may or may not have happened; read the document to find out",
+                "the write may or may not have happened; read the document to find out".into(),
             ),
         };
         let mut response = Problem::new(kind, detail).respond(&request_id);
+        tracing::warn!(
+            request_id = request_id.as_str(),
+            route = route.template(),
+            refusal,
+            "refused"
+        );
         finish(&mut response, route, request_id);
-        tracing::warn!(request_id = request_id.as_str(), route = route.template(), refusal = ?self, "refused");
         response
+    }
+}
+
+/// The problem of an answer that no route is asked for.
+fn kind_of(early: Early) -> ProblemKind {
+    match early {
+        Early::Connect => ProblemKind::MethodNotAllowed,
+        Early::TransferEncoding => ProblemKind::NotImplemented,
+        Early::TargetTooLong => ProblemKind::TargetTooLong,
+        Early::HeadersTooLarge => ProblemKind::HeadersTooLarge,
+        Early::Defect => ProblemKind::Internal,
+        Early::ServerOptions
+        | Early::NoHost
+        | Early::TwoHosts
+        | Early::BadHost
+        | Early::BadTarget
+        | Early::NotHttp => ProblemKind::InvalidRequest,
     }
 }
 
@@ -149,36 +211,64 @@ struct Head {
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Service for PublicService<E> {
-    type Body = AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, (InFlight, Answering)>;
+    type Body = AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, Held>;
 
     async fn answer(
         self: Arc<Self>,
         request: http::Request<RequestBody>,
         peer: Peer,
     ) -> http::Response<Self::Body> {
-        let began = Instant::now();
-        let kind = match *request.method() {
-            Method::GET | Method::HEAD | Method::OPTIONS => RequestKind::Read,
-            _ => RequestKind::Write,
-        };
-        let (in_flight, of_its_kind) = InFlight::enter(&self.parts.lifecycle, kind);
-        let held = (in_flight, peer.answering_since(began));
-        let head = Head {
-            method: request.method().clone(),
-            version: request.version(),
-            kind,
-            began,
-            of_its_kind,
-        };
+        let (head, held) = self.begin(request.method().clone(), request.version(), &peer);
         let uri = request.uri().clone();
         let response = match self.answered(request, &peer, &head).await {
             Ok(response) => response,
             Err(refusal) => refusal.respond(RequestId::new(self.parts.nonce), Route::of(uri.path())),
         };
-        let response = self.finish(response, &head);
-        let response: http::Response<BoxBody<bytes::Bytes, std::io::Error>> = response.into();
-        response.map(|body| AnswerBody::new(body, held))
+        hold(self.finish(response, &head), held)
     }
+
+    fn answer_early(
+        &self,
+        early: Early,
+        asked: Option<&http::request::Parts>,
+        peer: &Peer,
+    ) -> http::Response<Self::Body> {
+        let request_id = RequestId::new(self.parts.nonce);
+        let (method, version) = match asked {
+            Some(asked) => (asked.method.clone(), asked.version),
+            // What could not be read counts under `other`, as methods do that nobody knows.
+            None => (
+                Method::from_bytes(b"UNREADABLE").unwrap_or_default(),
+                Version::HTTP_11,
+            ),
+        };
+        let (head, held) = self.begin(method, version, peer);
+        let mut response = match early {
+            Early::ServerOptions => {
+                let mut response = Response::builder().status(early.status()).finish();
+                finish(&mut response, Route::UNKNOWN, request_id);
+                response
+            }
+            _ => Refusal::Early(early).respond(request_id, Route::UNKNOWN),
+        };
+        if early.has_allow() {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(METHODS));
+        }
+        hold(self.finish(response, &head), held)
+    }
+}
+
+/// What an answer keeps until its last byte is taken.
+type Held = (InFlight, Answering);
+
+fn hold(
+    response: Response,
+    held: Held,
+) -> http::Response<AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, Held>> {
+    let response: http::Response<BoxBody<bytes::Bytes, std::io::Error>> = response.into();
+    response.map(|body| AnswerBody::new(body, held))
 }
 
 /// A line for each request at debug, for slow ones at info. Failures are logged where they are handled.

@@ -105,11 +105,12 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenErro
 /// [`ServeError`]; an orderly end is none.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::install()?;
+    let room = make_room(&config)?;
     let tls = match &config.tls {
         Some(files) => Some(Arc::new(Tls::load(files.clone()).map_err(ServeError::Tls)?)),
         None => None,
     };
-    let reloading = tls.clone().map(reload_on_hangup).transpose()?;
+    let reloading = reload_on_hangup(tls.clone())?;
     let metrics = Arc::new(Metrics::new().map_err(|error| ServeError::SetUp(error.into()))?);
     let lifecycle = Arc::new(Lifecycle::default());
     metrics
@@ -117,8 +118,13 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         .map_err(|error| ServeError::SetUp(error.into()))?;
     // Both addresses are taken before anything slow, so that a taken port is reported at once.
     let public_socket = bind("the public listener", config.listen)?;
-    let operations = Arc::new(Operations::new(Arc::clone(&lifecycle), Arc::clone(&metrics)));
-    let operations_task = OperationsTask::start(&config, &operations)?;
+    let trusted = config.trusted.clone().on_this_machine();
+    let operations = Arc::new(Operations::new(
+        Arc::clone(&lifecycle),
+        Arc::clone(&metrics),
+        trusted.clone(),
+    ));
+    let operations_task = OperationsTask::start(&config, &operations, room.operations)?;
 
     let opened = tokio::select! {
         opened = open(&config, &metrics) => opened?,
@@ -131,6 +137,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     check_open_to_nobody_else(&config, &opened.keys)?;
 
     let freshness = Arc::new(KeyFreshness::default());
+    let access = Arc::clone(&opened.keys.access);
     let state = AppState {
         store: Arc::clone(&opened.store),
         catalog: CollectionCatalog::new(Arc::clone(&opened.store)),
@@ -152,6 +159,8 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         lifecycle: Arc::clone(&lifecycle),
         freshness,
         limits: config.limits,
+        access,
+        trusted,
         nonce,
     }));
     let address = public_socket.address();
@@ -162,7 +171,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     })?;
     let server = Server {
         name: "public",
-        limits: config.limits.connections,
+        limits: room.public,
         stages: lifecycle.stages(),
         metrics: Some(metrics),
         tls,
@@ -175,9 +184,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let ended = drain(&lifecycle, public, config.drain, &mut signals).await;
     refreshing.abort();
     close(&*store).await;
-    if let Some(reloading) = reloading {
-        reloading.abort();
-    }
+    reloading.abort();
     operations_task.stop().await;
     ended
 }
@@ -189,6 +196,34 @@ async fn close(store: &dyn Store) {
         Ok(Err(error)) => tracing::warn!(error = %chain(&error), "the store could not be left in order"),
         Err(_) => tracing::warn!("leaving the store in order takes too long; the next start does it"),
     }
+}
+
+/// The listeners' limits, as far as file descriptors reach.
+struct Room {
+    public: Limits,
+    operations: Limits,
+}
+
+/// Raises the limit of open files to what both listeners need; of a hard limit that is too low, operators' connections
+/// get at most a quarter.
+fn make_room(config: &Config) -> Result<Room, ServeError> {
+    let (mut public, mut operations) = (config.limits.connections, Limits::PRIVATE);
+    let wanted = public.connections_max + operations.connections_max;
+    let room = tidepool_listener::make_room(wanted).map_err(|error| ServeError::SetUp(error.into()))?;
+    if room.connections < wanted {
+        operations.connections_max = operations.connections_max.min((room.connections / 4).max(1));
+        let left = room.connections.saturating_sub(operations.connections_max).max(1);
+        public.connections_max = public.connections_max.min(left);
+    }
+    if public.connections_max < config.limits.connections.connections_max {
+        tracing::warn!(
+            limits_connections_max = config.limits.connections.connections_max,
+            open_files_max = room.limit,
+            connections = public.connections_max,
+            "the limit of open files is too low for as many connections as allowed, and can't be raised: fewer are taken"
+        );
+    }
+    Ok(Room { public, operations })
 }
 
 fn bind(listener: &'static str, address: std::net::SocketAddr) -> Result<BoundSocket, ServeError> {
@@ -283,7 +318,7 @@ struct OperationsTask {
 }
 
 impl OperationsTask {
-    fn start(config: &Config, operations: &Arc<Operations>) -> Result<Self, ServeError> {
+    fn start(config: &Config, operations: &Arc<Operations>, limits: Limits) -> Result<Self, ServeError> {
         let socket = bind("the operations listener", config.ops_listen)?;
         let address = socket.address();
         let listener = socket.listen().map_err(|source| ServeError::Listen {
@@ -295,7 +330,7 @@ impl OperationsTask {
         let stages = Arc::new(Stages::default());
         let server = Server {
             name: "operations",
-            limits: Limits::PRIVATE,
+            limits,
             stages: Arc::clone(&stages),
             metrics: None,
             tls: None,
@@ -312,13 +347,16 @@ impl OperationsTask {
     }
 }
 
-/// Starts reading the TLS files anew at each SIGHUP. Without TLS nobody listens to that signal, and it ends the process as
-/// it ends others.
-fn reload_on_hangup(tls: Arc<Tls>) -> Result<JoinHandle<()>, ServeError> {
+/// Starts reading the TLS files anew at each SIGHUP. Without TLS there is nothing to reload; the signal never ends the
+/// process, for then no request in flight would finish.
+fn reload_on_hangup(tls: Option<Arc<Tls>>) -> Result<JoinHandle<()>, ServeError> {
     let mut hangups = install(SignalKind::hangup())?;
     Ok(tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            let tls = Arc::clone(&tls);
+            let Some(tls) = tls.clone() else {
+                tracing::info!("SIGHUP: nothing to reload, no TLS files are in use");
+                continue;
+            };
             match tokio::task::spawn_blocking(move || tls.reload()).await {
                 Ok(Ok(())) => tracing::info!("the TLS files were read anew"),
                 Ok(Err(error)) => {

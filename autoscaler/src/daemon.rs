@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{PoolName, SignalReading, UnixMillis};
+use tidepool_listener::Limits;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,9 @@ pub enum DaemonError {
     /// The status port can't be opened.
     #[error("the status port {0} can't be opened")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The limit of open files can't be read.
+    #[error("the limit of open files can't be read")]
+    OpenFiles(#[source] std::io::Error),
     /// The configuration was read to ask only.
     #[error("the configuration holds no provider")]
     NoProvider,
@@ -198,10 +202,12 @@ pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
         meters: Arc::clone(&meters),
         tick_secs: config.tick_secs,
         token: config.status.token.clone(),
+        trusted: config.status.trusted.clone().on_this_machine(),
         clock: Arc::clone(&runtime.clock),
     };
     tracing::info!(listen = %config.status.listen, pools = pools.len(), "tidepool-autoscaler runs");
-    let port = tokio::spawn(server::serve(listener, shared, runtime.stop.clone()));
+    let limits = status_limits()?;
+    let port = tokio::spawn(server::serve(listener, shared, limits, runtime.stop.clone()));
     let services = Arc::new(Services {
         source,
         state,
@@ -218,6 +224,21 @@ pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
     }
     tracing::info!("tidepool-autoscaler ends");
     Ok(())
+}
+
+/// The status port's limits, as far as file descriptors reach: a tick must always find some.
+fn status_limits() -> Result<Limits, DaemonError> {
+    let mut limits = Limits::PRIVATE;
+    let room = tidepool_listener::make_room(limits.connections_max).map_err(DaemonError::OpenFiles)?;
+    if room.connections < limits.connections_max {
+        tracing::warn!(
+            open_files_max = room.limit,
+            connections = room.connections,
+            "the limit of open files is low and can't be raised: the status port takes fewer connections"
+        );
+    }
+    limits.connections_max = room.connections;
+    Ok(limits)
 }
 
 /// Ticks until it is stopped. A round that takes longer than its time delays nobody: pools that are still busy are left

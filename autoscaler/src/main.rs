@@ -102,13 +102,19 @@ fn now() -> UnixMillis {
     UnixMillis(jiff::Timestamp::now().as_millisecond())
 }
 
+/// SIGTERM and SIGINT stop; SIGHUP changes nothing, for the configuration is read at the start, and a terminal that closes
+/// is no reason to leave a pool alone.
 fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let stop = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => tracing::info!("SIGHUP: nothing to reload, the configuration is read at the start"),
+            }
         }
         // First the stop, then the log: one that can't be written must not be in its way.
         stop.cancel();

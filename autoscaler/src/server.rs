@@ -1,15 +1,16 @@
 //! The status port: the status API, the operator's word, Prometheus metrics and the dashboard. Its types are in `status`.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use poem::http::{StatusCode, header};
+use poem::http::{Method, StatusCode, header};
 use poem::web::{Data, Json, Path};
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, handler, post};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidepool_autoscaler_core::decide::Control;
-use tidepool_listener::{EndpointService, Limits, Server};
+use tidepool_listener::{Early, EndpointService, Limits, Server, Stranger, TrustedHosts};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -39,20 +40,22 @@ pub struct Shared {
     pub tick_secs: u32,
     /// What the API wants as bearer token.
     pub token: Option<Secret>,
+    /// The hosts that are served while there is no token.
+    pub trusted: TrustedHosts,
     /// The time.
     pub clock: Clock,
 }
 
 /// Serves until `stop` is set.
-pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, shared: Shared, limits: Limits, stop: CancellationToken) {
     let server = Server {
         name: "status",
-        limits: Limits::PRIVATE,
+        limits,
         stages: Arc::default(),
         metrics: None,
         tls: None,
     };
-    let service = Arc::new(EndpointService::new(routes(shared)));
+    let service = Arc::new(EndpointService::new(routes(shared), early));
     server
         .run_until((listener, service), stop.cancelled_owned(), CLOSE_MAX)
         .await;
@@ -66,38 +69,98 @@ pub fn routes(shared: Shared) -> impl Endpoint<Output = Response> {
         .at("/pools/:name/resume", post(resume_route))
         .at("/pools/:name/scale", post(scale_route))
         .around(|api, request: Request| async move {
-            match refusal(&request) {
+            match token_refusal(&request).or_else(|| foreign_write(&request)) {
                 None => api.call(request).await.map(IntoResponse::into_response),
                 Some(refusal) => Ok(refusal),
             }
         });
+    let metrics = get(metrics_route).around(|metrics, request: Request| async move {
+        match token_refusal(&request) {
+            None => metrics.call(request).await.map(IntoResponse::into_response),
+            Some(refusal) => Ok(refusal),
+        }
+    });
     Route::new()
         .nest("/api", api)
-        .at("/metrics", get(metrics_route))
+        .at("/metrics", metrics)
         .at("/livez", get(livez_route))
         .nest("/", crate::dashboard::page())
+        .around(|routes, mut request: Request| async move {
+            if let Some(refusal) = stranger_refusal(&request) {
+                return Ok(refusal);
+            }
+            let allow = methods_of(request.uri().path());
+            // A HEAD is answered as its GET; the listener leaves the body out.
+            if request.method() == Method::HEAD {
+                request.set_method(Method::GET);
+            }
+            match routes.call(request).await.map(IntoResponse::into_response) {
+                Err(error) if error.status() == StatusCode::METHOD_NOT_ALLOWED => {
+                    let refused = failure(error.status(), &format!("this path has {allow}"));
+                    Ok(refused.with_header(header::ALLOW, allow).into_response())
+                }
+                answered => answered,
+            }
+        })
         .data(shared)
         .catch_all_error(|error: poem::Error| async move { failure(error.status(), &error.to_string()) })
         .map_to_response()
 }
 
-/// Why a request may not be answered: no token where one is wanted, or a page from elsewhere that speaks through the
-/// operator's browser.
-fn refusal(request: &Request) -> Option<Response> {
-    let shared = request.data::<Shared>()?;
-    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if let Some(origin) = text(header::ORIGIN) {
-        let own =
-            text(header::HOST).is_some_and(|host| origin.split_once("://").is_some_and(|(_, of)| of == host));
-        if !own {
-            return Some(failure(
-                StatusCode::FORBIDDEN,
-                "requests from other sites' pages are not taken",
-            ));
-        }
+/// The methods of a path, for `Allow`.
+fn methods_of(path: &str) -> &'static str {
+    match path.starts_with("/api/pools/") {
+        true => "POST",
+        false => "GET, HEAD",
     }
+}
+
+/// What no route is asked for.
+fn early(early: Early) -> Response {
+    let mut answer = match early {
+        Early::ServerOptions => Response::builder().status(early.status()).finish(),
+        _ => failure(early.status(), early.detail()),
+    };
+    if early.has_allow() {
+        let methods = header::HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+        answer.headers_mut().insert(header::ALLOW, methods);
+    }
+    answer
+}
+
+/// Without a token: who calls this machine by a name that isn't its own, or writes from a web page of another origin, is
+/// refused. `/livez` shows nothing and answers everybody.
+fn stranger_refusal(request: &Request) -> Option<Response> {
+    let shared = request.data::<Shared>()?;
+    if shared.token.is_some() || request.uri().path() == "/livez" {
+        return None;
+    }
+    let stranger = admit(shared, request).err()?;
+    tracing::warn!(path = request.uri().path(), %stranger, "refused");
+    Some(failure(StatusCode::FORBIDDEN, &stranger.to_string()))
+}
+
+/// With a token too, no web page of another origin writes.
+fn foreign_write(request: &Request) -> Option<Response> {
+    let shared = request.data::<Shared>()?;
+    let foreign = shared.trusted.admit_origin(request.method(), request.headers());
+    Some(failure(StatusCode::FORBIDDEN, &foreign.err()?.to_string()))
+}
+
+fn admit(shared: &Shared, request: &Request) -> Result<(), Stranger> {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let local = request.local_addr().as_socket_addr().copied().unwrap_or(nowhere);
+    shared.trusted.admit(request.method(), request.headers(), local)
+}
+
+/// Why a request may not be answered: no token where one is wanted.
+fn token_refusal(request: &Request) -> Option<Response> {
+    let shared = request.data::<Shared>()?;
     let wanted = shared.token.as_ref()?;
-    let given = text(header::AUTHORIZATION)
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
     // Hashes are compared, so that the time it takes tells nothing about the token.

@@ -20,8 +20,11 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(90);
 
 /// How long and how much is read after an answer that came before the whole body: a client that is still sending would
 /// otherwise get a reset instead of the answer.
-const LINGER_MAX: Duration = Duration::from_secs(2);
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// hyper's own answers have a status line, a length, a date and perhaps `connection: close`: about 100 bytes.
+const OWN_ANSWER_BYTES_MAX: usize = 256;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +140,12 @@ impl Activity {
         self.body_unread.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a body was left unread: on HTTP/1 the connection can't go on then.
+    #[inline]
+    pub(crate) fn is_body_unread(&self) -> bool {
+        self.body_unread.load(Ordering::Relaxed)
+    }
+
     /// Whether the request in flight has taken longer than [`ANSWER_MAX`] (HTTP/1 only).
     pub(crate) fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed)
@@ -210,6 +219,7 @@ pub(crate) struct WatchedIo<T> {
     inner: T,
     activity: Arc<Activity>,
     linger_bytes_left: usize,
+    withheld: Option<Vec<u8>>,
 }
 
 impl<T> WatchedIo<T> {
@@ -218,7 +228,29 @@ impl<T> WatchedIo<T> {
             inner,
             activity,
             linger_bytes_left: LINGER_BYTES_MAX,
+            withheld: None,
         }
+    }
+
+    /// The bare answer that hyper wrote to a request it could not read. It was not sent: who has the connection now says it
+    /// in the service's words.
+    pub(crate) fn take_withheld(&mut self) -> Option<Vec<u8>> {
+        self.withheld.take()
+    }
+
+    /// Withholds what hyper answers by itself, between requests only. It has no body, and no type of one: nothing of a
+    /// service looks like that.
+    fn withholds(&mut self, bytes: &[u8]) -> bool {
+        let own = (bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.0 4"))
+            && self.activity.phase() != Phase::Busy
+            && bytes.len() <= OWN_ANSWER_BYTES_MAX
+            && bytes.ends_with(b"\r\n\r\n")
+            && contains(bytes, b"\r\ncontent-length: 0\r\n")
+            && !contains(bytes, b"\r\ncontent-type:");
+        if own {
+            self.withheld = Some(bytes.to_vec());
+        }
+        own
     }
 }
 
@@ -243,6 +275,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        if self.withholds(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let wrote = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.activity.wrote(wrote.is_pending());
         wrote
@@ -253,6 +288,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
         cx: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        if let [only] = slices
+            && self.withholds(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
         let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
         self.activity.wrote(wrote.is_pending());
         wrote
@@ -269,6 +309,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.withheld.is_some() {
+            // Not yet: the refusal in the service's words comes first.
+            return Poll::Ready(Ok(()));
+        }
         if self.activity.phase() != Phase::Lingering {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
             self.activity.enter(Phase::Lingering, Instant::now());
@@ -288,4 +332,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
             }
         }
     }
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, ready};
+use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -17,6 +19,7 @@ use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Cut, Phase, WatchedIo};
 use crate::{ConnectionMetrics, Peer, RequestBody, Server, Service, Stage, Stages};
+use crate::{front, refusal};
 
 /// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much
 /// later than its bound.
@@ -103,18 +106,57 @@ async fn serve_http1<S: Service>(
         .header_read_timeout(None)
         .max_header_size(server.limits.header_bytes_max)
         .max_buf_size(BUFFER_BYTES_MIN.max(server.limits.header_bytes_max * 2));
-    let connection = builder.serve_connection(
+    let answering = (Arc::clone(&service), peer.clone());
+    let mut connection = builder.serve_connection(
         io,
         service_fn(move |request: http::Request<Incoming>| {
-            let request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
-            let answer = Arc::clone(&service).answer(request, peer.clone());
-            async move { Ok::<_, Infallible>(answer.await) }
+            let activity = Arc::clone(&answering.1.activity);
+            let answer = answer(&answering, request, body_timeout);
+            async move {
+                let mut response = answer.await;
+                // Bytes of a body that nobody read can't be told from the next request.
+                if activity.is_body_unread() {
+                    response
+                        .headers_mut()
+                        .insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
         }),
     );
     let supervisor = Supervisor::new(server, &activity);
-    supervisor
-        .drive(connection, http1::Connection::graceful_shutdown)
+    let ended = supervisor
+        .drive(Pin::new(&mut connection), http1::Connection::graceful_shutdown)
         .await;
+    if let Some(error) = ended {
+        let mut io = connection.into_parts().io.into_inner();
+        if let Some(withheld) = io.take_withheld() {
+            refusal::send(&*service, &peer, (io, withheld), &error).await;
+        }
+    }
+}
+
+/// The service's answer, or the one that comes before any route.
+fn answer<S: Service>(
+    (service, peer): &(Arc<S>, Peer),
+    request: http::Request<Incoming>,
+    body_timeout: Duration,
+) -> impl Future<Output = http::Response<S::Body>> + Send + use<S> {
+    let mut request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
+    match front::examine(&mut request) {
+        Ok(()) => Either::Left(Arc::clone(service).answer(request, peer.clone())),
+        Err(early) => {
+            let (asked, body) = request.into_parts();
+            let mut response = service.answer_early(early, Some(&asked), peer);
+            drop(body);
+            if early.closes() && !peer.activity.is_http2() {
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Either::Right(ready(response))
+        }
+    }
 }
 
 async fn serve_http2<S: Service>(
@@ -140,17 +182,17 @@ async fn serve_http2<S: Service>(
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .keep_alive_interval(HTTP2_PING_INTERVAL)
         .keep_alive_timeout(HTTP2_PING_INTERVAL);
+    let answering = (service, peer);
     let connection = builder.serve_connection(
         io,
         service_fn(move |request: http::Request<Incoming>| {
-            let request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
-            let answer = Arc::clone(&service).answer(request, peer.clone());
+            let answer = answer(&answering, request, body_timeout);
             async move { Ok::<_, Infallible>(answer.await) }
         }),
     );
     let supervisor = Supervisor::new(server, &activity);
-    supervisor
-        .drive(connection, http2::Connection::graceful_shutdown)
+    let _cut_or_failed = supervisor
+        .drive(pin!(connection), http2::Connection::graceful_shutdown)
         .await;
 }
 
@@ -171,22 +213,24 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Polls the connection to its end.
+    /// Polls the connection to its end; the error that it ended with, unless it was cut.
     ///
     /// The stage is polled only when it has changed: a request pays an atomic load for it. Its waker stays good because
     /// all of this is one task.
-    async fn drive<C: Future<Output = Ended>>(&self, connection: C, close_gently: fn(Pin<&mut C>)) {
+    async fn drive<C: Future<Output = Ended>>(
+        &self,
+        mut connection: Pin<&mut C>,
+        close_gently: fn(Pin<&mut C>),
+    ) -> Option<hyper::Error> {
         let stages: &Stages = &self.server.stages;
-        let mut connection = pin!(connection);
         let mut look = pin!(tokio::time::sleep(self.look_interval));
         let mut stop_asked = pin!(stages.reached(Stage::Stopping));
         let mut stage_seen = None;
         let mut stopping = Stopping::No;
-        let cut = poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    log_end(&ended);
-                    return Poll::Ready(None);
+                    return Poll::Ready(Ok(ended));
                 }
                 let stage = stages.stage();
                 if stopping == Stopping::No && stage_seen != Some(stage) {
@@ -207,7 +251,7 @@ impl<'a> Supervisor<'a> {
                 }
                 let now = Instant::now();
                 if let Some(cut) = self.verdict(now, stopping) {
-                    return Poll::Ready(Some(cut));
+                    return Poll::Ready(Err(cut));
                 }
                 let interval = match stopping {
                     Stopping::No => self.look_interval,
@@ -222,8 +266,17 @@ impl<'a> Supervisor<'a> {
             }
         })
         .await;
-        if let (Some(cut), Some(metrics)) = (cut, &self.server.metrics) {
-            metrics.cut(cut.as_str());
+        match ended {
+            Ok(ended) => {
+                log_end(&ended);
+                ended.err()
+            }
+            Err(cut) => {
+                if let Some(metrics) = &self.server.metrics {
+                    metrics.cut(cut.as_str());
+                }
+                None
+            }
         }
     }
 

@@ -6,12 +6,17 @@
 mod activity;
 mod body;
 mod connection;
+mod descriptors;
 mod endpoint;
+mod front;
+mod host;
 mod limits;
+mod refusal;
 mod server;
 mod socket;
 mod stages;
 mod tls;
+mod trusted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,12 +27,15 @@ use bytes::Bytes;
 
 pub use activity::{Activity, Answering};
 pub use body::{AnswerBody, Lateness, RequestBody};
+pub use descriptors::{Room, make_room};
 pub use endpoint::{EndpointService, poem_request};
+pub use front::Early;
 pub use limits::Limits;
 pub use server::Server;
 pub use socket::BoundSocket;
 pub use stages::{Stage, Stages};
 pub use tls::{Tls, TlsError, TlsFiles};
+pub use trusted::{NotAHost, Stranger, TrustedHosts};
 
 /// Answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -42,6 +50,15 @@ pub trait Service: Send + Sync + 'static {
         request: http::Request<RequestBody>,
         peer: Peer,
     ) -> impl Future<Output = http::Response<Self::Body>> + Send + 'static;
+
+    /// Words an answer that no route is asked for. `asked` is what was, as far as it could be read. The listener adds
+    /// `Connection: close` where the connection can't go on.
+    fn answer_early(
+        &self,
+        early: Early,
+        asked: Option<&http::request::Parts>,
+        peer: &Peer,
+    ) -> http::Response<Self::Body>;
 }
 
 /// Where a listener counts its connections.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use tidepool_listener::TrustedHosts;
+
 use crate::address::{Addresses, OPS_PORT, PUBLIC_PORT};
 use crate::balancer::Balancers;
 use crate::balancer::member::Target;
@@ -26,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) droplet_limit: u64,
     /// The only token that is accepted; without one, any is.
     pub(crate) token: Option<String>,
+    /// The hosts that are served while there is no such token.
+    pub(crate) trusted: TrustedHosts,
     /// How long a shutdown may take before the power is cut.
     pub(crate) stop_grace: Duration,
 }

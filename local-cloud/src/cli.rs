@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tidepool_listener::TrustedHosts;
 
 use crate::address::AddressKind;
 use crate::fault_command::{EndpointArgs, FaultArgs};
@@ -40,6 +41,8 @@ ENVIRONMENT
   RUST_LOG            what is logged to standard error; default: info
   TIDEPOOL_LOCAL_CLOUD_ENDPOINT
                       where `fault` and `state` find the running local cloud
+  TIDEPOOL_LOCAL_CLOUD_TOKEN
+                      the only token that `serve` takes; `fault` and `state` send it
   any ${VARIABLE}     that an image manifest names
 
 FILES
@@ -148,6 +151,15 @@ struct ServeArgs {
         hide_env_values = true
     )]
     token: Option<String>,
+    /// A name of this machine that is served, besides localhost and its addresses, while any token is taken: other names
+    /// could be a web page's that speaks through a browser here. May be given several times.
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "TIDEPOOL_LOCAL_CLOUD_ALLOWED_HOSTS",
+        value_delimiter = ','
+    )]
+    allowed_hosts: Vec<String>,
     /// Droplets that the account may have.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     droplet_limit: u64,
@@ -234,6 +246,7 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
     if args.state.exists() && !args.state.is_dir() {
         problems.add("--state", format!("{} is not a directory", args.state.display()));
     }
+    let trusted = trusted_hosts(&args.allowed_hosts, &mut problems);
     let HostsKind::Process = args.hosts;
     let plan = serve::Plan {
         listen: args.listen,
@@ -242,6 +255,7 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
         fresh: args.fresh,
         addresses: args.addresses,
         token: args.token,
+        trusted,
         droplet_limit: args.droplet_limit,
         rate_limit_per_hour: args.rate_limit_per_hour,
         rate_limit_per_minute: args.rate_limit_per_minute,
@@ -249,6 +263,16 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
         stop_grace_secs: args.stop_grace_secs,
     };
     block_on(serve::run(problems.or(plan)?))
+}
+
+/// The hosts that were given, and this machine's own name.
+fn trusted_hosts(given: &[String], problems: &mut Problems) -> TrustedHosts {
+    let given = given.iter().map(String::as_str);
+    let trusted = TrustedHosts::new("--allowed-hosts", given).unwrap_or_else(|error| {
+        problems.add("--allowed-hosts", error.to_string());
+        TrustedHosts::default()
+    });
+    trusted.on_this_machine()
 }
 
 fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {

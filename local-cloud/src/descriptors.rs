@@ -1,11 +1,9 @@
-//! How many files and sockets this process may have open.
+//! How the files and sockets that this process may have open are divided.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tidepool_listener::{Limits, make_room};
 
 /// Raised to at most this: more is never needed, and some systems say "unlimited", which they then refuse.
-const DESCRIPTORS_MAX: u64 = 1_048_576;
-/// What is assumed when the system does not say.
-const DESCRIPTORS_ASSUMED: u64 = 1_024;
+const DESCRIPTORS_MAX: usize = 1_048_576;
 /// Kept for everything but the balancers' connections: the API's own, log files, and what libraries open.
 const RESERVED: u64 = 512;
 /// A droplet's process, its health check and its log.
@@ -15,26 +13,40 @@ const CONNECTIONS_MIN: u64 = 64;
 /// A connection through a balancer is two: the client's and the member's.
 const PER_CONNECTION: u64 = 2;
 
-/// Raises the limit as far as the system allows it; what it is then.
-pub(crate) fn raise_limit() -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return DESCRIPTORS_ASSUMED;
-    };
-    let wanted = hard.min(DESCRIPTORS_MAX);
-    if wanted <= soft {
-        return soft;
+/// What the limit of open files leaves to whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Division {
+    /// The API's limits.
+    pub(crate) api: Limits,
+    /// Client connections that all balancers together may have.
+    pub(crate) balancers: u64,
+}
+
+/// Raises the limit as far as the system allows it, and divides what it is then. The API's 256 connections are within
+/// [`RESERVED`]; of a limit too low for that it gets a quarter.
+///
+/// # Errors
+/// The kernel's, when it doesn't say what the limit is.
+pub(crate) fn divide(droplets: u64) -> std::io::Result<Division> {
+    let limit = make_room(DESCRIPTORS_MAX)?.limit;
+    let mut api = Limits::PRIVATE;
+    let fitting = api.connections_max.min((limit / 4).max(1));
+    if fitting < api.connections_max {
+        tracing::warn!(
+            open_files_max = limit,
+            connections = fitting,
+            "the limit of open files is low and can't be raised: the API takes fewer connections"
+        );
     }
-    match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
-        Ok(()) => wanted,
-        Err(error) => {
-            tracing::warn!(%error, limit = soft, "the limit of open files could not be raised");
-            soft
-        }
-    }
+    api.connections_max = fitting;
+    Ok(Division {
+        api,
+        balancers: connections_max(u64::try_from(limit).unwrap_or(u64::MAX), droplets),
+    })
 }
 
 /// Client connections that all balancers together may have, with that limit and so many droplets.
-pub(crate) fn connections_max(limit: u64, droplets: u64) -> u64 {
+fn connections_max(limit: u64, droplets: u64) -> u64 {
     let others = RESERVED.saturating_add(droplets.saturating_mul(PER_DROPLET));
     (limit.saturating_sub(others) / PER_CONNECTION).max(CONNECTIONS_MIN)
 }

@@ -16,6 +16,15 @@ pub(crate) struct EndpointArgs {
         global = true
     )]
     pub(crate) endpoint: String,
+    /// The token of a local cloud that takes only one.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TIDEPOOL_LOCAL_CLOUD_TOKEN",
+        hide_env_values = true,
+        global = true
+    )]
+    pub(crate) token: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -137,6 +146,9 @@ async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: &Value)
     // A local cloud is never behind a proxy.
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut request = client.request(method, &url);
+    if let Some(token) = &endpoint.token {
+        request = request.bearer_auth(token);
+    }
     if !body.is_null() {
         request = request.json(body);
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::join_all;
-use tidepool_listener::{EndpointService, Limits, Server};
+use tidepool_listener::{EndpointService, Server, TrustedHosts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::address::{AddressKind, Addresses};
-use crate::api::Api;
+use crate::api::{Api, early};
 use crate::app::{App, Parts, Settings};
 use crate::balancer::{self, Balancers};
 use crate::cloud::droplet::{Droplet, Status};
@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     pub(crate) fresh: bool,
     pub(crate) addresses: AddressKind,
     pub(crate) token: Option<String>,
+    pub(crate) trusted: TrustedHosts,
     pub(crate) droplet_limit: u64,
     pub(crate) rate_limit_per_hour: u64,
     pub(crate) rate_limit_per_minute: u64,
@@ -70,11 +71,13 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         std::net::TcpListener::bind(plan.listen).with_context(|| format!("listen on {}", plan.listen))?;
     listener.set_nonblocking(true)?;
     let guard = Guard::start(&state).context("start the guard process")?;
+    let division = descriptors::divide(plan.droplet_limit).context("the limit of open files")?;
     let app = Arc::new(App::new(Parts {
         settings: Settings {
             images: plan.images.canonicalize()?,
             droplet_limit: plan.droplet_limit,
             token: plan.token.clone(),
+            trusted: plan.trusted.clone(),
             stop_grace: Duration::from_secs(plan.stop_grace_secs),
         },
         addresses,
@@ -82,7 +85,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         state,
         balancers: Balancers::new(balancer::Settings {
             retry: plan.lb_retry,
-            connections_max: descriptors::connections_max(descriptors::raise_limit(), plan.droplet_limit),
+            connections_max: division.balancers,
         }),
         limits: RateLimits::new(Rates {
             per_hour: plan.rate_limit_per_hour,
@@ -95,10 +98,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let calls = CancellationToken::new();
     let server = {
-        let service = Arc::new(EndpointService::new(Api(Arc::clone(&app))));
+        let service = Arc::new(EndpointService::new(Api(Arc::clone(&app)), early));
         let server = Server {
             name: "api",
-            limits: Limits::PRIVATE,
+            limits: division.api,
             stages: Arc::default(),
             metrics: None,
             tls: None,

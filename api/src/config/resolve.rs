@@ -11,6 +11,8 @@ use tidepool_logging::Format;
 use super::file;
 use super::settings::{CONFIG_ENV, SETTINGS, Use};
 use super::{Config, Limits, LogConfig, MemoryLimits, Problem, Sources, StoreConfig, TlsFiles};
+use tidepool_listener::TrustedHosts;
+
 use crate::store::{Credentials, OpenOptions, SqliteSynchronous};
 
 /// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
@@ -170,6 +172,7 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
     let store = store(values, sources);
     let listen = values.address("listen");
     let ops_listen = values.address("ops_listen");
+    let trusted = trusted(values);
     let tls = tls(values);
     let limits = limits(values);
     let memory = memory(values);
@@ -188,11 +191,23 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
         store: store?,
         listen: listen?,
         ops_listen: ops_listen?,
+        trusted: trusted?,
         tls: tls?,
         limits: limits?,
         memory: memory?,
         drain: drain?,
         log: log?,
+    })
+}
+
+/// The hosts that are served without a credential; without the setting those that always are.
+fn trusted(values: &mut Values) -> Option<TrustedHosts> {
+    const SETTING: &str = "allowed_hosts (--allowed-hosts)";
+    if !values.is_given("allowed_hosts") {
+        return Some(TrustedHosts::new(SETTING, []).unwrap_or_default());
+    }
+    values.take("allowed_hosts", |text| {
+        TrustedHosts::new(SETTING, text.split(',').map(str::trim)).map_err(|error| error.to_string())
     })
 }
 

@@ -130,6 +130,17 @@ pub const SETTINGS: &[Setting] = &[
         usage: Use::Serve,
     },
     Setting {
+        path: "allowed_hosts",
+        flag: "allowed-hosts",
+        env: "TIDEPOOL_ALLOWED_HOSTS",
+        value: "NAMES",
+        default: None,
+        help: "Names of this machine, separated by commas, that are served where no credential is asked for: by the \
+               public listener while there is no key, by /metrics and /drain of the operations listener. localhost, \
+               the host name and the addresses that are called are always served; other names could be a web page's",
+        usage: Use::Serve,
+    },
+    Setting {
         path: "tls.cert_file",
         flag: "tls-cert-file",
         env: "TIDEPOOL_TLS_CERT_FILE",

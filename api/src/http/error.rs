@@ -89,6 +89,12 @@ problem_kinds! {
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large";
     /// The body's type or encoding is not understood.
     UnsupportedMediaType "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The media type is not supported";
+    /// The path and query are longer than any.
+    TargetTooLong "target-too-long" URI_TOO_LONG "The request target is too long";
+    /// The headers are larger than allowed, or too many.
+    HeadersTooLarge "headers-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large";
+    /// A transfer coding that the server does not know.
+    NotImplemented "not-implemented" NOT_IMPLEMENTED "The server does not support this";
     /// A defect of the server.
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed";
     /// The database can't be reached or is too slow; nothing was written.
@@ -106,6 +112,8 @@ pub enum PlainRefusal {
     NotFound,
     /// The path has no such method.
     MethodNotAllowed,
+    /// Not for this caller.
+    Forbidden,
     /// A defect of the server.
     Defect,
 }
@@ -118,6 +126,7 @@ impl PlainRefusal {
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

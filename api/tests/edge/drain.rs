@@ -26,7 +26,7 @@ fn server_with_notes(folder: &Folder, more: &[&str]) -> Server {
 fn half_a_put(server: &Server) -> Connection {
     let mut held = Connection::open(server.public);
     held.write(&format!(
-        "PUT {DOCUMENT} HTTP/1.1\r\nHost: tide\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{{\"data\""
+        "PUT {DOCUMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{{\"data\""
     ));
     wait_until("the request is in flight", SOON, || {
         server.metric("tidepool_http_requests_in_flight") >= Some(1.0)
@@ -79,6 +79,20 @@ fn a_request_in_flight_finishes_while_operations_answer() {
 
     let server = Server::start(&folder, &[]);
     assert_eq!(server.send("GET", DOCUMENT, None, None).status, 200);
+}
+
+#[test]
+fn a_hangup_without_tls_changes_nothing() {
+    let folder = Folder::new();
+    let mut server = server_with_notes(&folder, &[]);
+    let mut held = half_a_put(&server);
+    server.signal(Signal::SIGHUP);
+    wait_until("it says so", SOON, || server.log().contains("nothing to reload"));
+    held.write(":{}}");
+    assert_eq!(held.read_answer(false).status, 201);
+    assert_eq!(server.ops_get("/readyz").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(EXIT_MAX).0.code(), Some(0), "{}", server.log());
 }
 
 #[test]
@@ -153,7 +167,7 @@ fn a_large_answer_is_delivered_whole_to_a_slow_reader_while_stopping() {
     let mut half = Connection::open(server.public);
     half.write("GET /v1/collections HTTP/1.1\r\nHost: ti");
     let mut slow = Connection::open(server.public);
-    slow.write("GET /v1/collections/notes/documents HTTP/1.1\r\nHost: tide\r\n\r\n");
+    slow.write("GET /v1/collections/notes/documents HTTP/1.1\r\nHost: localhost\r\n\r\n");
     wait_until("the answer is on its way", SOON, || {
         let list = "tidepool_http_requests_total{method=\"GET\",route=\"/v1/collections/{collection}/documents\",status=\"200\"}";
         server.metric(list) == Some(1.0)

@@ -286,7 +286,7 @@ impl Connection {
         key: Option<&str>,
         body: Option<&str>,
     ) -> Answer {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: tide\r\n");
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
         if let Some(key) = key {
             text.push_str(&format!("Authorization: Bearer {key}\r\n"));
         }
@@ -325,7 +325,7 @@ impl Connection {
             headers.insert(name.to_lowercase(), value.trim().to_owned());
         }
         let mut body = Vec::new();
-        let bodiless = head || status == 204 || status == 304;
+        let bodiless = head || status < 200 || status == 204 || status == 304;
         match headers
             .get("content-length")
             .and_then(|length| length.parse().ok())

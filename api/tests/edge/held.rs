@@ -48,7 +48,7 @@ fn clients_that_do_not_read_share_a_bound_and_shut_nobody_else_out() {
     let server = with_large_page(&folder);
     let mut stalled: Vec<_> = (0..STALLED).map(|_| Connection::open(server.public)).collect();
     for connection in &mut stalled {
-        connection.write(&format!("GET {LIST} HTTP/1.1\r\nHost: tide\r\n\r\n"));
+        connection.write(&format!("GET {LIST} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     }
     // No room is left for another page; what is small needs none.
     wait_until("a page is refused", SOON, || {
@@ -107,7 +107,7 @@ fn large_bodies_that_come_slowly_share_a_bound() {
     assert_eq!(server.send("PUT", COLLECTION, None, Some("{}")).status, 201);
     let head = |name: &str| {
         format!(
-            "PUT {LIST}/{name} HTTP/1.1\r\nHost: tide\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+            "PUT {LIST}/{name} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
         )
     };
     let mut slow: Vec<_> = (0..20).map(|_| Connection::open(server.public)).collect();

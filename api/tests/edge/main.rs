@@ -10,6 +10,7 @@
 
 mod commands;
 mod drain;
+mod front;
 mod harness;
 mod held;
 mod keys;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use poem::{Endpoint, Request, Response, endpoint};
 use tidepool_api::config::{Config, Limits, Sources};
+use tidepool_api::http::access::{Access, KeyRing};
 use tidepool_api::keys::KeyFreshness;
 use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
 use tidepool_api::public::{PublicService, PublicServiceParts};
-use tidepool_api::run::nonce;
-use tidepool_listener::{BoundSocket, Server};
+use tidepool_api::run::{nonce, now};
+use tidepool_listener::{BoundSocket, Server, TrustedHosts};
 
 use super::harness::{Connection, SOON};
 
@@ -35,6 +36,8 @@ async fn serve(
         lifecycle: Arc::clone(&lifecycle),
         freshness: Arc::new(KeyFreshness::default()),
         limits: default_limits(),
+        access: Arc::new(Access::new(KeyRing::Open, now)),
+        trusted: TrustedHosts::default(),
         nonce,
     }));
     let socket = BoundSocket::bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -82,7 +85,7 @@ async fn a_client_that_goes_away_leaves_nothing_in_flight() {
     let routes = endpoint::make(|_: Request| async move { std::future::pending::<Response>().await });
     let lifecycle = serve(routes, |address| {
         let mut connection = Connection::open(address);
-        connection.write("GET /v1/collections HTTP/1.1\r\nHost: tide\r\n\r\n");
+        connection.write("GET /v1/collections HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert!(
             connection
                 .closed_within(std::time::Duration::from_millis(300))

@@ -127,7 +127,7 @@ fn plain_http_and_silence_on_a_tls_port_are_cut() {
     ];
     let server = Server::start(&folder, &flags);
     let mut plain = Connection::open(server.public);
-    plain.write("GET / HTTP/1.1\r\nHost: tide\r\n\r\n");
+    plain.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(plain.closed_within(SOON).is_some());
     let mut silent = Connection::open(server.public);
     assert!(silent.closed_within(Duration::from_secs(5)).is_some());

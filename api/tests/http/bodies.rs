@@ -106,7 +106,7 @@ async fn contract_21_a_mebibyte_is_inclusive_chunked_or_not() {
         let body = sized(bytes);
         let (first, second) = body.split_at(700_000);
         let request = format!(
-            "PUT {DOC} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {JSON}\r\n\
+            "PUT {DOC} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {JSON}\r\n\
              Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
             first.len(),
             second.len()
@@ -131,7 +131,7 @@ async fn contract_21_a_patch_whose_result_would_be_too_large_changes_nothing() {
 async fn a_client_that_waits_for_100_continue_is_not_asked_for_a_body_too_large() {
     let api = Api::with_collection().await;
     let head = format!(
-        "PUT {DOC} HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
+        "PUT {DOC} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {JSON}\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
     );
     let mut stream = tokio::net::TcpStream::connect(api.address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -190,7 +190,7 @@ async fn bodies_that_are_not_json_are_refused_and_change_nothing() {
     }
     let body = b"{\"data\":{\"a\":\"\xff\"}}";
     let head = format!(
-        "PUT {DOC} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {JSON}\r\nContent-Length: {}\r\n\r\n",
+        "PUT {DOC} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {JSON}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     let bytes = [head.as_bytes(), body].concat();

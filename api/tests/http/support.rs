@@ -18,7 +18,7 @@ use tidepool_api::metrics::Metrics;
 use tidepool_api::public::{PublicService, PublicServiceParts};
 use tidepool_api::run::{nonce, now};
 use tidepool_api::store::{self, CollectionCatalog, KeyRecord, LargeWork, OpenOptions};
-use tidepool_listener::{BoundSocket, Server};
+use tidepool_listener::{BoundSocket, Server, TrustedHosts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -90,6 +90,7 @@ impl Api {
             large: LargeWork::default(),
             store,
         };
+        let access = Arc::clone(&state.access);
         let limits = Limits {
             connections: tidepool_listener::Limits {
                 connections_max: 100,
@@ -109,6 +110,8 @@ impl Api {
             lifecycle: Arc::clone(&lifecycle),
             freshness: Arc::new(KeyFreshness::default()),
             limits,
+            access,
+            trusted: TrustedHosts::default(),
             nonce,
         }));
         let socket = BoundSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -213,7 +216,7 @@ impl Api {
     pub(crate) async fn raw_status(&self, method: &str, path: &str) -> u16 {
         let answer = self
             .raw(format!(
-                "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             ))
             .await;
         status_of(&answer)

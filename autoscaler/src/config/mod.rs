@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use toml::Table;
 
+use tidepool_listener::TrustedHosts;
+
 use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig};
 use crate::metrics::presets::SourceKind;
 use crate::metrics::scrape::ScrapeConfig;
@@ -63,6 +65,8 @@ pub struct StatusConfig {
     pub listen: SocketAddr,
     /// What its API wants as bearer token; must be there off loopback.
     pub token: Option<Secret>,
+    /// The hosts that are served while there is no token.
+    pub trusted: TrustedHosts,
 }
 
 /// Where decisions are written.
@@ -281,10 +285,22 @@ fn read_status(mut section: Section<'_>, around: &Surroundings<'_>) -> Option<St
             "or token_file is missing; off loopback the status port needs a token",
         );
     }
+    let trusted = read_trusted(&mut section);
     section.finish();
     Some(StatusConfig {
         listen: listen?,
         token,
+        trusted,
+    })
+}
+
+/// The hosts of `allowed_hosts`.
+fn read_trusted(section: &mut Section<'_>) -> TrustedHosts {
+    const SETTING: &str = "allowed_hosts in [status]";
+    let hosts: Vec<String> = section.optional("allowed_hosts").unwrap_or_default();
+    TrustedHosts::new(SETTING, hosts.iter().map(String::as_str)).unwrap_or_else(|error| {
+        section.problem("allowed_hosts", error.to_string());
+        TrustedHosts::default()
     })
 }
 

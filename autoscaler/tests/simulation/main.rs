@@ -8,4 +8,5 @@ mod recognition;
 mod rounds;
 mod signals;
 mod stage;
+mod status_port;
 mod steps;

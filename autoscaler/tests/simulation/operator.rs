@@ -43,7 +43,7 @@ async fn a_pool_that_is_held_keeps_its_size_and_replaces_what_dies() {
 }
 
 /// The status port of a stage, on a free port; it closes when the stage's stop is set.
-async fn status_port(stage: &Stage, token: Option<&str>) -> String {
+pub(crate) async fn status_port(stage: &Stage, token: Option<&str>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let clock = Arc::clone(&stage.now);
@@ -53,9 +53,15 @@ async fn status_port(stage: &Stage, token: Option<&str>) -> String {
         meters: Arc::clone(&stage.services.meters),
         tick_secs: 10,
         token: token.map(|token| Secret::new(token.to_owned())),
+        trusted: tidepool_listener::TrustedHosts::default(),
         clock: Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
     };
-    tokio::spawn(serve(listener, shared, stage.stop.clone()));
+    tokio::spawn(serve(
+        listener,
+        shared,
+        tidepool_listener::Limits::PRIVATE,
+        stage.stop.clone(),
+    ));
     url
 }
 

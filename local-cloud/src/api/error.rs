@@ -1,6 +1,7 @@
 //! Errors as DigitalOcean's API writes them: `{"id", "message", "request_id"}`. The one place with error statuses.
 
 use http::StatusCode;
+use tidepool_listener::Early;
 
 /// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +9,8 @@ pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) id: &'static str,
     pub(crate) message: String,
+    /// The methods that the path has, for 405.
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl ApiError {
@@ -39,13 +42,27 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    /// 405.
-    pub(crate) fn method_not_allowed() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "This method is not allowed here.",
-        )
+    /// 405, with the methods that the path has.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let message = format!("This method is not allowed here; {allow} are.");
+        let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        error.allow = Some(allow);
+        error
+    }
+
+    /// What no route is asked for: the request is not one, or is about the server as a whole.
+    pub(crate) fn early(early: Early) -> Self {
+        let id = match early.status() {
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            StatusCode::NOT_IMPLEMENTED => "not_implemented",
+            StatusCode::INTERNAL_SERVER_ERROR => "server_error",
+            _ => "bad_request",
+        };
+        let mut error = Self::new(early.status(), id, early.detail());
+        error.allow = early
+            .has_allow()
+            .then_some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        error
     }
 
     /// 413.
@@ -90,6 +107,7 @@ impl ApiError {
             status,
             id,
             message: message.into(),
+            allow: None,
         }
     }
 }

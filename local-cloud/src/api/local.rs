@@ -1,4 +1,5 @@
-//! `/_local`: what the real one has not: faults on demand, and a look behind the curtain. Needs no token.
+//! `/_local`: what the real one has not: faults on demand, and a look behind the curtain. Asks for a token only where
+//! `--token` says which.
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ mod tags;
 mod views;
 mod vpcs;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use poem::{Body, Endpoint, Request, Response};
 use serde_json::{Map, Value, json};
+use tidepool_listener::{Early, Stranger};
 
 use self::call::{Answer, Call, Result, decode, parse_query};
 use self::error::ApiError;
@@ -60,13 +62,20 @@ impl Endpoint for Api {
 /// Token and rate limit first, then the call itself.
 async fn answer(app: &Arc<App>, request: Request) -> (Option<Standing>, Result) {
     let mut standing = None;
-    if !request.uri().path().starts_with("/_local") {
-        let Some(token) = token(request.headers()) else {
-            return (None, Err(ApiError::unauthorized()));
-        };
-        if app.settings.token.as_ref().is_some_and(|known| known != token) {
+    let local = request.uri().path().starts_with("/_local");
+    let given = token(request.headers());
+    if let Some(known) = &app.settings.token {
+        if given != Some(known) {
             return (None, Err(ApiError::unauthorized()));
         }
+    } else if let Err(stranger) = admit(app, &request) {
+        tracing::warn!(path = request.uri().path(), %stranger, "refused");
+        return (None, Err(ApiError::forbidden(stranger.to_string())));
+    }
+    if !local {
+        let Some(token) = given else {
+            return (None, Err(ApiError::unauthorized()));
+        };
         let mut counted = app.limits.call(token, Instant::now());
         if let Some(secs) = app.faults.next_call() {
             counted.remaining = 0;
@@ -82,6 +91,37 @@ async fn answer(app: &Arc<App>, request: Request) -> (Option<Standing>, Result) 
         Err(error) => Err(error),
     };
     (standing, result)
+}
+
+/// Where any token is taken, a web page could make one up: it must be on this machine, and of this listener's own origin to
+/// write.
+fn admit(app: &App, request: &Request) -> std::result::Result<(), Stranger> {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let local = request.local_addr().as_socket_addr().copied().unwrap_or(nowhere);
+    app.settings
+        .trusted
+        .admit(request.method(), request.headers(), local)
+}
+
+/// What no route is asked for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "request ids are random, as DigitalOcean's are"
+)]
+pub(crate) fn early(early: Early) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let error = ApiError::early(early);
+    let allow = error.allow;
+    let mut response = respond(Err(error), None, &request_id);
+    if early == Early::ServerOptions {
+        response = Response::builder().status(early.status()).finish();
+        if let Some(allow) = allow {
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+    }
+    response
 }
 
 /// Every route.
@@ -104,14 +144,20 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest),
         ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest),
         ["_local", rest @ ..] => local_route(app, call, rest).await,
-        [
-            "v2",
-            "account" | "regions" | "sizes" | "actions" | "snapshots",
-            ..,
-        ] => Err(wrong_method(&path)),
+        ["v2", "account" | "regions" | "sizes" | "actions" | "snapshots"] | ["v2", "actions", _] => {
+            Err(ApiError::method_not_allowed(GET))
+        }
+        ["v2", "snapshots", _] => Err(ApiError::method_not_allowed(GET_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }
+
+const GET: &str = "GET, HEAD";
+const GET_DELETE: &str = "GET, HEAD, DELETE";
+const GET_POST: &str = "GET, HEAD, POST";
+const GET_PUT_DELETE: &str = "GET, HEAD, PUT, DELETE";
+const POST: &str = "POST";
+const POST_DELETE: &str = "POST, DELETE";
 
 fn keys_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
@@ -120,7 +166,8 @@ fn keys_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("GET", [id]) => keys::get(app, id),
         ("PUT", [id]) => keys::rename(app, id, call),
         ("DELETE", [id]) => keys::delete(app, id),
-        (_, [] | [_]) => Err(ApiError::method_not_allowed()),
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -133,7 +180,9 @@ fn images_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("DELETE", [id]) => images::delete(app, id),
         ("POST", [id, "actions"]) => images::act(app, id, call),
         ("GET", [id, "actions", action]) => droplet_actions::get(app, action, Some(id)),
-        (_, [] | [_] | [_, "actions"] | [_, "actions", _]) => Err(ApiError::method_not_allowed()),
+        (_, [] | [_, "actions", _]) => Err(ApiError::method_not_allowed(GET)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
+        (_, [_, "actions"]) => Err(ApiError::method_not_allowed(POST)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -146,7 +195,9 @@ fn tags_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("DELETE", [name]) => tags::delete(app, name),
         ("POST", [name, "resources"]) => tags::add(app, name, call),
         ("DELETE", [name, "resources"]) => tags::remove(app, name, call),
-        (_, [] | [_] | [_, "resources"]) => Err(ApiError::method_not_allowed()),
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_DELETE)),
+        (_, [_, "resources"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -167,15 +218,13 @@ async fn droplets_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
         ("GET", [id, "kernels"]) => droplet_actions::empty_list(app, id, "kernels", call),
         ("GET", [id, "neighbors"]) => droplet_actions::empty_list(app, id, "droplets", call),
         ("GET", [id, "firewalls"]) => droplet_actions::empty_list(app, id, "firewalls", call),
-        (
-            _,
-            []
-            | [_]
-            | [
-                _,
-                "actions" | "snapshots" | "backups" | "kernels" | "neighbors" | "firewalls",
-            ],
-        ) => Err(ApiError::method_not_allowed()),
+        (_, []) => Err(ApiError::method_not_allowed("GET, HEAD, POST, DELETE")),
+        (_, ["actions"]) => Err(ApiError::method_not_allowed(POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_DELETE)),
+        (_, [_, "actions"]) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_, "actions", _] | [_, "snapshots" | "backups" | "kernels" | "neighbors" | "firewalls"]) => {
+            Err(ApiError::method_not_allowed(GET))
+        }
         _ => Err(ApiError::not_found()),
     }
 }
@@ -191,7 +240,9 @@ fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("DELETE", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Remove),
         ("POST", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Add),
         ("DELETE", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Remove),
-        (_, [] | [_] | [_, "droplets" | "forwarding_rules"]) => Err(ApiError::method_not_allowed()),
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
+        (_, [_, "droplets" | "forwarding_rules"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -204,7 +255,9 @@ fn vpcs_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("PUT" | "PATCH", [id]) => vpcs::update(app, id, call),
         ("DELETE", [id]) => vpcs::delete(app, id),
         ("GET", [id, "members"]) => vpcs::members(app, id, call),
-        (_, [] | [_] | [_, "members"]) => Err(ApiError::method_not_allowed()),
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
+        (_, [_, "members"]) => Err(ApiError::method_not_allowed(GET)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -218,14 +271,15 @@ async fn local_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("POST", ["faults", "slow-boot"]) => local::slow_boot(app, call),
         ("POST", ["faults", "fail-creates"]) => local::fail_creates(app, call),
         ("POST", ["faults", "rate-limit"]) => local::rate_limit(app, call),
-        (_, ["state" | "faults"]) => Err(ApiError::method_not_allowed()),
+        (_, ["state"]) => Err(ApiError::method_not_allowed(GET)),
+        (_, ["faults"]) => Err(ApiError::method_not_allowed(GET_DELETE)),
         (
             _,
             [
                 "faults",
                 "power-cut" | "slow-boot" | "fail-creates" | "rate-limit",
             ],
-        ) => Err(ApiError::method_not_allowed()),
+        ) => Err(ApiError::method_not_allowed(POST)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -252,14 +306,6 @@ fn images_now(app: &App) -> Result<Arc<Images>> {
         .map_err(|problems| ApiError::server_error(problems.to_string()))
 }
 
-fn wrong_method(path: &[&str]) -> ApiError {
-    if path.len() <= 3 {
-        ApiError::method_not_allowed()
-    } else {
-        ApiError::not_found()
-    }
-}
-
 fn token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -284,7 +330,11 @@ async fn read(mut request: Request) -> Result<Call> {
         .map(decode)
         .collect();
     let query = parse_query(uri.query().unwrap_or_default());
-    let method = request.method().clone();
+    // A HEAD is answered as its GET; the listener leaves the body out.
+    let method = match *request.method() {
+        Method::HEAD => Method::GET,
+        ref method => method.clone(),
+    };
     let body = if method == Method::GET {
         Map::new()
     } else {
@@ -322,10 +372,12 @@ async fn read_body(body: Body) -> Result<Map<String, Value>> {
     reason = "request ids and rate limits are by the wall's clock, as DigitalOcean's are"
 )]
 fn respond(result: Result, standing: Option<Standing>, request_id: &str) -> Response {
+    let mut allow = None;
     let (status, body) = match result {
         Ok(Answer { status, body }) => (status, body),
         Err(error) => {
             let body = json!({"id": error.id, "message": error.message, "request_id": request_id});
+            allow = error.allow;
             (error.status, Some(body))
         }
     };
@@ -337,6 +389,9 @@ fn respond(result: Result, standing: Option<Standing>, request_id: &str) -> Resp
     };
     response.set_status(status);
     let headers = response.headers_mut();
+    if let Some(allow) = allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert("x-request-id", value);
     }

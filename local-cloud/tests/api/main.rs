@@ -11,6 +11,7 @@ mod catalogue;
 mod droplets;
 mod images;
 mod keys;
+mod listener;
 mod load_balancers;
 mod tags;
 mod vpcs;

@@ -1,0 +1,70 @@
+//! Answers to requests that hyper could not read. hyper would send a bare status; here the service words it like any other
+//! refusal, and what the client still sends is read away so that it sees the answer.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+use crate::activity::{LINGER_MAX, WatchedIo};
+use crate::{Peer, Service, front};
+
+/// Sends the service's words in place of hyper's, and closes.
+pub(crate) async fn send<S: Service>(
+    service: &S,
+    peer: &Peer,
+    (mut io, withheld): (WatchedIo<impl AsyncRead + AsyncWrite + Unpin>, Vec<u8>),
+    error: &hyper::Error,
+) {
+    let status = withheld.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
+    let early = front::of_parse_error(error, status.unwrap_or_default());
+    let bytes = match written(service.answer_early(early, None, peer), &withheld).await {
+        Some(bytes) => bytes,
+        None => withheld,
+    };
+    let sending = async {
+        io.write_all(&bytes).await?;
+        peer.activity.body_left_unread();
+        io.shutdown().await
+    };
+    // Who does not read its refusal goes without.
+    let _sent = tokio::time::timeout(LINGER_MAX, sending).await;
+}
+
+/// The answer as HTTP/1.1 writes it; `None` if its body fails.
+async fn written<B>(answer: Response<B>, withheld: &[u8]) -> Option<Vec<u8>>
+where
+    B: hyper::body::Body<Data = bytes::Bytes>,
+{
+    let (mut parts, body) = answer.into_parts();
+    let body = std::pin::pin!(body).collect().await.ok()?.to_bytes();
+    let headers = &mut parts.headers;
+    headers.remove(TRANSFER_ENCODING);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(date) = date_of(withheld) {
+        headers.insert(DATE, date);
+    }
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_str()).into_bytes();
+    write_headers(&mut bytes, &parts.headers);
+    bytes.extend_from_slice(&body);
+    Some(bytes)
+}
+
+fn write_headers(bytes: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// hyper's own date.
+fn date_of(withheld: &[u8]) -> Option<HeaderValue> {
+    let text = std::str::from_utf8(withheld).ok()?;
+    let date = text.lines().find_map(|line| line.strip_prefix("date: "))?;
+    HeaderValue::from_str(date).ok()
+}

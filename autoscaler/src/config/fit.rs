@@ -6,11 +6,10 @@ use tidepool_autoscaler_core::spec::{Policy, PoolSpec, TargetPolicy};
 
 use super::MetricsConfig;
 use super::follow::SignalConfig;
-use super::pool::PoolConfig;
 use super::reader::Problems;
 use crate::metrics::presets::SourceKind;
 use crate::metrics::{PerHost, SignalSpec};
-use crate::provider::digitalocean::{CALLS_PER_HOUR_MAX, listing_calls};
+use crate::provider::digitalocean::CALLS_PER_HOUR_MAX;
 
 /// How often Metricbeat reports unless its configuration says otherwise, seconds (Elastic, *Metricbeat reference*, `period`).
 const METRICBEAT_PERIOD_SECS: u32 = 10;
@@ -215,11 +214,7 @@ fn repairs(spec: &PoolSpec, at: &Place<'_>) {
 }
 
 /// What only all pools together are too much for.
-pub(super) fn calls(pools: &[PoolConfig], tick_secs: u32, problems: &Problems) {
-    let a_tick: u32 = pools
-        .iter()
-        .map(|pool| listing_calls(&pool.droplets, pool.spec.max))
-        .sum();
+pub(super) fn calls(a_tick: u32, tick_secs: u32, problems: &Problems) {
     let an_hour = a_tick.saturating_mul(3600) / tick_secs;
     if an_hour > CALLS_PER_HOUR_MAX {
         let enough_secs = a_tick.saturating_mul(3600).div_ceil(CALLS_PER_HOUR_MAX);

@@ -230,7 +230,8 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
     root.finish();
     let pools: Option<Vec<PoolConfig>> = read_pools.into_iter().collect();
     if let Some(pools) = &pools {
-        fit::calls(pools, tick_secs, problems);
+        let listing_calls = pools.iter().map(PoolConfig::listing_calls).sum();
+        fit::calls(listing_calls, tick_secs, problems);
     }
     if let Some(metrics) = &metrics {
         fit::source_timeout(metrics, tick_secs, problems);

@@ -8,7 +8,7 @@ use super::OPS_PORT_DEFAULT;
 use super::fit::{self, Place};
 use super::follow::{self, Followed, SignalConfig};
 use super::reader::{Context, Section, WINDOW_SECS_MAX};
-use crate::provider::digitalocean::{AddressKind, DropletTemplate, ImageRef, SshKeyRef};
+use crate::provider::digitalocean::{AddressKind, DropletTemplate, ImageRef, SshKeyRef, listing_calls};
 
 /// Members in one pool at most: DigitalOcean's own bound for its autoscale pools.
 const MEMBERS_MAX: u32 = 1000;
@@ -26,6 +26,13 @@ pub struct PoolConfig {
     pub droplets: DropletTemplate,
     /// Where each signal is read.
     pub signals: Vec<SignalConfig>,
+}
+
+impl PoolConfig {
+    /// Calls that listing its members takes in a tick, at most.
+    pub(super) fn listing_calls(&self) -> u32 {
+        listing_calls(&self.droplets, self.spec.max)
+    }
 }
 
 pub(super) fn read(mut section: Section<'_>, context: &Context<'_>) -> Option<PoolConfig> {

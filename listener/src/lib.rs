@@ -98,7 +98,7 @@ impl Peer {
         Answering::begin(&self.activity, began)
     }
 
-    /// The future's value, or `None` after the longest time that an answer may take ([`activity::ANSWER_MAX`]).
+    /// The future's value, or `None` after the longest time that an answer may take (`activity::ANSWER_MAX`).
     ///
     /// On HTTP/1 the connection's supervisor watches the time and polls this again when it is over, so that no request
     /// arms a timer; an HTTP/2 stream is a task of its own and keeps one.

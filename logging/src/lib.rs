@@ -157,7 +157,7 @@ pub fn print(text: &str) -> std::io::Result<()> {
 /// Prints what clap has to say: help and versions on standard output, mistakes on standard error.
 ///
 /// # Errors
-/// As [`print`]; a mistake on standard error is not one.
+/// As [`print()`]; a mistake on standard error is not one.
 pub fn print_clap(error: &clap::Error) -> std::io::Result<()> {
     let styled = error.render();
     let is_terminal = if error.use_stderr() {

@@ -1,5 +1,5 @@
 //! What comes of a tick, as values: what each policy proposes, what is decided and why, and the steps of a plan. Text is
-//! made of them in [`crate::words`] alone, so that tests and a later explanation compare values.
+//! made of them in `words.rs` alone, so that tests and a later explanation compare values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

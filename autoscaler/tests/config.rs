@@ -93,6 +93,7 @@ fn every_default_that_the_example_tells_is_the_default() {
     // keys and places.
     let examples = [
         "token_file",
+        "allowed_hosts",
         "username",
         "password_file",
         "api_key_env",

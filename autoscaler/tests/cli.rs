@@ -45,8 +45,8 @@ fn check_tells_five_mistakes_at_once_and_ends_with_64() {
     std::fs::write(&path, bad).unwrap();
     let output = run(&["check", "--config", path.to_str().unwrap()], None);
     assert_eq!(output.status.code(), Some(64));
-    let told = text(&output.stderr);
-    assert!(told.contains(": 5 problems\n"), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.contains(": 5 problems\n"), "{message}");
     for place in [
         "tick_secs: ",
         "metrics: ",
@@ -55,8 +55,8 @@ fn check_tells_five_mistakes_at_once_and_ends_with_64() {
         "pool[0].digitalocean: ",
     ] {
         assert!(
-            told.lines().any(|line| line.trim_start().starts_with(place)),
-            "{place} is not in {told}"
+            message.lines().any(|line| line.trim_start().starts_with(place)),
+            "{place} is not in {message}"
         );
     }
     assert!(output.stdout.is_empty());
@@ -133,10 +133,10 @@ fn asking_a_daemon_that_does_not_run_says_so() {
     ] {
         let output = run(args, None);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
-        let told = text(&output.stderr);
+        let message = text(&output.stderr);
         assert!(
-            told.contains("no tidepool-autoscaler answers at 127.77.3.9:"),
-            "{told}"
+            message.contains("no tidepool-autoscaler answers at 127.77.3.9:"),
+            "{message}"
         );
     }
 }

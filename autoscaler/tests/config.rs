@@ -46,7 +46,7 @@ fn read(text: &str) -> Result<Config, Vec<Problem>> {
     read_for(text, Purpose::Act)
 }
 
-fn told(text: &str) -> Vec<String> {
+fn problems_of(text: &str) -> Vec<String> {
     let problems = read(text).map(|_| Vec::new()).unwrap_or_else(|problems| problems);
     problems.iter().map(ToString::to_string).collect()
 }
@@ -135,7 +135,7 @@ digitalocean = { region = "fra1", size = "s-1vcpu-1gb", image = "api" }
 policy = [{ preset = "cpu", target = 0.6 }]
 "#;
     assert_eq!(
-        told(text),
+        problems_of(text),
         [
             "tick_secs: must be within 1 and 3600, not 0",
             "digitalocean.token_env: environment variable NOT_SET is not set",
@@ -341,9 +341,9 @@ fn one_mistake_makes_one_message_at_its_place() {
         ),
     ];
     for (line, change, message) in table {
-        assert_eq!(told(&least(line, change)), [*message], "{change}");
+        assert_eq!(problems_of(&least(line, change)), [*message], "{change}");
     }
-    assert!(told(&least("min = 2", "min = 2")).is_empty());
+    assert!(problems_of(&least("min = 2", "min = 2")).is_empty());
 }
 
 #[test]
@@ -351,16 +351,19 @@ fn two_pools_of_one_name_are_refused_and_so_is_none() {
     let text = least("min = 2", "min = 2");
     let pool = &text[text.find("[[pool]]").unwrap()..];
     assert_eq!(
-        told(&format!("{text}{pool}")),
+        problems_of(&format!("{text}{pool}")),
         ["pool[1].name: api is another pool's name already"]
     );
     let none = &text[..text.find("[[pool]]").unwrap()];
-    assert_eq!(told(none), ["pool: is missing; at least one [[pool]] is needed"]);
+    assert_eq!(
+        problems_of(none),
+        ["pool: is missing; at least one [[pool]] is needed"]
+    );
 }
 
 #[test]
 fn what_is_not_toml_is_told_with_its_line() {
-    let problems = told("state_dir = \n");
+    let problems = problems_of("state_dir = \n");
     assert_eq!(problems.len(), 1);
     assert!(
         problems[0].starts_with("this is not TOML: ") && problems[0].contains("line 1"),
@@ -463,7 +466,7 @@ fn policies_go_by_named_signals() {
         ),
     ];
     for (change, message) in mistakes {
-        assert_eq!(told(&least(POLICY, change)), [message], "{change}");
+        assert_eq!(problems_of(&least(POLICY, change)), [message], "{change}");
     }
     let unused = "signal = [{ preset = \"memory\" }]\npolicy = [{ preset = \"cpu\", target = 0.6 }]";
     assert_eq!(
@@ -474,7 +477,7 @@ fn policies_go_by_named_signals() {
 
 #[test]
 fn a_target_that_full_hosts_do_not_exceed_is_refused() {
-    let with = |policy: &str| told(&least("{ preset = \"cpu\", target = 0.6 }", policy));
+    let with = |policy: &str| problems_of(&least("{ preset = \"cpu\", target = 0.6 }", policy));
     for policy in [
         "{ preset = \"cpu\", target = 0.95 }",
         "{ preset = \"cpu\", target = 0.8, tolerance = 0.25 }",
@@ -500,7 +503,7 @@ fn a_target_that_full_hosts_do_not_exceed_is_refused() {
 
 #[test]
 fn a_target_outside_what_the_range_allows_is_refused() {
-    let with = |policy: &str| told(&least("{ preset = \"cpu\", target = 0.6 }", policy));
+    let with = |policy: &str| problems_of(&least("{ preset = \"cpu\", target = 0.6 }", policy));
     let grow = "would never grow the pool";
     let shrink = "would never shrink the pool";
     for (policy, what) in [
@@ -610,7 +613,7 @@ fn settings_that_never_give_a_value_are_refused() {
     };
     let requests = |window| format!("{{ preset = \"requests\", target = 200, window_secs = {window} }}");
     assert_eq!(
-        told(&slow(&requests(30))),
+        problems_of(&slow(&requests(30))),
         [
             "pool[0].policy[0]: requests would never have a value: a rate needs two readings within window_secs = 30, and \
              members are read every tick_secs = 30"
@@ -628,9 +631,9 @@ fn settings_that_never_give_a_value_are_refused() {
                policy = [{ signal = \"cpu\", target = 0.6 }, { signal = \"requests\", target = 200 }]";
     let slow_own = least(POLICY, own).replacen("metrics =", "tick_secs = 30\nmetrics =", 1);
     assert!(
-        told(&slow_own)[0].starts_with("pool[0].signal[1]: requests would never have a value"),
+        problems_of(&slow_own)[0].starts_with("pool[0].signal[1]: requests would never have a value"),
         "{:?}",
-        told(&slow_own)
+        problems_of(&slow_own)
     );
     // The default follows the tick.
     let slower =

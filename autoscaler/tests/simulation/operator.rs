@@ -105,9 +105,9 @@ async fn the_operator_speaks_through_the_status_port() {
     stage.rounds(1).await;
     assert_eq!(stage.cloud("api").count(), 6);
 
-    let (status, told) = asked(say("web/hold", "")).await;
+    let (status, answer) = asked(say("web/hold", "")).await;
     assert_eq!(
-        (status, told.as_str()),
+        (status, answer.as_str()),
         (404, r#"{"error":"there is no pool \"web\"; there are: api"}"#)
     );
     for (body, words) in [
@@ -120,11 +120,14 @@ async fn the_operator_speaks_through_the_status_port() {
         (r#"{"size":3,"now":true}"#, "unknown field `now`"),
         ("three", "the body must be"),
     ] {
-        let (status, told) = asked(say("api/scale", body)).await;
-        assert!(status == 400 && told.contains(words), "{body}: {status} {told}");
+        let (status, answer) = asked(say("api/scale", body)).await;
+        assert!(
+            status == 400 && answer.contains(words),
+            "{body}: {status} {answer}"
+        );
     }
-    let (status, told) = asked(http.get(format!("{url}/api/nothing"))).await;
-    assert!(status == 404 && told.contains("error"), "{status} {told}");
+    let (status, answer) = asked(http.get(format!("{url}/api/nothing"))).await;
+    assert!(status == 404 && answer.contains("error"), "{status} {answer}");
 }
 
 #[tokio::test]

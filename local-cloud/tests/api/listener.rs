@@ -201,13 +201,13 @@ async fn the_one_token_opens_faults_and_state_too() {
     ];
     for (method, path, body) in &calls {
         for token in [None, Some("wrong")] {
-            let told = cloud.call_as(token, method.clone(), path, body).await;
-            assert_eq!(told.status, 401, "{method} {path}");
+            let reply = cloud.call_as(token, method.clone(), path, body).await;
+            assert_eq!(reply.status, 401, "{method} {path}");
         }
     }
     for (method, path, body) in &calls {
-        let told = cloud.call_as(Some("right"), method.clone(), path, body).await;
-        assert!(told.status < 300, "{method} {path}: {told:?}");
+        let reply = cloud.call_as(Some("right"), method.clone(), path, body).await;
+        assert!(reply.status < 300, "{method} {path}: {reply:?}");
     }
     let refused = cloud.command(&["fault", "list"]);
     assert_eq!(refused.status.code(), Some(1));

@@ -72,7 +72,7 @@ problem_kinds! {
     /// No key, or one that is not valid.
     Unauthenticated "unauthenticated" UNAUTHORIZED "A valid key is needed";
     /// The key's scopes don't suffice.
-    Forbidden "forbidden" FORBIDDEN "The key may not do this";
+    Forbidden "forbidden" FORBIDDEN "This is not allowed";
     /// No such route.
     NotFound "not-found" NOT_FOUND "There is nothing here";
     /// No such collection.

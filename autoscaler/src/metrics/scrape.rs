@@ -32,7 +32,7 @@ const ACCEPTED: &str = "text/plain;version=0.0.4;escaping=underscores, \
      application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.5, text/plain;q=0.4, */*;q=0.1";
 /// Members asked at the same time; 200 members that all hang hold a read for 200 / 64 · 2 s = 8 s.
 const AT_ONCE_MAX: usize = 64;
-/// An answer is no larger, unpacked: 10,000 series of 200 bytes make 2 MB.
+/// No answer is larger, unpacked: 10,000 series of 200 bytes make 2 MB.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Of an answer that is an error only the first words are wanted.
 const REFUSAL_BYTES_MAX: usize = 4 << 10;

@@ -380,7 +380,7 @@ impl CassandraStore {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the age of a row is told by the clock that wrote it"
+        reason = "the age of a row is measured by the clock that wrote it"
     )]
     fn sweep_later(&self, collection: CollectionId, id: DocumentId, hint: &Hint) {
         let now = SystemTime::now()

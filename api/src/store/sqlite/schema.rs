@@ -231,7 +231,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     Ok(applied.max(version_of(MIGRATIONS.len())))
 }
 
-/// Marks the file as this store's own in its header, so that one of another store can be told from it at a glance.
+/// Marks the file as this store's own in its header, so that another store's is recognised at a glance.
 fn mark(connection: &Connection) -> rusqlite::Result<()> {
     let [a, b, c, d, ..] = super::statements::cluster_secret(connection)?;
     let mark = i32::from_be_bytes([a, b, c, d]);

@@ -202,16 +202,16 @@ fn a_boot_that_was_given_up_gives_the_next_one_twice_the_time() {
         &with_one_that_boots(400, Readiness::NotReady),
     );
     assert_eq!(memory.slow_boots, 1);
-    let told = tick(
+    let slow = tick(
         &spec(),
         &mut memory,
         NOW + 410,
         &with_one_that_boots(0, Readiness::NotReady),
     );
     assert!(
-        told.reasons.contains(&Reason::SlowBoots { times: 1, secs: 400 }),
+        slow.reasons.contains(&Reason::SlowBoots { times: 1, secs: 400 }),
         "{}",
-        told.reason()
+        slow.reason()
     );
 }
 

@@ -9,7 +9,7 @@ use super::answer::error_reason;
 use super::config::{Auth, ConnectError, ElasticsearchConfig, url};
 use crate::metrics::fault::{first_words, innermost, words};
 
-/// An answer is no larger, unpacked: 10,000 series with 100 documents of 60 bytes make 60 MB.
+/// No answer is larger, unpacked: 10,000 series with 100 documents of 60 bytes make 60 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Of an answer that is an error only the reason is wanted.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;

@@ -67,8 +67,8 @@ OUTPUT
                  only of `stack`: writes that were answered with success, found again at the end, not found
 
 EXIT STATUS
-  0   a success: nothing failed (stack: under 1 % failed, with a problem answer, within 30 s of the node's kill, and nothing
-      is lost); the tide made the pool grow by at least 3 members and come back, or the flat load made no scale-out
+  0   a success: nothing failed (stack: under 1 % failed, each with a problem answer or by being late, within 30 s of the
+      node's kill, and nothing is lost); the tide made the pool grow by at least 3 members and come back, or the flat load made no scale-out
   1   something failed, or the run was interrupted before its time; the reason is on standard error
   64  bad usage
 

@@ -64,7 +64,7 @@ pub struct Expected {
 pub struct NodeKill {
     /// Seconds from the kill to the last failure; `None` if none came after it.
     pub last_failure_after_secs: Option<f64>,
-    /// Failures that came without a problem answer.
+    /// Failures that came without a problem answer, other than right answers that came late.
     pub failed_without_problem: u64,
 }
 

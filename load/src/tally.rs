@@ -171,9 +171,8 @@ impl Tally {
         }
         self.ended += 1;
         match &ended.verdict {
-            Verdict::Good if latency > LATE_AFTER => {
-                self.fail(&ended, LATE_REASON.to_owned(), false);
-            }
+            // Failed, but answered: what it lacks is speed, not a problem that says why.
+            Verdict::Good if latency > LATE_AFTER => self.fail(&ended, LATE_REASON.to_owned(), true),
             Verdict::Good => {}
             Verdict::Failed { reason, problem } => self.fail(&ended, reason.clone(), *problem),
             Verdict::Suspect { reason, problem, .. } if self.suspects.len() >= SUSPECTS_MAX => {
@@ -229,9 +228,10 @@ impl Tally {
         }
     }
 
-    fn fail(&mut self, ended: &Ended, reason: String, problem: bool) {
+    /// `answered`: with a problem that says why, or with what was asked for, though late.
+    fn fail(&mut self, ended: &Ended, reason: String, answered: bool) {
         self.failed += 1;
-        self.failed_without_problem += u64::from(!problem);
+        self.failed_without_problem += u64::from(!answered);
         self.last_failed_at = self.last_failed_at.max(Some(ended.ended));
         if self.notes.len() < NOTES_MAX {
             self.notes.push(FailureNote {
@@ -294,7 +294,8 @@ impl Tally {
         &self.unknown
     }
 
-    /// Failures whose answer was no `application/problem+json`, or that had none.
+    /// Failures without a complete answer, with a wrong one, or with an error that is not `application/problem+json`. A right
+    /// answer that came late is a failure of another kind.
     pub fn failed_without_problem(&self) -> u64 {
         self.failed_without_problem
     }
@@ -350,7 +351,11 @@ mod tests {
         }
         assert_eq!(counted(&tally), (1, 0));
         assert_eq!(tally.figures(secs(7.0)).requests, 2);
-        assert_eq!(tally.failed_without_problem(), 1);
+        assert_eq!(
+            tally.failed_without_problem(),
+            0,
+            "an answer came, and the right one"
+        );
     }
 
     #[test]

@@ -9,17 +9,18 @@ use jiff::Timestamp;
 
 use tidepool_listener::TrustedHosts;
 
-use crate::address::{Addresses, OPS_PORT, PUBLIC_PORT};
 use crate::balancer::Balancers;
 use crate::balancer::member::Target;
-use crate::cloud::droplet::{Droplet, Status};
-use crate::cloud::{ActionState, Cloud, store};
-use crate::faults::Faults;
+use crate::digitalocean::limits::RateLimits;
+use crate::digitalocean::records::droplet::{Droplet, Status};
+use crate::digitalocean::records::{ActionState, Cloud};
 use crate::hosts::sweep::StateDir;
 use crate::hosts::{Boot, Hosts};
-use crate::image::{Images, Program};
-use crate::limits::RateLimits;
+use crate::machines::addresses::{Addresses, OPS_PORT, PUBLIC_PORT};
+use crate::machines::faults::Faults;
+use crate::manifests::{Images, Program};
 use crate::problems::Problems;
+use crate::store;
 
 /// What a user may set of a running cloud.
 #[derive(Debug, Clone)]

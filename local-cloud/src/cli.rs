@@ -8,9 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidepool_listener::TrustedHosts;
 
-use crate::address::AddressKind;
 use crate::fault_command::{EndpointArgs, FaultArgs};
 use crate::hosts::{guard, launcher, sweep};
+use crate::machines::addresses::AddressKind;
 use crate::problems::Problems;
 use crate::{fault_command, serve, test_host};
 

@@ -11,20 +11,21 @@ use tidepool_listener::{EndpointService, Server, TrustedHosts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::address::{AddressKind, Addresses};
-use crate::api::{Api, early};
 use crate::app::{App, Parts, Settings};
 use crate::balancer::{self, Balancers};
-use crate::cloud::droplet::{Droplet, Status};
-use crate::cloud::{Cloud, store};
 use crate::descriptors;
+use crate::digitalocean::limits::{RateLimits, Rates};
+use crate::digitalocean::records::Cloud;
+use crate::digitalocean::records::droplet::{Droplet, Status};
+use crate::digitalocean::{Api, early};
 use crate::hosts::Hosts;
 use crate::hosts::guard::Guard;
 use crate::hosts::launcher::Launcher;
 use crate::hosts::sweep::{StateDir, sweep};
-use crate::image::Images;
-use crate::limits::{RateLimits, Rates};
+use crate::machines::addresses::{AddressKind, Addresses};
+use crate::manifests::Images;
 use crate::private_files;
+use crate::store;
 
 /// How long calls under way may take after a signal.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);

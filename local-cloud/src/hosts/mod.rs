@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::launcher::Launcher;
 use self::sweep::{PidEntry, PidFile, StateDir};
-use crate::image::Program;
+use crate::manifests::Program;
 use crate::private_files;
 
 /// How long a killed process may take to be gone.

@@ -25,25 +25,6 @@ const REGIONS: [(&str, &str); 13] = [
     ("tor1", "Toronto 1"),
 ];
 
-/// What an image may call its operating system, as DigitalOcean's API lists it.
-pub(crate) const DISTRIBUTIONS: [&str; 13] = [
-    "Arch Linux",
-    "CentOS",
-    "CoreOS",
-    "Debian",
-    "Fedora",
-    "Fedora Atomic",
-    "FreeBSD",
-    "Gentoo",
-    "openSUSE",
-    "RancherOS",
-    "Rocky Linux",
-    "Ubuntu",
-    "Unknown",
-];
-/// The distribution of an image that names none.
-pub(crate) const DEFAULT_DISTRIBUTION: &str = "Unknown";
-
 /// A size of droplets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
+use super::catalog;
 use super::droplets::find;
 use super::error::ApiError;
+use super::records::droplet::{Droplet, Status};
+use super::records::{Action, ActionState, Cloud, ResourceKind, Snapshot};
 use super::{names, page, scene, views};
 use crate::app::App;
-use crate::cloud::droplet::{Droplet, Status};
-use crate::cloud::{Action, ActionState, Cloud, ResourceKind, Snapshot, catalog};
 
 /// What a client asks of a droplet, checked.
 #[derive(Debug, Clone)]

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
+use super::records::droplet::Status;
 use super::views::set;
 use crate::app::App;
-use crate::cloud::droplet::Status;
-use crate::faults::{FailCreates, RateLimited, SlowBoot};
+use crate::machines::faults::{FailCreates, RateLimited, SlowBoot};
 
 /// Longest fault of a slow boot: an hour.
 const SLOW_BOOT_SECS_MAX: f64 = 3_600.0;
@@ -105,7 +105,7 @@ pub(crate) async fn state(app: &App) -> Result {
             json!({
                 "id": droplet.id, "name": droplet.name, "status": droplet.status.as_str(), "tags": droplet.tags,
                 "ip": app.addresses.droplet_ip(droplet.slot),
-                "public": endpoint(crate::address::PUBLIC_PORT), "ops": endpoint(crate::address::OPS_PORT),
+                "public": endpoint(crate::machines::addresses::PUBLIC_PORT), "ops": endpoint(crate::machines::addresses::OPS_PORT),
                 "root": app.state.droplet_root(droplet.id), "logs": app.state.droplet_logs(droplet.id),
                 "ready": ready, "pids": pids, "processes": processes,
             })

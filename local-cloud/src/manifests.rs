@@ -1,11 +1,10 @@
-//! Image manifests: what a droplet made from an image runs. Reads `<images>/<slug>/image.toml`; starts nothing.
+//! Image manifests: what a machine made from an image runs. Reads `<images>/<slug>/image.toml`; starts nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use crate::cloud::catalog;
 use crate::problems::Problems;
 
 /// Largest manifest read: a page of text with room; guards against a wrong `--images`.
@@ -13,20 +12,39 @@ const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
 /// Longest simulated boot: one hour, so that a typing error doesn't wait for ever.
 const BOOT_SECS_MAX: f64 = 3_600.0;
 
-/// An image: what its droplets run.
+/// What an image may call its operating system, as clients know it.
+pub(crate) const DISTRIBUTIONS: [&str; 13] = [
+    "Arch Linux",
+    "CentOS",
+    "CoreOS",
+    "Debian",
+    "Fedora",
+    "Fedora Atomic",
+    "FreeBSD",
+    "Gentoo",
+    "openSUSE",
+    "RancherOS",
+    "Rocky Linux",
+    "Ubuntu",
+    "Unknown",
+];
+/// The distribution of an image that names none.
+pub(crate) const DEFAULT_DISTRIBUTION: &str = "Unknown";
+
+/// An image: what its machines run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Image {
     /// How clients name it.
     pub(crate) slug: String,
     /// Shown to people.
     pub(crate) name: String,
-    /// One of DigitalOcean's list; clients group by it.
+    /// One of [`DISTRIBUTIONS`]; clients group by it.
     pub(crate) distribution: String,
     /// Simulated boot before the processes start.
     pub(crate) boot_secs: f64,
     /// Smallest disk of a size that may run it.
     pub(crate) min_disk_gb: u64,
-    /// Address that answers 2xx when a droplet is ready, with substitutions; shown in `/_local/state`.
+    /// Address that answers 2xx when a machine is ready, with substitutions; shown in `/_local/state`.
     pub(crate) ready_url: Option<String>,
     /// Programs, all started at the end of the boot.
     pub(crate) processes: Vec<Program>,
@@ -143,7 +161,7 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
     let name = fields.optional_text("name").unwrap_or_else(|| slug.clone());
     let distribution = fields
         .optional_text("distribution")
-        .unwrap_or_else(|| catalog::DEFAULT_DISTRIBUTION.to_owned());
+        .unwrap_or_else(|| DEFAULT_DISTRIBUTION.to_owned());
     let boot_secs = fields.number("boot_secs").unwrap_or(0.0);
     let min_disk_gb = fields.number("min_disk_gb").unwrap_or(1.0);
     let ready = fields.take("ready");
@@ -152,9 +170,9 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
     if !slug.is_empty() && !is_slug(&slug) {
         problems.add("slug", "only a-z, 0-9, `-`, `_` and `.`, at most 100 characters");
     }
-    if !catalog::DISTRIBUTIONS.contains(&distribution.as_str()) {
-        let known = catalog::DISTRIBUTIONS.join(", ");
-        problems.add("distribution", format!("one of DigitalOcean's: {known}"));
+    if !DISTRIBUTIONS.contains(&distribution.as_str()) {
+        let known = DISTRIBUTIONS.join(", ");
+        problems.add("distribution", format!("one of these: {known}"));
     }
     if !(0.0..=BOOT_SECS_MAX).contains(&boot_secs) {
         problems.add("boot_secs", format!("0 to {BOOT_SECS_MAX}"));

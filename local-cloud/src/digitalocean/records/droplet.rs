@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog;
+use crate::digitalocean::catalog;
 
 /// A droplet as it survives a restart.
 #[derive(Debug, Clone, Serialize, Deserialize)]

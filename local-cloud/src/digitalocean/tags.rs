@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
+use super::records::{Cloud, Tag};
 use super::{page, scene};
 use crate::app::App;
-use crate::cloud::{Cloud, Tag};
 
 /// Longest name, as documented.
 const NAME_MAX: usize = 255;

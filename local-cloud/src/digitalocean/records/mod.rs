@@ -1,8 +1,6 @@
-//! The cloud's state as DigitalOcean's API shows it: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
+//! What DigitalOcean's API knows of: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
-pub(crate) mod catalog;
 pub(crate) mod droplet;
-pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,6 +8,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use self::droplet::{Droplet, Status};
+use super::catalog;
 use crate::balancer::spec::LoadBalancer;
 use crate::ip_range::Ipv4Range;
 

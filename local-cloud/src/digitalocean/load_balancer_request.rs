@@ -4,11 +4,12 @@
 use serde_json::{Map, Value};
 
 use super::call::{Call, NumberBounds, Result, number_of, switch_of, text_of};
+use super::catalog;
 use super::error::ApiError;
+use super::records::Cloud;
 use super::{names, tags};
 use crate::balancer::firewall::{Firewall, RULES_MAX as SOURCES_MAX, Source};
 use crate::balancer::spec::{Algorithm, CheckProtocol, ForwardingRule, HealthCheck, LoadBalancer, Size};
-use crate::cloud::{Cloud, catalog};
 
 /// Rules of one balancer at most.
 pub(crate) const RULES_MAX: usize = 50;

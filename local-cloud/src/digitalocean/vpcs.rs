@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
+use super::records::{Cloud, Vpc};
 use super::{names, page, views};
 use crate::app::App;
-use crate::cloud::{Cloud, Vpc};
 use crate::ip_range::{Ipv4Range, RangeError};
 
 /// Lengths of prefixes that a network may have.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::Cloud;
+use crate::digitalocean::records::Cloud;
 use crate::private_files;
 
 /// Why the file can't be read or written.

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
+use super::catalog;
 use super::error::ApiError;
+use super::records::Snapshot;
 use super::views::Scene;
 use super::{droplet_actions, page, scene};
 use crate::app::App;
-use crate::cloud::{Snapshot, catalog};
-use crate::image::Image;
+use crate::manifests::{self, Image};
 
 /// An image of either kind.
 enum Found<'a> {
@@ -78,11 +79,11 @@ pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
     let distribution = call.text("distribution")?.map(str::to_owned);
     if distribution
         .as_ref()
-        .is_some_and(|wanted| !catalog::DISTRIBUTIONS.contains(&wanted.as_str()))
+        .is_some_and(|wanted| !manifests::DISTRIBUTIONS.contains(&wanted.as_str()))
     {
         return Err(ApiError::unprocessable(format!(
             "distribution must be one of: {}",
-            catalog::DISTRIBUTIONS.join(", ")
+            manifests::DISTRIBUTIONS.join(", ")
         )));
     }
     let description = call.clearable_text("description")?.map(str::to_owned);

@@ -4,8 +4,8 @@ use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::catalog;
 use super::error::ApiError;
-use crate::cloud::catalog;
 
 /// A call whose parts are decoded.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
+use super::records::{Cloud, Key};
 use super::{page, views};
 use crate::app::App;
-use crate::cloud::{Cloud, Key};
 
 /// `GET /v2/account/keys`
 pub(crate) fn list(app: &App, call: &Call) -> Result {

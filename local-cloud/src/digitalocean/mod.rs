@@ -1,16 +1,19 @@
 //! The HTTP API: every route on one screen ([`route`]), and what all calls share: token, rate limit, decoding, errors.
 
 mod call;
+pub(crate) mod catalog;
 mod droplet_actions;
 mod droplets;
 mod error;
 mod images;
 mod keys;
+pub(crate) mod limits;
 mod load_balancer_request;
 mod load_balancers;
 mod local;
 mod names;
 mod page;
+pub(crate) mod records;
 mod tags;
 mod views;
 mod vpcs;
@@ -27,11 +30,11 @@ use tidepool_listener::{Early, Stranger};
 
 use self::call::{Answer, Call, Result, decode, parse_query};
 use self::error::ApiError;
+use self::limits::Standing;
 use self::load_balancers::Change;
 use self::views::Scene;
 use crate::app::App;
-use crate::image::Images;
-use crate::limits::Standing;
+use crate::manifests::Images;
 
 /// Largest body: user data has 64 KiB, the rest is small.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

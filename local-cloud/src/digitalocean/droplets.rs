@@ -6,13 +6,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Result};
+use super::catalog;
 use super::error::ApiError;
+use super::records::droplet::{Droplet, Status};
+use super::records::{Action, Cloud, ResourceKind};
 use super::{names, page, scene, views::Scene};
 use crate::app::App;
-use crate::cloud::droplet::{Droplet, Status};
-use crate::cloud::{Action, Cloud, ResourceKind, catalog};
-use crate::cloud_init::{self, FileToWrite, USER_DATA_BYTES_MAX};
-use crate::image::Images;
+use crate::machines::cloud_init::{self, FileToWrite, USER_DATA_BYTES_MAX};
+use crate::manifests::Images;
 
 /// Droplets of one `names` request, as documented.
 const NAMES_MAX: usize = 10;

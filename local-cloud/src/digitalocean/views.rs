@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::catalog;
+use super::records::droplet::{Droplet, Status};
+use super::records::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc};
 use crate::app::App;
 use crate::balancer::firewall::Source;
 use crate::balancer::spec::LoadBalancer;
-use crate::cloud::droplet::{Droplet, Status};
-use crate::cloud::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc, catalog};
-use crate::image::{Image, Images};
+use crate::manifests::{self, Image, Images};
 
 /// What a view may look at.
 pub(crate) struct Scene<'a> {
@@ -68,7 +69,7 @@ impl Scene<'_> {
         match self.images.get(&droplet.base_slug) {
             Some(image) => self.image(image, droplet.image),
             None => json!({"id": droplet.image, "slug": droplet.base_slug, "name": droplet.base_slug,
-                "distribution": catalog::DEFAULT_DISTRIBUTION, "type": "snapshot", "public": false, "regions": [], "tags": [],
+                "distribution": manifests::DEFAULT_DISTRIBUTION, "type": "snapshot", "public": false, "regions": [], "tags": [],
                 "created_at": droplet.created_at, "min_disk_size": 1, "size_gigabytes": 1, "status": "deleted"}),
         }
     }
@@ -98,7 +99,7 @@ impl Scene<'_> {
             .get(&snapshot.base_slug)
             .map(|image| &image.distribution);
         let distribution = snapshot.distribution.as_ref().or(of_base);
-        let distribution = distribution.map_or(catalog::DEFAULT_DISTRIBUTION, String::as_str);
+        let distribution = distribution.map_or(manifests::DEFAULT_DISTRIBUTION, String::as_str);
         json!({
             "id": snapshot.id,
             "name": snapshot.name,

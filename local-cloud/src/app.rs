@@ -219,7 +219,7 @@ impl App {
         }
         for balancer in cloud.balancers.values() {
             let targets = cloud.behind(balancer).map(|droplet| Target {
-                droplet: droplet.id,
+                machine: droplet.id,
                 ip: self.addresses.droplet_ip(droplet.slot),
                 endpoints: [PUBLIC_PORT, OPS_PORT]
                     .map(|port| (port, self.addresses.droplet_endpoint(droplet.slot, port))),

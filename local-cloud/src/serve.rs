@@ -166,7 +166,7 @@ fn resume(app: &Arc<App>) -> anyhow::Result<()> {
     for balancer in balancers {
         let ip = app.addresses.balancer_ip(balancer.slot);
         app.balancers
-            .apply(&balancer, ip)
+            .apply(&balancer.spec(ip))
             .with_context(|| format!("load balancer {}", balancer.name))?;
     }
     let droplets: Vec<Droplet> = app.change(|cloud| {

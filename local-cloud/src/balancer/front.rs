@@ -24,8 +24,8 @@ use super::member::{InFlight, Member};
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long an unused connection to a member is kept.
 const IDLE_KEPT: Duration = Duration::from_secs(20);
-/// On the balancer's own 502 and 504: the droplet that was sent the request last. Not every request that fails while a
-/// droplet dies was on that droplet, and only the balancer knows.
+/// On the balancer's own 502 and 504: the machine that was sent the request last. Not every request that fails while a
+/// machine dies was on that machine, and only the balancer knows.
 const MEMBER_HEADER: &str = "x-lb-member";
 /// How long the rest of a body may take that nobody wants any more, before the connection is closed instead of kept.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(crate) struct Front {
 pub(crate) struct Exchange {
     counted: bool,
     at: Option<InFlight>,
-    /// Droplets tried; the last one is `at`.
+    /// Machines tried; the last one is `at`.
     tried: Vec<u64>,
     /// The last try died on a connection that had been used before: the member may be well.
     died_reused: bool,
@@ -173,7 +173,7 @@ impl ProxyHttp for Front {
             peer.group_key = FRESH_GROUP.fetch_add(1, Ordering::Relaxed);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
-        exchange.tried.push(member.target.droplet);
+        exchange.tried.push(member.target.machine);
         exchange.at = Some(InFlight::start(member));
         Ok(Box::new(peer))
     }
@@ -305,7 +305,7 @@ impl ProxyHttp for Front {
             _ => "the load balancer can't forward this request\n",
         };
         let blamed = exchange.at.as_ref().filter(|_| matches!(status, 502 | 504));
-        if let Err(error) = respond(session, status, text, blamed.map(|at| at.0.target.droplet)).await {
+        if let Err(error) = respond(session, status, text, blamed.map(|at| at.0.target.machine)).await {
             tracing::debug!(%error, "the client went before its answer");
         }
         FailToProxy {
@@ -352,12 +352,12 @@ fn client_ip(session: &Session) -> Option<IpAddr> {
         .map(std::net::SocketAddr::ip)
 }
 
-/// Sends the balancer's own answer; `blamed` is the droplet that broke off or was too slow.
+/// Sends the balancer's own answer; `blamed` is the machine that broke off or was too slow.
 async fn respond(session: &mut Session, status: u16, text: &'static str, blamed: Option<u64>) -> Result<()> {
     let mut response = ServerSession::generate_error(status);
     response.set_content_length(text.len())?;
-    if let Some(droplet) = blamed {
-        response.insert_header(MEMBER_HEADER, droplet.to_string())?;
+    if let Some(machine) = blamed {
+        response.insert_header(MEMBER_HEADER, machine.to_string())?;
     }
     session
         .write_error_response(response, Bytes::from_static(text.as_bytes()))

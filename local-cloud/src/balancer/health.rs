@@ -8,29 +8,25 @@ use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::{Error, ErrorType};
 use tokio_util::sync::CancellationToken;
 
-use super::member::{Member, Thresholds};
-use crate::balancer::spec::{CheckProtocol, HealthCheck as Spec};
+use super::member::Member;
+use super::spec::{Check, CheckBy};
 
 /// How often a member that never passed yet is checked, when its interval is longer: a newcomer need not wait for the
 /// next turn of a slow check. The number of checks in a row stays as configured.
 const JOINING_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Checks the member until `until` is cancelled.
-pub(crate) async fn watch(member: Arc<Member>, spec: Spec, until: CancellationToken) {
-    let interval = Duration::from_secs(spec.check_interval_secs);
-    let thresholds = Thresholds {
-        healthy: spec.healthy_threshold,
-        unhealthy: spec.unhealthy_threshold,
-    };
+pub(crate) async fn watch(member: Arc<Member>, spec: Check, until: CancellationToken) {
+    let interval = spec.interval;
     let endpoint = member.target.endpoint(spec.port);
     let (check, backend) = match prepare(&spec, &endpoint.to_string()) {
         Ok(prepared) => prepared,
         Err(error) => {
-            tracing::error!(droplet = member.target.droplet, %error, "can't be checked");
+            tracing::error!(machine = member.target.machine, %error, "can't be checked");
             return;
         }
     };
-    let timeout = Duration::from_secs(spec.response_timeout_secs);
+    let timeout = spec.timeout;
     loop {
         let result = tokio::select! {
             () = until.cancelled() => return,
@@ -39,11 +35,11 @@ pub(crate) async fn watch(member: Arc<Member>, spec: Spec, until: CancellationTo
         let result = match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(describe(&error)),
-            Err(_) => Err(format!("no answer within {} s", spec.response_timeout_secs)),
+            Err(_) => Err(format!("no answer within {} s", spec.timeout.as_secs())),
         };
-        if member.checked(result, thresholds) {
+        if member.checked(result, spec.thresholds) {
             let healthy = member.is_healthy();
-            tracing::info!(droplet = member.target.droplet, healthy, "member turned");
+            tracing::info!(machine = member.target.machine, healthy, "member turned");
         }
         let pause = if member.is_joining() {
             interval.min(JOINING_INTERVAL)
@@ -59,20 +55,19 @@ pub(crate) async fn watch(member: Arc<Member>, spec: Spec, until: CancellationTo
 
 type Prepared = (Box<dyn HealthCheck + Send + Sync>, Backend);
 
-fn prepare(spec: &Spec, endpoint: &str) -> Result<Prepared, Box<Error>> {
+fn prepare(spec: &Check, endpoint: &str) -> Result<Prepared, Box<Error>> {
     let backend = Backend::new(endpoint)?;
-    let timeout = Some(Duration::from_secs(spec.response_timeout_secs));
-    match spec.protocol {
-        CheckProtocol::Tcp => {
+    let timeout = Some(spec.timeout);
+    match &spec.by {
+        CheckBy::Tcp => {
             let mut check = TcpHealthCheck::new();
             check.peer_template.options.connection_timeout = timeout;
             Ok((check, backend))
         }
-        CheckProtocol::Http => {
+        CheckBy::Http { path } => {
             let mut check: HttpHealthCheck = HttpHealthCheck::new(endpoint, false);
             check.req.set_uri(
-                spec.path
-                    .parse()
+                path.parse()
                     .map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?,
             );
             check.peer_template.options.connection_timeout = timeout;

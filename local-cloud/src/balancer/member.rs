@@ -1,24 +1,25 @@
-//! One droplet behind a load balancer: whether it gets traffic, and what it got.
+//! One machine behind a load balancer: whether it gets traffic, and what it got.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::counts::StatusCounts;
+use super::spec::Thresholds;
 
-/// Where a droplet is reached.
+/// Where a machine is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) droplet: u64,
+    pub(crate) machine: u64,
     pub(crate) ip: Ipv4Addr,
     /// Real endpoints of the two known ports; elsewhere than (`ip`, port) only without addresses of one's own.
     pub(crate) endpoints: [(u16, SocketAddr); 2],
 }
 
 impl Target {
-    /// Where `port` of the droplet is.
+    /// Where `port` of the machine is.
     pub(crate) fn endpoint(&self, port: u16) -> SocketAddr {
         self.endpoints
             .iter()
@@ -27,11 +28,18 @@ impl Target {
     }
 }
 
-/// Thresholds of checks in a row that turn a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Thresholds {
-    pub(crate) healthy: u64,
-    pub(crate) unhealthy: u64,
+/// What a member does, to be shown.
+#[derive(Debug)]
+pub(crate) struct MemberView {
+    pub(crate) machine: u64,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) state: &'static str,
+    /// The result of its last check, in words.
+    pub(crate) last_check: String,
+    pub(crate) in_flight: u64,
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    pub(crate) answers: Value,
 }
 
 /// A member: lives from joining until it is forgotten; leaving only ends new requests.
@@ -147,26 +155,25 @@ impl Member {
     pub(crate) fn unreachable(&self, why: &str) {
         let mut health = self.health();
         if health.healthy {
-            tracing::warn!(droplet = self.target.droplet, why, "member taken out");
+            tracing::warn!(machine = self.target.machine, why, "member taken out");
         }
         health.healthy = false;
         health.against = 0;
         why.clone_into(&mut health.last);
     }
 
-    /// For `/_local/state`.
-    pub(crate) fn view(&self, state: &str) -> Value {
-        let last_check = self.health().last.clone();
-        json!({
-            "droplet_id": self.target.droplet,
-            "ip": self.target.ip,
-            "state": state,
-            "last_check": last_check,
-            "in_flight": self.in_flight(),
-            "requests": self.requests(),
-            "failures": self.failures.load(Ordering::Relaxed),
-            "answers": self.answers.view(),
-        })
+    /// What it does.
+    pub(crate) fn view(&self, state: &'static str) -> MemberView {
+        MemberView {
+            machine: self.target.machine,
+            ip: self.target.ip,
+            state,
+            last_check: self.health().last.clone(),
+            in_flight: self.in_flight(),
+            requests: self.requests(),
+            failures: self.failures.load(Ordering::Relaxed),
+            answers: self.answers.view(),
+        }
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -181,7 +188,7 @@ mod tests {
     fn member() -> Member {
         let endpoint = |port| (port, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Member::new(Target {
-            droplet: 1,
+            machine: 1,
             ip: Ipv4Addr::LOCALHOST,
             endpoints: [8080, 9090].map(endpoint),
         })

@@ -1,5 +1,5 @@
 //! Load balancers: one listener a forwarding rule, embedded in this process on pingora. A balancer knows its members from
-//! the cloud, and whether they are well from its own checks and connections alone: nobody reports a power cut to it.
+//! whom it is told of, and whether they are well from its own checks and connections alone: nobody reports a power cut to it.
 
 mod connection;
 mod counts;
@@ -21,7 +21,7 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -30,8 +30,8 @@ use self::connection::{ClientStream, Room};
 use self::counts::{Counts, count};
 use self::firewall::Firewall;
 use self::front::Front;
-use self::member::{Member, Target};
-use self::spec::{Algorithm, ForwardingRule, HealthCheck, LoadBalancer};
+use self::member::{Member, MemberView, Target};
+use self::spec::{Algorithm, Check, Forward, Spec};
 
 /// Pause after a connection that could not be accepted: out of descriptors, mostly, and trying at once again would only
 /// use the processor.
@@ -56,6 +56,19 @@ pub(crate) struct Balancers {
     all: Mutex<BTreeMap<String, Running>>,
 }
 
+/// What a balancer does, to be shown.
+#[derive(Debug)]
+pub(crate) struct BalancerView {
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) members: Vec<MemberView>,
+    /// Those that left.
+    pub(crate) past_members: Vec<MemberView>,
+    /// Open ones of clients.
+    pub(crate) connections: u64,
+    pub(crate) counters: Value,
+}
+
 /// What holds for all balancers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -69,7 +82,7 @@ pub(crate) struct Settings {
 struct Running {
     balancer: Arc<Balancer>,
     ip: Ipv4Addr,
-    listeners: HashMap<ForwardingRule, DropGuard>,
+    listeners: HashMap<Forward, DropGuard>,
 }
 
 /// One load balancer.
@@ -96,20 +109,20 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    fn of(spec: &LoadBalancer) -> Self {
+    fn of(spec: &Spec) -> Self {
         Self {
-            idle_timeout: Duration::from_secs(spec.http_idle_timeout_secs),
-            backend_keepalive: spec.enable_backend_keepalive,
+            idle_timeout: spec.idle_timeout,
+            backend_keepalive: spec.backend_keepalive,
             firewall: spec.firewall.clone(),
             algorithm: spec.algorithm,
-            connections_max: spec.size.connections_max(),
+            connections_max: spec.connections_max,
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct Roster {
-    check: Option<HealthCheck>,
+    check: Option<Check>,
     present: BTreeMap<u64, Present>,
     past: Vec<Arc<Member>>,
 }
@@ -134,24 +147,22 @@ impl Balancers {
     ///
     /// # Errors
     /// When a port can't be had; everything is as before then.
-    pub(crate) fn apply(&self, spec: &LoadBalancer, ip: Ipv4Addr) -> Result<(), ListenError> {
+    pub(crate) fn apply(&self, spec: &Spec) -> Result<(), ListenError> {
         let mut all = self.lock();
         let known = all.get(&spec.id);
         let mut fresh = Vec::new();
-        for rule in &spec.forwarding_rules {
+        for rule in &spec.forwards {
             if known.is_none_or(|running| !running.listeners.contains_key(rule)) {
-                fresh.push((*rule, listen(SocketAddr::from((ip, rule.entry_port)))?));
+                fresh.push((*rule, listen(SocketAddr::from((spec.ip, rule.entry_port)))?));
             }
         }
         let running = all.entry(spec.id.clone()).or_insert_with(|| Running {
             balancer: Arc::new(Balancer::new(self.settings.retry, Behaviour::of(spec))),
-            ip,
+            ip: spec.ip,
             listeners: HashMap::new(),
         });
         running.balancer.configure(spec);
-        running
-            .listeners
-            .retain(|rule, _| spec.forwarding_rules.contains(rule));
+        running.listeners.retain(|rule, _| spec.forwards.contains(rule));
         for (rule, listener) in fresh {
             let stop = CancellationToken::new();
             let front = Front {
@@ -187,22 +198,21 @@ impl Balancers {
         self.lock().clear();
     }
 
-    /// A balancer's part of `/_local/state`.
-    pub(crate) fn view(&self, id: &str) -> Option<Value> {
+    /// What a balancer does.
+    pub(crate) fn view(&self, id: &str) -> Option<BalancerView> {
         let all = self.lock();
         let running = all.get(id)?;
         let mut ports: Vec<u16> = running.listeners.keys().map(|rule| rule.entry_port).collect();
         ports.sort_unstable();
         let (members, past) = running.balancer.members_view();
-        Some(json!({
-            "ip": running.ip,
-            "ports": ports,
-            "port": ports.first(),
-            "members": members,
-            "past_members": past,
-            "connections": running.balancer.room.open(),
-            "counters": running.balancer.counts.view(),
-        }))
+        Some(BalancerView {
+            ip: running.ip,
+            ports,
+            members,
+            past_members: past,
+            connections: running.balancer.room.open(),
+            counters: running.balancer.counts.view(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
@@ -222,16 +232,16 @@ impl Balancer {
         }
     }
 
-    fn configure(&self, spec: &LoadBalancer) {
+    fn configure(&self, spec: &Spec) {
         *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Behaviour::of(spec));
         self.room.changed();
         let mut roster = self.roster();
-        if roster.check.as_ref() == Some(&spec.health_check) {
+        if roster.check.as_ref() == Some(&spec.check) {
             return;
         }
-        roster.check = Some(spec.health_check.clone());
+        roster.check = Some(spec.check.clone());
         for present in roster.present.values_mut() {
-            present._checks = watched(&present.member, &spec.health_check);
+            present._checks = watched(&present.member, &spec.check);
         }
     }
 
@@ -241,7 +251,7 @@ impl Balancer {
         let mut before = std::mem::take(&mut roster.present);
         for target in targets {
             let known = before
-                .remove(&target.droplet)
+                .remove(&target.machine)
                 .filter(|present| present.member.target == target);
             let present = known.unwrap_or_else(|| {
                 let member = Arc::new(Member::new(target));
@@ -251,7 +261,7 @@ impl Balancer {
                     _checks: checks,
                 }
             });
-            roster.present.insert(present.member.target.droplet, present);
+            roster.present.insert(present.member.target.machine, present);
         }
         roster
             .past
@@ -277,7 +287,7 @@ impl Balancer {
             .present
             .values()
             .map(|present| &present.member)
-            .filter(|member| member.is_healthy() && !without.contains(&member.target.droplet))
+            .filter(|member| member.is_healthy() && !without.contains(&member.target.machine))
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let first = turn.checked_rem(ready.len())?;
@@ -293,7 +303,7 @@ impl Balancer {
             .map(|member| Arc::clone(member))
     }
 
-    fn members_view(&self) -> (Vec<Value>, Vec<Value>) {
+    fn members_view(&self) -> (Vec<MemberView>, Vec<MemberView>) {
         let roster = self.roster();
         let present = roster.present.values().map(|present| {
             let state = match (present.member.is_healthy(), present.member.is_joining()) {
@@ -318,7 +328,7 @@ impl Balancer {
     }
 }
 
-fn watched(member: &Arc<Member>, check: &HealthCheck) -> DropGuard {
+fn watched(member: &Arc<Member>, check: &Check) -> DropGuard {
     let until = CancellationToken::new();
     tokio::spawn(health::watch(Arc::clone(member), check.clone(), until.clone()));
     until.drop_guard()

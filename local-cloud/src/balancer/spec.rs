@@ -1,123 +1,64 @@
-//! What a load balancer was asked to be: the record that survives a restart, and that the running balancer is made from.
+//! What a load balancer is to do, in its own words; whoever shows load balancers to clients translates to it.
 
-use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::firewall::Firewall;
 
-/// Client connections that one unit of a balancer's size takes, as DigitalOcean documents it.
-const CONNECTIONS_PER_UNIT: u64 = 10_000;
-/// The named sizes, and how many units each has.
-const NAMED_SIZES: [(&str, u64); 3] = [("lb-small", 1), ("lb-medium", 3), ("lb-large", 6)];
-
-/// A load balancer as it survives a restart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct LoadBalancer {
+/// One load balancer.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    /// Names it as long as it runs.
     pub(crate) id: String,
-    /// Its place among the balancers' addresses.
-    pub(crate) slot: u32,
-    pub(crate) name: String,
-    pub(crate) created_at: String,
-    /// None only in records of earlier versions.
-    pub(crate) region: Option<String>,
-    #[serde(rename = "size_unit")]
-    pub(crate) size: Size,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) forwards: Vec<Forward>,
     pub(crate) algorithm: Algorithm,
-    pub(crate) forwarding_rules: Vec<ForwardingRule>,
-    pub(crate) health_check: HealthCheck,
-    pub(crate) http_idle_timeout_secs: u64,
+    pub(crate) check: Check,
+    /// How long a member or a client may be silent.
+    pub(crate) idle_timeout: Duration,
     /// Whether connections to members are kept for the next request.
-    #[serde(default)]
-    pub(crate) enable_backend_keepalive: bool,
-    /// Kept and shown; there are no certificates, so no record is ever made.
-    #[serde(default)]
-    pub(crate) disable_lets_encrypt_dns_records: bool,
-    #[serde(default)]
+    pub(crate) backend_keepalive: bool,
     pub(crate) firewall: Firewall,
-    /// Droplets with this tag are behind it …
-    pub(crate) tag: Option<String>,
-    /// … or else these.
-    pub(crate) droplet_ids: Vec<u64>,
-    pub(crate) vpc: String,
-    pub(crate) project_id: String,
-}
-
-/// How large a balancer is, in units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Size {
-    pub(crate) units: u64,
-}
-
-impl Size {
-    /// The size of that name.
-    pub(crate) fn named(slug: &str) -> Option<Self> {
-        let found = NAMED_SIZES.iter().find(|(known, _)| *known == slug);
-        found.map(|(_, units)| Self { units: *units })
-    }
-
-    /// Its name; empty when no name has so many units.
-    pub(crate) fn name(self) -> &'static str {
-        let found = NAMED_SIZES.iter().find(|(_, units)| *units == self.units);
-        found.map_or("", |(slug, _)| slug)
-    }
-
     /// Client connections at once.
-    pub(crate) fn connections_max(self) -> u64 {
-        self.units.saturating_mul(CONNECTIONS_PER_UNIT)
-    }
+    pub(crate) connections_max: u64,
 }
 
 /// Who gets the next request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Algorithm {
     RoundRobin,
     LeastConnections,
 }
 
-impl Algorithm {
-    /// As the API writes it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastConnections => "least_connections",
-        }
-    }
-}
-
 /// One port of the balancer and the members' port behind it. Both speak HTTP/1.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct ForwardingRule {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Forward {
     pub(crate) entry_port: u16,
     pub(crate) target_port: u16,
 }
 
-/// How members are checked. Field names and units are the API's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct HealthCheck {
-    pub(crate) protocol: CheckProtocol,
+/// How members are checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) by: CheckBy,
     pub(crate) port: u16,
-    pub(crate) path: String,
-    pub(crate) check_interval_secs: u64,
-    pub(crate) response_timeout_secs: u64,
-    pub(crate) unhealthy_threshold: u64,
-    pub(crate) healthy_threshold: u64,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) thresholds: Thresholds,
 }
 
 /// What a check speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum CheckProtocol {
-    Http,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CheckBy {
+    /// A GET of this path, which 2xx and 3xx pass.
+    Http { path: String },
+    /// A connection.
     Tcp,
 }
 
-impl CheckProtocol {
-    /// As the API writes it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-        }
-    }
+/// Thresholds of checks in a row that turn a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thresholds {
+    pub(crate) healthy: u64,
+    pub(crate) unhealthy: u64,
 }

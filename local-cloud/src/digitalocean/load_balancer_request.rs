@@ -7,9 +7,11 @@ use super::call::{Call, NumberBounds, Result, number_of, switch_of, text_of};
 use super::catalog;
 use super::error::ApiError;
 use super::records::Cloud;
+use super::records::firewall::{Firewall, RULES_MAX as SOURCES_MAX, Source};
+use super::records::load_balancer::{
+    Algorithm, CheckProtocol, ForwardingRule, HealthCheck, LoadBalancer, Size,
+};
 use super::{names, tags};
-use crate::balancer::firewall::{Firewall, RULES_MAX as SOURCES_MAX, Source};
-use crate::balancer::spec::{Algorithm, CheckProtocol, ForwardingRule, HealthCheck, LoadBalancer, Size};
 
 /// Rules of one balancer at most.
 pub(crate) const RULES_MAX: usize = 50;

@@ -7,10 +7,10 @@ use super::call::{Answer, Call, Result};
 use super::error::ApiError;
 use super::load_balancer_request::{Home, Identity, RULES_MAX, droplet_ids, parse, rules};
 use super::records::Cloud;
+use super::records::load_balancer::LoadBalancer;
 use super::views::set;
 use super::{page, scene};
 use crate::app::App;
-use crate::balancer::spec::LoadBalancer;
 
 /// The account's only project: projects are not there, but every balancer belongs to one.
 const DEFAULT_PROJECT: &str = "00000000-0000-4000-8000-000000000002";
@@ -166,7 +166,7 @@ fn install(app: &App, cloud: &mut Cloud, balancer: LoadBalancer) -> Result<Strin
         ));
     }
     let ip = app.addresses.balancer_ip(balancer.slot);
-    app.balancers.apply(&balancer, ip).map_err(|error| {
+    app.balancers.apply(&balancer.spec(ip)).map_err(|error| {
         let source = std::error::Error::source(&error)
             .map(ToString::to_string)
             .unwrap_or_default();

@@ -11,6 +11,8 @@ use super::error::ApiError;
 use super::records::droplet::Status;
 use super::views::set;
 use crate::app::App;
+use crate::balancer::BalancerView;
+use crate::balancer::member::MemberView;
 use crate::machines::faults::{FailCreates, RateLimited, SlowBoot};
 
 /// Longest fault of a slow boot: an hour.
@@ -115,7 +117,10 @@ pub(crate) async fn state(app: &App) -> Result {
     let balancers: Vec<Value> = balancers
         .iter()
         .map(|balancer| {
-            let mut view = app.balancers.view(&balancer.id).unwrap_or_else(|| json!({}));
+            let mut view = app
+                .balancers
+                .view(&balancer.id)
+                .map_or_else(|| json!({}), |view| balancer_view(&view));
             set(&mut view, "id", json!(balancer.id));
             set(&mut view, "name", json!(balancer.name));
             set(&mut view, "tag", json!(balancer.tag));
@@ -129,6 +134,32 @@ pub(crate) async fn state(app: &App) -> Result {
         "load_balancers": balancers,
         "faults": app.faults.armed(),
     }))
+}
+
+fn balancer_view(view: &BalancerView) -> Value {
+    let members = |list: &[MemberView]| list.iter().map(member_view).collect::<Vec<Value>>();
+    json!({
+        "ip": view.ip,
+        "ports": view.ports,
+        "port": view.ports.first(),
+        "members": members(&view.members),
+        "past_members": members(&view.past_members),
+        "connections": view.connections,
+        "counters": view.counters,
+    })
+}
+
+fn member_view(member: &MemberView) -> Value {
+    json!({
+        "droplet_id": member.machine,
+        "ip": member.ip,
+        "state": member.state,
+        "last_check": member.last_check,
+        "in_flight": member.in_flight,
+        "requests": member.requests,
+        "failures": member.failures,
+        "answers": member.answers,
+    })
 }
 
 fn fault<T: DeserializeOwned>(call: &Call) -> Result<T> {

@@ -1,6 +1,8 @@
 //! What DigitalOcean's API knows of: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
 pub(crate) mod droplet;
+pub(crate) mod firewall;
+pub(crate) mod load_balancer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -8,8 +10,8 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use self::droplet::{Droplet, Status};
+use self::load_balancer::LoadBalancer;
 use super::catalog;
-use crate::balancer::spec::LoadBalancer;
 use crate::ip_range::Ipv4Range;
 
 /// First id given; eight digits, so that ids look like the real ones.

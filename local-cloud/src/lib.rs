@@ -2,9 +2,8 @@
 //! load balancers really balance, and faults come on demand.
 //!
 //! The way of a call: `digitalocean` decodes it and chooses the route; a route changes its `records` through
-//! `app::App`, which writes them and updates the balancers; processes are started and ended by `hosts`.
+//! `digitalocean::app::App`, which writes them and updates the balancers; processes are started and ended by `hosts`.
 
-mod app;
 mod balancer;
 mod descriptors;
 mod digitalocean;

@@ -11,9 +11,9 @@ use tidepool_listener::{EndpointService, Server, TrustedHosts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Parts, Settings};
 use crate::balancer::{self, Balancers};
 use crate::descriptors;
+use crate::digitalocean::app::{App, Parts, Settings};
 use crate::digitalocean::limits::{RateLimits, Rates};
 use crate::digitalocean::records::Cloud;
 use crate::digitalocean::records::droplet::{Droplet, Status};

@@ -1,9 +1,11 @@
-//! The cloud's file: written whole and put in place by a rename, so that a reader sees the old or the new one.
+//! The state's file: written whole and put in place by a rename, so that a reader sees the old or the new one.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::digitalocean::records::Cloud;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::private_files;
 
 /// Why the file can't be read or written.
@@ -19,14 +21,14 @@ pub(crate) enum StoreError {
     Content { path: PathBuf, message: String },
 }
 
-/// Reads the cloud; a missing file is an empty cloud.
+/// Reads the state; a missing file is an empty one.
 ///
 /// # Errors
 /// When the disk fails or the file is something else.
-pub(crate) fn load(path: &Path) -> Result<Cloud, StoreError> {
+pub(crate) fn load<S: DeserializeOwned + Default>(path: &Path) -> Result<S, StoreError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Cloud::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(S::default()),
         Err(source) => {
             return Err(StoreError::Disk {
                 path: path.to_owned(),
@@ -40,16 +42,16 @@ pub(crate) fn load(path: &Path) -> Result<Cloud, StoreError> {
     })
 }
 
-/// Writes the cloud.
+/// Writes the state.
 ///
 /// # Errors
 /// When the disk fails; the old file stays then.
-pub(crate) fn save(path: &Path, cloud: &Cloud) -> Result<(), StoreError> {
+pub(crate) fn save(path: &Path, state: &impl Serialize) -> Result<(), StoreError> {
     let disk = |source| StoreError::Disk {
         path: path.to_owned(),
         source,
     };
-    let text = serde_json::to_vec(cloud).map_err(|error| StoreError::Content {
+    let text = serde_json::to_vec(state).map_err(|error| StoreError::Content {
         path: path.to_owned(),
         message: error.to_string(),
     })?;

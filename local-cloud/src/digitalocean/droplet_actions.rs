@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::droplets::find;
@@ -11,7 +12,6 @@ use super::error::ApiError;
 use super::records::droplet::{Droplet, Status};
 use super::records::{Action, ActionState, Cloud, ResourceKind, Snapshot};
 use super::{names, page, scene, views};
-use crate::app::App;
 
 /// What a client asks of a droplet, checked.
 #[derive(Debug, Clone)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::error::ApiError;
 use super::records::droplet::{Droplet, Status};
 use super::records::{Action, Cloud, ResourceKind};
 use super::{names, page, scene, views::Scene};
-use crate::app::App;
 use crate::machines::cloud_init::{self, FileToWrite, USER_DATA_BYTES_MAX};
 use crate::manifests::Images;
 

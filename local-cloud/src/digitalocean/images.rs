@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::error::ApiError;
 use super::records::Snapshot;
 use super::views::Scene;
 use super::{droplet_actions, page, scene};
-use crate::app::App;
 use crate::manifests::{self, Image};
 
 /// An image of either kind.

@@ -4,11 +4,11 @@ use base64::Engine;
 use md5::{Digest, Md5};
 use serde_json::json;
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
 use super::records::{Cloud, Key};
 use super::{page, views};
-use crate::app::App;
 
 /// `GET /v2/account/keys`
 pub(crate) fn list(app: &App, call: &Call) -> Result {

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
 use super::load_balancer_request::{Home, Identity, RULES_MAX, droplet_ids, parse, rules};
@@ -10,7 +11,6 @@ use super::records::Cloud;
 use super::records::load_balancer::LoadBalancer;
 use super::views::set;
 use super::{page, scene};
-use crate::app::App;
 
 /// The account's only project: projects are not there, but every balancer belongs to one.
 const DEFAULT_PROJECT: &str = "00000000-0000-4000-8000-000000000002";

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
 use super::records::droplet::Status;
 use super::views::set;
-use crate::app::App;
 use crate::balancer::BalancerView;
 use crate::balancer::member::MemberView;
 use crate::machines::faults::{FailCreates, RateLimited, SlowBoot};

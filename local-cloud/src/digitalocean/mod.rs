@@ -1,5 +1,6 @@
 //! The HTTP API: every route on one screen ([`route`]), and what all calls share: token, rate limit, decoding, errors.
 
+pub(crate) mod app;
 mod call;
 pub(crate) mod catalog;
 mod droplet_actions;
@@ -28,12 +29,12 @@ use poem::{Body, Endpoint, Request, Response};
 use serde_json::{Map, Value, json};
 use tidepool_listener::{Early, Stranger};
 
+use self::app::App;
 use self::call::{Answer, Call, Result, decode, parse_query};
 use self::error::ApiError;
 use self::limits::Standing;
 use self::load_balancers::Change;
 use self::views::Scene;
-use crate::app::App;
 use crate::manifests::Images;
 
 /// Largest body: user data has 64 KiB, the rest is small.

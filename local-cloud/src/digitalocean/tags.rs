@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
 use super::records::{Cloud, Tag};
 use super::{page, scene};
-use crate::app::App;
 
 /// Longest name, as documented.
 const NAME_MAX: usize = 255;

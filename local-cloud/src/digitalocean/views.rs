@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::catalog;
 use super::records::droplet::{Droplet, Status};
 use super::records::firewall::Source;
 use super::records::load_balancer::LoadBalancer;
 use super::records::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc};
-use crate::app::App;
 use crate::manifests::{self, Image, Images};
 
 /// What a view may look at.

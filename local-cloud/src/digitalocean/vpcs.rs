@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
+use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
 use super::records::{Cloud, Vpc};
 use super::{names, page, views};
-use crate::app::App;
 use crate::ip_range::{Ipv4Range, RangeError};
 
 /// Lengths of prefixes that a network may have.

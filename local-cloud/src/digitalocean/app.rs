@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use tidepool_listener::TrustedHosts;
 
+use super::limits::RateLimits;
+use super::records::droplet::{Droplet, Status};
+use super::records::{ActionState, Cloud};
 use crate::balancer::Balancers;
 use crate::balancer::member::Target;
-use crate::digitalocean::limits::RateLimits;
-use crate::digitalocean::records::droplet::{Droplet, Status};
-use crate::digitalocean::records::{ActionState, Cloud};
 use crate::hosts::sweep::StateDir;
 use crate::hosts::{Boot, Hosts};
 use crate::machines::addresses::{Addresses, OPS_PORT, PUBLIC_PORT};

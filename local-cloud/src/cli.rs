@@ -9,9 +9,11 @@ use clap_complete::Shell;
 use tidepool_listener::TrustedHosts;
 
 use crate::fault_command::{EndpointArgs, FaultArgs};
-use crate::hosts::{guard, launcher, sweep};
+use crate::hosts::process::launcher;
+use crate::hosts::{guard, sweep};
 use crate::machines::addresses::AddressKind;
 use crate::problems::Problems;
+use crate::state::dir::StateDir;
 use crate::{fault_command, serve, test_host};
 
 /// Ended by itself or by a signal, everything cleaned up.
@@ -281,7 +283,7 @@ fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {
         problems.add("--state", format!("{} is not a directory", state.display()));
     }
     let path = state;
-    let state = sweep::StateDir::new(path);
+    let state = StateDir::new(path);
     if path.is_dir() && !state.was_served() {
         problems.add(
             "--state",
@@ -290,7 +292,7 @@ fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {
     }
     problems.or(())?;
     let _lock = state.lock()?;
-    let ended = sweep::sweep(&state)?;
+    let ended = sweep(&state)?;
     tidepool_logging::print(&format!("{ended} processes ended\n"))?;
     Ok(())
 }

@@ -44,13 +44,13 @@ pub(crate) struct Image {
     pub(crate) boot_secs: f64,
     /// Smallest disk of a size that may run it.
     pub(crate) min_disk_gb: u64,
-    /// Address that answers 2xx when a machine is ready, with substitutions; shown in `/_local/state`.
+    /// Address that answers 2xx when a machine is ready, with placeholders; shown in `/_local/state`.
     pub(crate) ready_url: Option<String>,
     /// Programs, all started at the end of the boot.
     pub(crate) processes: Vec<Program>,
 }
 
-/// One program of an image, with `{…}` substitutions still in it.
+/// One program of an image, with `{…}` still in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Program {
     /// Unique in its image; names the log file.
@@ -59,6 +59,38 @@ pub(crate) struct Program {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
+}
+
+/// The images' directory, which may change at any time.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifests(PathBuf);
+
+impl Manifests {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    /// The images as they are now. Once for each thing that is done is enough, and all of it goes by the same images then.
+    ///
+    /// # Errors
+    /// Every problem of every manifest.
+    pub(crate) async fn read(&self) -> Result<Images, Problems> {
+        let dir = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || Images::load(&dir, &variable)).await;
+        read.unwrap_or_else(|error| {
+            let mut problems = Problems::new();
+            problems.add("images", error.to_string());
+            Err(problems)
+        })
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "manifests may name variables of the environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// All images of a directory, by slug.
@@ -70,7 +102,7 @@ impl Images {
     ///
     /// # Errors
     /// Every problem of every manifest.
-    pub(crate) fn load(dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+    fn load(dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let mut images = BTreeMap::new();
         let entries = match std::fs::read_dir(dir) {

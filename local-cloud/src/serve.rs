@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use tidepool_listener::{EndpointService, Server, TrustedHosts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,17 +15,19 @@ use crate::balancer::{self, Balancers};
 use crate::descriptors;
 use crate::digitalocean::app::{App, Parts, Settings};
 use crate::digitalocean::limits::{RateLimits, Rates};
-use crate::digitalocean::records::Cloud;
-use crate::digitalocean::records::droplet::{Droplet, Status};
+use crate::digitalocean::records::{Cloud, earlier};
 use crate::digitalocean::{Api, early};
-use crate::hosts::Hosts;
+use crate::fleet::Fleet;
 use crate::hosts::guard::Guard;
-use crate::hosts::launcher::Launcher;
-use crate::hosts::sweep::{StateDir, sweep};
+use crate::hosts::process::ProcessHosts;
+use crate::hosts::sweep;
 use crate::machines::addresses::{AddressKind, Addresses};
-use crate::manifests::Images;
+use crate::machines::faults::Faults;
+use crate::machines::{Machine, Power};
+use crate::manifests::Manifests;
 use crate::private_files;
-use crate::store;
+use crate::state::dir::StateDir;
+use crate::state::file;
 
 /// How long calls under way may take after a signal.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
@@ -48,12 +50,8 @@ pub(crate) struct Plan {
 }
 
 /// Serves until SIGINT, SIGTERM or SIGHUP.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "manifests may name variables of the environment"
-)]
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
-    Images::load(&plan.images, &|name| std::env::var(name).ok())?;
+    Manifests::new(plan.images.clone()).read().await?;
     private_files::create_dir_all(&plan.state)
         .with_context(|| format!("state directory {}", plan.state.display()))?;
     // Absolute, and without links: processes know it by this name, whatever directory they are in.
@@ -65,7 +63,6 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         tracing::warn!(processes = swept, "ended what an earlier run left behind");
     }
     let cloud = load(&state, plan.fresh)?;
-    state.make_droplets().context("the directory of the droplets")?;
     let mut stop = Stop::new()?;
     let addresses = Addresses::claim(plan.addresses, state.path())?;
     let listener =
@@ -73,16 +70,21 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let guard = Guard::start(&state).context("start the guard process")?;
     let division = descriptors::divide(plan.droplet_limit).context("the limit of open files")?;
+    let hosts = ProcessHosts::start(&state, instance).context("the directory of the droplets")?;
+    let fleet = Arc::new(Fleet {
+        hosts: Arc::new(hosts),
+        addresses,
+        manifests: Manifests::new(plan.images.canonicalize()?),
+        faults: Faults::default(),
+        stop_grace: Duration::from_secs(plan.stop_grace_secs),
+    });
     let app = Arc::new(App::new(Parts {
         settings: Settings {
-            images: plan.images.canonicalize()?,
             droplet_limit: plan.droplet_limit,
             token: plan.token.clone(),
             trusted: plan.trusted.clone(),
-            stop_grace: Duration::from_secs(plan.stop_grace_secs),
         },
-        addresses,
-        hosts: Arc::new(Hosts::new(state.clone(), instance, Launcher::start()?)),
+        fleet,
         state,
         balancers: Balancers::new(balancer::Settings {
             retry: plan.lb_retry,
@@ -95,7 +97,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         probe: reqwest::Client::builder().no_proxy().build()?,
         cloud,
     }));
-    resume(&app)?;
+    resume(&app).await?;
     let address = listener.local_addr()?;
     let calls = CancellationToken::new();
     let server = {
@@ -114,14 +116,14 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
             CALLS_END_WITHIN,
         ))
     };
-    tracing::info!(addresses = app.addresses.describe(), state = %app.state.path().display(), "serving");
+    tracing::info!(addresses = app.fleet.addresses.describe(), state = %app.state.path().display(), "serving");
     announce(address);
     stop.asked().await;
     tracing::info!("stopping; once more to cut the power of all droplets at once");
     calls.cancel();
     let served = server.await;
     tokio::select! {
-        () = shut_down(&app, app.settings.stop_grace) => {}
+        () = shut_down(&app, app.fleet.stop_grace) => {}
         () = stop.asked() => {}
     }
     // Whatever the shutdown did not reach, a droplet created by the last call for instance.
@@ -143,7 +145,7 @@ fn announce(address: SocketAddr) {
 
 fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {
     if fresh {
-        for path in [state.cloud_file(), state.path().join("droplets")] {
+        for path in [state.file(), state.hosts()] {
             let removed = if path.is_dir() {
                 std::fs::remove_dir_all(&path)
             } else {
@@ -156,48 +158,53 @@ fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {
             }
         }
     }
-    Ok(store::load(&state.cloud_file())?)
+    Ok(file::load(&state.file(), earlier::machines)?)
 }
 
 /// The machine rebooted: balancers run again, and droplets that were on boot again, with their directories.
-fn resume(app: &Arc<App>) -> anyhow::Result<()> {
+async fn resume(app: &App) -> anyhow::Result<()> {
     let now = app.now();
-    let balancers = app.read(|cloud| cloud.balancers.values().cloned().collect::<Vec<_>>());
+    let balancers = app.read(|cloud| cloud.records.balancers.values().cloned().collect::<Vec<_>>());
     for balancer in balancers {
-        let ip = app.addresses.balancer_ip(balancer.slot);
+        let ip = app.fleet.addresses.balancer_ip(balancer.slot);
         app.balancers
             .apply(&balancer.spec(ip))
             .with_context(|| format!("load balancer {}", balancer.name))?;
     }
-    let droplets: Vec<Droplet> = app.change(|cloud| {
+    let settled = app.change(|cloud| {
         cloud.settle(&now);
-        cloud
-            .droplets
-            .values()
-            .filter(|droplet| droplet.status == Status::Active)
-            .cloned()
-            .collect()
+        Ok(cloud.machines.iter().cloned().collect())
     });
-    if !droplets.is_empty() {
-        tracing::info!(
-            droplets = droplets.len(),
-            "booting the droplets of the earlier run"
-        );
+    let machines: Vec<Machine> = settled.await.map_err(|error| anyhow!(error.message))?;
+    let images = app.fleet.manifests.read().await?;
+    let on = |machine: &&Machine| machine.power == Power::On;
+    let booting = machines.iter().filter(on).count();
+    if booting > 0 {
+        tracing::info!(droplets = booting, "booting the droplets of the earlier run");
     }
-    let images = app.images()?;
-    for droplet in &droplets {
-        app.state
-            .make_droplet(droplet.id)
-            .with_context(|| format!("directory of droplet {}", droplet.id))?;
-        app.boot(&images, droplet, None);
+    for machine in &machines {
+        let hosts = &app.fleet.hosts;
+        let adopted = hosts.adopt(machine).await;
+        adopted.with_context(|| format!("directory of droplet {}", machine.id))?;
+        if on(&machine)
+            && let Some(boot) = app.fleet.boot_of(&images, machine, None)
+        {
+            hosts.power_on(boot).await?;
+        }
     }
     Ok(())
 }
 
 /// Ends the processes of all droplets; their records stay as they are.
 async fn shut_down(app: &Arc<App>, grace: Duration) {
-    let ids: Vec<u64> = app.read(|cloud| cloud.droplets.keys().copied().collect());
-    join_all(ids.into_iter().map(|id| app.hosts.shutdown(id, grace))).await;
+    let ids: Vec<u64> = app.read(|cloud| cloud.machines.iter().map(|machine| machine.id).collect());
+    let hosts = &app.fleet.hosts;
+    join_all(ids.into_iter().map(|id| async move {
+        if let Err(error) = hosts.shutdown(id, grace).await {
+            tracing::error!(machine = id, %error, "could not be shut down");
+        }
+    }))
+    .await;
 }
 
 /// SIGINT, SIGTERM, and SIGHUP, which is a closed terminal.

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::machines;
+
 /// Where things go when nobody says where.
 pub(crate) const DEFAULT_REGION: &str = "nyc3";
 
@@ -98,6 +100,15 @@ pub(crate) fn size_of(slug: &str) -> Option<&'static Size> {
 }
 
 impl Size {
+    /// What a machine of this size has.
+    pub(crate) fn of_machine(&self) -> machines::Size {
+        machines::Size {
+            vcpus: self.vcpus,
+            memory_mb: self.memory_mb,
+            disk_gb: self.disk_gb,
+        }
+    }
+
     /// Whether it has a GPU: such droplets are listed apart from the others.
     pub(crate) fn is_gpu(&self) -> bool {
         self.slug.starts_with(GPU_PREFIX)

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::app::App;
+use super::app::Ended;
 use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::droplets::find;
 use super::error::ApiError;
-use super::records::droplet::{Droplet, Status};
+use super::records::droplet::{Droplet, WithMachine};
 use super::records::{Action, ActionState, Cloud, ResourceKind, Snapshot};
 use super::{names, page, scene, views};
+use crate::hosts::{Boot, HostError};
+use crate::machines::{Machine, Power};
 
 /// What a client asks of a droplet, checked.
 #[derive(Debug, Clone)]
@@ -36,10 +39,10 @@ enum Order {
 }
 
 /// `POST /v2/droplets/{id}/actions`
-pub(crate) fn act(app: &Arc<App>, id: &str, call: &Call) -> Result {
+pub(crate) async fn act(app: &Arc<App>, id: &str, call: &Call) -> Result {
     let order = order(call)?;
-    let id = app.read(|cloud| find(cloud, id).map(|droplet| droplet.id))?;
-    let action = start(app, id, order, call.needed_text("type")?)?;
+    let id = app.read(|cloud| find(cloud, id).map(|found| found.droplet.id))?;
+    let action = start(app, id, order, call.needed_text("type")?).await?;
     Answer::created(json!({"action": views::action(&action)}))
 }
 
@@ -56,7 +59,7 @@ const BY_TAG: [&str; 8] = [
 ];
 
 /// `POST /v2/droplets/actions?tag_name=`: on every droplet with the tag that has nothing under way.
-pub(crate) fn act_by_tag(app: &Arc<App>, call: &Call) -> Result {
+pub(crate) async fn act_by_tag(app: &Arc<App>, call: &Call) -> Result {
     let tag = call
         .param("tag_name")
         .ok_or_else(|| ApiError::unprocessable("tag_name is needed"))?;
@@ -70,22 +73,24 @@ pub(crate) fn act_by_tag(app: &Arc<App>, call: &Call) -> Result {
     }
     let ids: Vec<u64> = app.read(|cloud| {
         cloud
+            .records
             .tagged(tag)
             .filter(|droplet| !droplet.locked)
             .map(|droplet| droplet.id)
             .collect()
     });
-    let actions: Vec<Action> = ids
-        .into_iter()
-        .filter_map(|id| start(app, id, order.clone(), kind).ok())
-        .collect();
+    let mut actions: Vec<Action> = Vec::new();
+    for id in ids {
+        // One that was destroyed or locked meanwhile is passed over.
+        actions.extend(start(app, id, order.clone(), kind).await.ok());
+    }
     Answer::created(json!({"actions": actions.iter().map(views::action).collect::<Vec<Value>>()}))
 }
 
 /// `GET /v2/droplets/{id}/actions`
 pub(crate) fn list_of_droplet(app: &App, id: &str, call: &Call) -> Result {
     app.read(|cloud| {
-        let droplet = find(cloud, id)?.id;
+        let droplet = find(cloud, id)?.droplet.id;
         list_where(cloud, call, |action| {
             action.resource == droplet && action.resource_kind == ResourceKind::Droplet
         })
@@ -100,24 +105,26 @@ pub(crate) fn list(app: &App, call: &Call) -> Result {
 /// `GET /v2/actions/{id}`, and below a resource when `of` names it.
 pub(crate) fn get(app: &App, id: &str, of: Option<&str>) -> Result {
     app.read(|cloud| {
-        let action = id.parse().ok().and_then(|id: u64| cloud.actions.get(&id));
+        let action = id.parse().ok().and_then(|id: u64| cloud.records.actions.get(&id));
         let action = action.filter(|action| of.is_none_or(|of| of == action.resource.to_string()));
         Answer::ok(json!({"action": views::action(action.ok_or_else(ApiError::not_found)?)}))
     })
 }
 
 /// `GET /v2/droplets/{id}/snapshots`
-pub(crate) fn snapshots(app: &App, id: &str, call: &Call) -> Result {
+pub(crate) async fn snapshots(app: &App, id: &str, call: &Call) -> Result {
     scene(app, |scene| {
-        let droplet = find(scene.cloud, id)?.id;
+        let droplet = find(scene.cloud, id)?.droplet.id;
         let all: Vec<&Snapshot> = scene
             .cloud
+            .records
             .snapshots
             .values()
             .filter(|snapshot| snapshot.droplet == droplet)
             .collect();
         page::answer(call, "snapshots", &all, |snapshot| scene.snapshot(snapshot))
     })
+    .await
 }
 
 /// Lists of a droplet that are always empty here: backups, kernels, neighbours, firewalls.
@@ -129,6 +136,7 @@ pub(crate) fn empty_list(app: &App, id: &str, key: &str, call: &Call) -> Result 
 fn list_where(cloud: &Cloud, call: &Call, keep: impl Fn(&Action) -> bool) -> Result {
     // The newest first, as people look for them.
     let actions: Vec<&Action> = cloud
+        .records
         .actions
         .values()
         .rev()
@@ -172,16 +180,16 @@ fn order(call: &Call) -> Result<Order> {
 }
 
 /// A disk can grow but not shrink, whether the disk is resized or not.
-fn check_resize(droplet: &Droplet, size: &catalog::Size) -> Result<()> {
-    if droplet.status != Status::Off {
+fn check_resize(found: WithMachine<'_>, size: &catalog::Size) -> Result<()> {
+    if found.machine.power != Power::Off {
         return Err(ApiError::unprocessable("Droplet must be powered off to resize."));
     }
-    if size.disk_gb < droplet.disk_gb {
+    if size.disk_gb < found.machine.size.disk_gb {
         return Err(ApiError::unprocessable(
             "Size can not decrease size of Droplet's disk image.",
         ));
     }
-    if size.is_gpu() != droplet.is_gpu() {
+    if size.is_gpu() != found.droplet.is_gpu() {
         return Err(ApiError::unprocessable(
             "A Droplet can't be resized between sizes with and without a GPU.",
         ));
@@ -190,116 +198,185 @@ fn check_resize(droplet: &Droplet, size: &catalog::Size) -> Result<()> {
 }
 
 /// Locks the droplet and sets the order going.
-fn start(app: &Arc<App>, id: u64, order: Order, kind: &str) -> Result<Action> {
+async fn start(app: &Arc<App>, id: u64, order: Order, kind: &str) -> Result<Action> {
     let now = app.now();
-    let (droplet, action) = app.change(|cloud| {
-        let droplet = cloud.droplets.get_mut(&id).ok_or_else(ApiError::not_found)?;
-        if droplet.locked {
-            return Err(ApiError::unprocessable("Droplet already has a pending event."));
-        }
-        if let Order::Resize { size, .. } = &order {
-            check_resize(droplet, size)?;
-        }
-        droplet.locked = true;
-        let droplet = droplet.clone();
-        Ok((
-            droplet,
-            cloud.action_start(kind, (ResourceKind::Droplet, id), &now),
-        ))
-    })?;
+    let (machine, action) = app
+        .change(|cloud| {
+            let found = cloud.droplet(id).ok_or_else(ApiError::not_found)?;
+            if found.droplet.locked {
+                return Err(ApiError::unprocessable("Droplet already has a pending event."));
+            }
+            if let Order::Resize { size, .. } = &order {
+                check_resize(found, size)?;
+            }
+            let machine = found.machine.clone();
+            edit(cloud, id, |droplet, _| droplet.locked = true);
+            let action = cloud.action_start(kind, (ResourceKind::Droplet, id), &now);
+            Ok((machine, action))
+        })
+        .await?;
     let (app, number) = (Arc::clone(app), action.id);
     tokio::spawn(async move {
-        let status = perform(&app, &droplet, order).await;
-        app.action_done(number, droplet.id, status);
+        let (state, power) = match perform(&app, &machine, order).await {
+            Ok(power) => (ActionState::Completed, power),
+            Err(failure) => {
+                tracing::error!(machine = machine.id, action = number, %failure, "an action failed");
+                (ActionState::Errored, None)
+            }
+        };
+        app.action_done(Ended {
+            action: number,
+            droplet: machine.id,
+            state,
+            power,
+        })
+        .await;
     });
     Ok(action)
 }
 
-/// Does it; the droplet's new status, when that changes.
-async fn perform(app: &Arc<App>, droplet: &Droplet, order: Order) -> Option<Status> {
-    let grace = app.settings.stop_grace;
+/// Why an action ended in error.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("{}", .0.message)]
+    State(ApiError),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// Does it; the power that the machine has then, when that changes.
+async fn perform(app: &App, machine: &Machine, order: Order) -> std::result::Result<Option<Power>, Failure> {
+    let (hosts, grace) = (&app.fleet.hosts, app.fleet.stop_grace);
     match order {
-        Order::Shutdown => {
-            app.hosts.shutdown(droplet.id, grace).await;
-            Some(Status::Off)
-        }
+        Order::Shutdown => Ok(Some(hosts.shutdown(machine.id, grace).await?)),
         Order::PowerOff => {
-            app.hosts.power_off(droplet.id).await;
-            Some(Status::Off)
+            hosts.power_off(machine.id).await?;
+            Ok(Some(Power::Off))
         }
         Order::PowerOn => {
-            boot(app, droplet);
-            Some(Status::Active)
+            if let Some(boot) = boot_now(app, machine).await {
+                hosts.power_on(boot).await?;
+            }
+            Ok(Some(Power::On))
         }
         Order::Reboot => {
-            app.hosts.shutdown(droplet.id, grace).await;
-            boot(app, droplet);
-            Some(Status::Active)
+            match boot_now(app, machine).await {
+                Some(boot) => hosts.reboot(boot, grace).await?,
+                None => hosts.shutdown(machine.id, grace).await.map(|_| ())?,
+            }
+            Ok(Some(Power::On))
         }
         Order::PowerCycle => {
-            app.hosts.power_off(droplet.id).await;
-            boot(app, droplet);
-            Some(Status::Active)
+            match boot_now(app, machine).await {
+                Some(boot) => hosts.power_cycle(boot).await?,
+                None => hosts.power_off(machine.id).await?,
+            }
+            Ok(Some(Power::On))
         }
         Order::Snapshot { name } => {
-            snapshot(app, droplet, name);
-            None
+            snapshot(app, machine, name).await?;
+            Ok(None)
         }
         Order::Rename { name } => {
-            edit(app, droplet.id, |droplet| droplet.name = name);
-            None
+            app.change(|cloud| {
+                edit(cloud, machine.id, |_, machine| machine.name = name);
+                Ok(())
+            })
+            .await?;
+            Ok(None)
         }
         Order::Resize { size, with_disk } => {
-            edit(app, droplet.id, |droplet| {
-                size.slug.clone_into(&mut droplet.size);
-                if with_disk {
-                    droplet.disk_gb = size.disk_gb;
-                }
-            });
+            resize(app, machine, size, with_disk).await?;
+            Ok(None)
+        }
+        Order::Nothing => Ok(None),
+    }
+}
+
+/// What it takes to power a machine on with its image as it is now; None, and a line in the log, when that is gone.
+async fn boot_now(app: &App, machine: &Machine) -> Option<Boot> {
+    match app.fleet.manifests.read().await {
+        Ok(images) => app
+            .fleet
+            .boot_of(&images, machine, app.fleet.faults.next_boot_secs()),
+        Err(problems) => {
+            tracing::error!(machine = machine.id, %problems, "can't boot: the images are broken");
             None
         }
-        Order::Nothing => None,
     }
 }
 
-/// Boots the droplet with its image as it is now.
-fn boot(app: &App, droplet: &Droplet) {
-    match app.images() {
-        Ok(images) => app.boot(&images, droplet, app.faults.next_boot_secs()),
-        Err(problems) => {
-            tracing::error!(droplet = droplet.id, %problems, "can't boot: the images are broken");
-        }
+/// Changes a droplet and its machine, if they are still there.
+fn edit(cloud: &mut Cloud, id: u64, change: impl FnOnce(&mut Droplet, &mut Machine)) {
+    let (droplet, machine) = (cloud.records.droplets.get_mut(&id), cloud.machines.get_mut(id));
+    if let (Some(droplet), Some(machine)) = (droplet, machine) {
+        change(droplet, machine);
     }
 }
 
-fn edit(app: &App, id: u64, change: impl FnOnce(&mut Droplet)) {
-    app.change(|cloud| cloud.droplets.get_mut(&id).map(change));
+async fn resize(
+    app: &App,
+    machine: &Machine,
+    size: &catalog::Size,
+    with_disk: bool,
+) -> std::result::Result<(), Failure> {
+    let mut resized = machine.clone();
+    resized.size = size.of_machine();
+    if !with_disk {
+        resized.size.disk_gb = machine.size.disk_gb;
+    }
+    app.fleet.hosts.resize(&resized).await?;
+    app.change(|cloud| {
+        edit(cloud, machine.id, |droplet, machine| {
+            size.slug.clone_into(&mut droplet.size);
+            machine.size = resized.size;
+        });
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
-fn snapshot(app: &App, droplet: &Droplet, name: String) {
+async fn snapshot(app: &App, machine: &Machine, name: String) -> std::result::Result<(), Failure> {
+    let (id, region) = app
+        .change(|cloud| {
+            let droplet = cloud.records.droplets.get(&machine.id);
+            let region = droplet.map(|droplet| droplet.region.clone());
+            Ok((cloud.machines.new_id(), region.ok_or_else(ApiError::not_found)?))
+        })
+        .await?;
+    app.fleet.hosts.snapshot(machine, id).await?;
     let created_at = app.now();
     app.change(|cloud| {
-        let id = cloud.new_id();
+        if let Some(droplet) = cloud.records.droplets.get_mut(&machine.id) {
+            droplet.snapshots.push(id);
+        }
         let snapshot = Snapshot {
             id,
             name,
-            base_slug: droplet.base_slug.clone(),
-            droplet: droplet.id,
+            base_slug: machine.image.clone(),
+            droplet: machine.id,
             created_at,
-            min_disk_gb: droplet.disk_gb.max(1),
-            regions: vec![droplet.region.clone()],
+            min_disk_gb: machine.size.disk_gb.max(1),
+            regions: vec![region],
             distribution: None,
             description: String::new(),
         };
-        cloud.snapshots.insert(id, snapshot);
-        if let Some(droplet) = cloud.droplets.get_mut(&droplet.id) {
-            droplet.snapshots.push(id);
-        }
-    });
+        cloud.records.snapshots.insert(id, snapshot);
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 /// `POST /v2/images/{id}/actions`: a transfer to another region, which changes the record alone.
-pub(crate) fn act_on_image(app: &App, id: u64, call: &Call) -> Result {
+pub(crate) async fn act_on_image(app: &App, id: u64, call: &Call) -> Result {
     let kind = call.needed_text("type")?;
     match kind {
         "transfer" => {}
@@ -318,14 +395,20 @@ pub(crate) fn act_on_image(app: &App, id: u64, call: &Call) -> Result {
         .region("You specified an invalid region.")?
         .ok_or_else(|| ApiError::unprocessable("region can't be blank"))?;
     let now = app.now();
-    let action = app.change(|cloud| {
-        let snapshot = cloud.snapshots.get_mut(&id).ok_or_else(ApiError::not_found)?;
-        if !snapshot.regions.iter().any(|other| other == region) {
-            snapshot.regions.push(region.to_owned());
-        }
-        let action = cloud.action_start(kind, (ResourceKind::Image, id), &now);
-        cloud.action_end(action.id, ActionState::Completed, &now);
-        Ok(cloud.actions.get(&action.id).cloned().unwrap_or(action))
-    })?;
+    let action = app
+        .change(|cloud| {
+            let snapshot = cloud
+                .records
+                .snapshots
+                .get_mut(&id)
+                .ok_or_else(ApiError::not_found)?;
+            if !snapshot.regions.iter().any(|other| other == region) {
+                snapshot.regions.push(region.to_owned());
+            }
+            let action = cloud.action_start(kind, (ResourceKind::Image, id), &now);
+            cloud.records.action_end(action.id, ActionState::Completed, &now);
+            Ok(cloud.records.actions.get(&action.id).cloned().unwrap_or(action))
+        })
+        .await?;
     Answer::created(json!({"action": views::action(&action)}))
 }

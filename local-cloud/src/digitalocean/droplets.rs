@@ -6,15 +6,20 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::app::App;
+use super::app::Ended;
 use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::error::ApiError;
-use super::records::droplet::{Droplet, Status};
+use super::records::ActionState;
+use super::records::droplet::{Droplet, WithMachine};
 use super::records::{Action, Cloud, ResourceKind};
-use super::{names, page, scene, views::Scene};
-use crate::machines::cloud_init::{self, FileToWrite, USER_DATA_BYTES_MAX};
+use super::{names, page, scene, scene_of};
+use crate::hosts::{Boot, FirstBoot, HostError};
+use crate::machines::{Machine, Power};
 use crate::manifests::Images;
 
+/// The bound of `user_data`, as documented.
+const USER_DATA_BYTES_MAX: usize = 64 * 1024;
 /// Droplets of one `names` request, as documented.
 const NAMES_MAX: usize = 10;
 
@@ -30,11 +35,11 @@ struct CreateRequest {
     features: Vec<String>,
     public_networking: bool,
     vpc: Option<String>,
-    files: Vec<FileToWrite>,
+    first_boot: FirstBoot,
 }
 
 /// `GET /v2/droplets`: those without a GPU, unless `type=gpus` asks for the others.
-pub(crate) fn list(app: &App, call: &Call) -> Result {
+pub(crate) async fn list(app: &App, call: &Call) -> Result {
     let gpus = match call.param("type") {
         None | Some("droplets") => false,
         Some("gpus") => true,
@@ -42,50 +47,42 @@ pub(crate) fn list(app: &App, call: &Call) -> Result {
     };
     scene(app, |scene| {
         let (tag, name) = (call.param("tag_name"), call.param("name"));
-        let droplets: Vec<&Droplet> = scene
+        let droplets: Vec<WithMachine<'_>> = scene
             .cloud
-            .droplets
-            .values()
-            .filter(|droplet| droplet.is_gpu() == gpus)
-            .filter(|droplet| tag.is_none_or(|tag| droplet.has_tag(tag)))
-            .filter(|droplet| name.is_none_or(|name| droplet.name.eq_ignore_ascii_case(name)))
+            .droplets()
+            .filter(|found| found.droplet.is_gpu() == gpus)
+            .filter(|found| tag.is_none_or(|tag| found.droplet.has_tag(tag)))
+            .filter(|found| name.is_none_or(|name| found.machine.name.eq_ignore_ascii_case(name)))
             .collect();
-        page::answer(call, "droplets", &droplets, |droplet| scene.droplet(droplet))
+        page::answer(call, "droplets", &droplets, |found| scene.droplet(*found))
     })
+    .await
 }
 
 /// `GET /v2/droplets/{id}`
-pub(crate) fn get(app: &App, id: &str) -> Result {
+pub(crate) async fn get(app: &App, id: &str) -> Result {
     scene(app, |scene| {
-        let droplet = find(scene.cloud, id)?;
-        Answer::ok(json!({"droplet": scene.droplet(droplet)}))
+        let found = find(scene.cloud, id)?;
+        Answer::ok(json!({"droplet": scene.droplet(found)}))
     })
+    .await
 }
 
 /// `POST /v2/droplets`
-pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
-    let images = super::images_now(app)?;
+pub(crate) async fn create(app: &Arc<App>, call: &Call) -> Result {
+    let images = super::images_now(app).await?;
     let request = app.read(|cloud| check(app, cloud, &images, call))?;
     let fault = app.faults.next_create();
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.after_effect) {
         return Err(ApiError::of_fault(fault.status));
     }
-    let (droplets, actions) = make(app, &request)?;
-    let mut lost = None;
-    for droplet in &droplets {
-        let written = app
-            .state
-            .make_droplet(droplet.id)
-            .map_err(|error| ApiError::server_error(format!("the droplet's directory: {error}")))
-            .and_then(|root| {
-                cloud_init::write(&root, &request.files)
-                    .map_err(|error| ApiError::unprocessable(error.to_string()))
-            });
-        lost = lost.or(written.err());
-    }
-    if let Some(error) = lost {
-        forget(app, &droplets);
-        return Err(error);
+    let made = make(app, &request).await?;
+    for one in &made {
+        let created = app.fleet.hosts.create(&one.machine, &request.first_boot).await;
+        if let Err(error) = created {
+            forget(app, &made).await?;
+            return Err(of_host(error));
+        }
     }
     let answer = created(
         &Creation {
@@ -94,16 +91,13 @@ pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
             images: &images,
             request: &request,
         },
-        &droplets,
-        &actions,
+        &made,
     )?;
-    for (droplet, action) in droplets.into_iter().zip(actions) {
-        let boot_secs = app.faults.next_boot_secs();
-        let (app, images) = (Arc::clone(app), Arc::clone(&images));
-        tokio::spawn(async move {
-            app.boot(&images, &droplet, boot_secs);
-            app.action_done(action.id, droplet.id, Some(Status::Active));
-        });
+    for made in made {
+        let boot_secs = app.fleet.faults.next_boot_secs();
+        let boot = app.fleet.boot_of(&images, &made.machine, boot_secs);
+        let app = Arc::clone(app);
+        tokio::spawn(async move { begin(&app, &made, boot).await });
     }
     match fault {
         Some(fault) => Err(ApiError::of_fault(fault.status)),
@@ -113,8 +107,8 @@ pub(crate) fn create(app: &Arc<App>, call: &Call) -> Result {
 
 /// `DELETE /v2/droplets/{id}`
 pub(crate) async fn delete(app: &App, id: &str) -> Result {
-    let id = app.read(|cloud| find(cloud, id).map(|droplet| droplet.id))?;
-    app.destroy(vec![id]).await;
+    let id = app.read(|cloud| find(cloud, id).map(|found| found.droplet.id))?;
+    app.destroy(vec![id]).await?;
     Answer::no_content()
 }
 
@@ -123,19 +117,61 @@ pub(crate) async fn delete_by_tag(app: &App, call: &Call) -> Result {
     let tag = call
         .param("tag_name")
         .ok_or_else(|| ApiError::unprocessable("tag_name is needed"))?;
-    let ids: Vec<u64> = app.read(|cloud| cloud.tagged(tag).map(|droplet| droplet.id).collect());
-    app.destroy(ids).await;
+    let ids: Vec<u64> = app.read(|cloud| cloud.records.tagged(tag).map(|droplet| droplet.id).collect());
+    app.destroy(ids).await?;
     Answer::no_content()
+}
+
+/// A droplet that was just made: locked, and not on yet.
+struct Made {
+    droplet: Droplet,
+    machine: Machine,
+    action: Action,
+}
+
+/// Boots a new droplet and ends its create.
+async fn begin(app: &App, made: &Made, boot: Option<Boot>) {
+    let id = made.machine.id;
+    // It was destroyed before its host was made, which the destruction then could not find.
+    if app.read(|cloud| cloud.machines.get(id).is_none()) {
+        app.destroy_host(id).await;
+    }
+    let booted = match boot {
+        Some(boot) => app.fleet.hosts.power_on(boot).await,
+        None => Ok(()),
+    };
+    let (state, power) = match booted {
+        Ok(()) => (ActionState::Completed, Power::On),
+        Err(error) => {
+            tracing::error!(machine = id, %error, "can't boot");
+            (ActionState::Errored, Power::Off)
+        }
+    };
+    app.action_done(Ended {
+        action: made.action.id,
+        droplet: id,
+        state,
+        power: Some(power),
+    })
+    .await;
+}
+
+/// What a host refuses is the client's mistake; everything else is this server's.
+fn of_host(error: HostError) -> ApiError {
+    match error {
+        HostError::Refused(reason) => ApiError::unprocessable(reason),
+        other => ApiError::server_error(other.to_string()),
+    }
 }
 
 /// The droplet of a path's id.
 ///
 /// # Errors
 /// 404.
-pub(crate) fn find<'a>(cloud: &'a Cloud, id: &str) -> Result<&'a Droplet> {
+pub(crate) fn find<'a>(cloud: &'a Cloud, id: &str) -> Result<WithMachine<'a>> {
     id.parse()
         .ok()
-        .and_then(|id: u64| cloud.droplets.get(&id))
+        .and_then(|id: u64| cloud.droplet(id))
         .ok_or_else(ApiError::not_found)
 }
 
@@ -172,7 +208,7 @@ fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<Creat
         call.refuse(name, reason)?;
     }
     let limit = app.settings.droplet_limit;
-    if u64::try_from(cloud.droplets.len() + names.len()).unwrap_or(u64::MAX) > limit {
+    if u64::try_from(cloud.records.droplets.len() + names.len()).unwrap_or(u64::MAX) > limit {
         return Err(ApiError::unprocessable(
             "creating this/these droplet(s) will exceed your droplet limit",
         ));
@@ -193,7 +229,7 @@ fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<Creat
         features,
         public_networking: call.optional_switch("public_networking")?.unwrap_or(true),
         vpc,
-        files: files(cloud, call)?,
+        first_boot: first_boot(app, cloud, call)?,
     })
 }
 
@@ -204,7 +240,11 @@ fn place(cloud: &Cloud, call: &Call) -> Result<(&'static str, Option<String>)> {
         return Ok((region.unwrap_or(catalog::DEFAULT_REGION), None));
     };
     let refused = || ApiError::unprocessable("The VPC you specified does not exist in that region.");
-    let home = cloud.vpcs.get(id).and_then(|vpc| catalog::region_of(&vpc.region));
+    let home = cloud
+        .records
+        .vpcs
+        .get(id)
+        .and_then(|vpc| catalog::region_of(&vpc.region));
     let home = home.ok_or_else(refused)?;
     let wanted = call.text("region")?;
     // `nyc` is each of its regions, so the network's own, too.
@@ -216,8 +256,8 @@ fn place(cloud: &Cloud, call: &Call) -> Result<(&'static str, Option<String>)> {
     }
 }
 
-/// What is written into the droplet before its boot: the keys of its root user, then the files of its user data.
-fn files(cloud: &Cloud, call: &Call) -> Result<Vec<FileToWrite>> {
+/// What the droplet is told at its first boot: the keys of its root user, and its user data.
+fn first_boot(app: &App, cloud: &Cloud, call: &Call) -> Result<FirstBoot> {
     let mut keys = String::new();
     let mut unknown = Vec::new();
     for wanted in call.list("ssh_keys")? {
@@ -237,12 +277,12 @@ fn files(cloud: &Cloud, call: &Call) -> Result<Vec<FileToWrite>> {
     if user_data.len() > USER_DATA_BYTES_MAX {
         return Err(ApiError::unprocessable("User data cannot be larger than 64 KiB"));
     }
-    let mut files = Vec::new();
-    if !keys.is_empty() {
-        files.push(FileToWrite::authorized_keys(keys));
-    }
-    files.extend(cloud_init::files(user_data).map_err(|error| ApiError::unprocessable(error.to_string()))?);
-    Ok(files)
+    let first_boot = FirstBoot {
+        authorized_keys: keys,
+        user_data: user_data.to_owned(),
+    };
+    app.fleet.hosts.check(&first_boot).map_err(of_host)?;
+    Ok(first_boot)
 }
 
 fn requested_names(call: &Call) -> Result<(Vec<String>, bool)> {
@@ -272,10 +312,10 @@ fn requested_names(call: &Call) -> Result<(Vec<String>, bool)> {
 fn image(cloud: &Cloud, images: &Images, wanted: Option<&Value>) -> Result<(u64, String, u64)> {
     let invalid = || ApiError::unprocessable("You specified an invalid image for Droplet creation.");
     let by_id = |id: u64| {
-        if let Some(snapshot) = cloud.snapshots.get(&id) {
+        if let Some(snapshot) = cloud.records.snapshots.get(&id) {
             return Some((id, snapshot.base_slug.clone(), snapshot.min_disk_gb));
         }
-        let (slug, _) = cloud.image_ids.iter().find(|(_, known)| **known == id)?;
+        let (slug, _) = cloud.records.image_ids.iter().find(|(_, known)| **known == id)?;
         images
             .get(slug)
             .map(|image| (id, image.slug.clone(), image.min_disk_gb))
@@ -285,7 +325,7 @@ fn image(cloud: &Cloud, images: &Images, wanted: Option<&Value>) -> Result<(u64,
         Some(Value::String(text)) => match images.get(text) {
             // Its id is given when the droplet is made, if it is the first of its image.
             Some(image) => Ok((
-                cloud.image_ids.get(text).copied().unwrap_or(0),
+                cloud.records.image_ids.get(text).copied().unwrap_or(0),
                 image.slug.clone(),
                 image.min_disk_gb,
             )),
@@ -296,11 +336,11 @@ fn image(cloud: &Cloud, images: &Images, wanted: Option<&Value>) -> Result<(u64,
 }
 
 /// Puts the droplets into the state, `new` and locked.
-fn make(app: &App, request: &CreateRequest) -> Result<(Vec<Droplet>, Vec<Action>)> {
+async fn make(app: &App, request: &CreateRequest) -> Result<Vec<Made>> {
     let now = app.now();
     app.change(|cloud| {
         let limit = app.settings.droplet_limit;
-        if u64::try_from(cloud.droplets.len() + request.names.len()).unwrap_or(u64::MAX) > limit {
+        if u64::try_from(cloud.records.droplets.len() + request.names.len()).unwrap_or(u64::MAX) > limit {
             // Another create was faster since the check.
             return Err(ApiError::unprocessable(
                 "creating this/these droplet(s) will exceed your droplet limit",
@@ -313,55 +353,74 @@ fn make(app: &App, request: &CreateRequest) -> Result<(Vec<Droplet>, Vec<Action>
         let vpc = request
             .vpc
             .clone()
-            .or_else(|| cloud.default_vpc(&request.region, &now));
+            .or_else(|| cloud.records.default_vpc(&request.region, &now));
         let vpc = vpc.ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?;
-        let tags: BTreeSet<String> = request.tags.iter().map(|tag| cloud.tag_canonical(tag)).collect();
-        let (mut droplets, mut actions) = (Vec::new(), Vec::new());
+        let tags: BTreeSet<String> = request
+            .tags
+            .iter()
+            .map(|tag| cloud.records.tag_canonical(tag))
+            .collect();
+        let mut made = Vec::new();
         for name in &request.names {
-            let slot = cloud.new_slot(app.addresses.slots());
+            let slot = cloud.machines.new_slot(app.fleet.addresses.slots());
             let slot = slot.ok_or_else(|| ApiError::server_error("no address is left"))?;
             let droplet = Droplet {
-                id: cloud.new_id(),
-                name: name.clone(),
-                slot,
-                status: Status::New,
+                id: cloud.machines.new_id(),
                 locked: true,
                 created_at: now.clone(),
                 region: request.region.clone(),
                 size: request.size.slug.to_owned(),
-                disk_gb: request.size.disk_gb,
                 public_networking: request.public_networking,
                 image,
-                base_slug: request.base_slug.clone(),
                 tags: tags.iter().cloned().collect(),
                 features: request.features.clone(),
                 vpc: vpc.clone(),
                 snapshots: Vec::new(),
             };
-            cloud.droplets.insert(droplet.id, droplet.clone());
+            let machine = Machine {
+                id: droplet.id,
+                name: name.clone(),
+                slot,
+                power: Power::New,
+                image: request.base_slug.clone(),
+                snapshot: Some(image).filter(|id| cloud.records.snapshots.contains_key(id)),
+                size: request.size.of_machine(),
+            };
+            cloud.records.droplets.insert(droplet.id, droplet.clone());
+            cloud.machines.insert(machine.clone());
             for tag in &tags {
-                cloud.tag_droplet(tag, droplet.id);
+                cloud.records.tag_droplet(tag, droplet.id);
             }
-            actions.push(cloud.action_start("create", (ResourceKind::Droplet, droplet.id), &now));
-            droplets.push(droplet);
+            let action = cloud.action_start("create", (ResourceKind::Droplet, droplet.id), &now);
+            made.push(Made {
+                droplet,
+                machine,
+                action,
+            });
         }
-        Ok((droplets, actions))
+        Ok(made)
     })
+    .await
 }
 
-/// Takes back droplets whose files could not be written; nothing runs in them yet.
-fn forget(app: &App, droplets: &[Droplet]) {
-    app.change(|cloud| {
-        for droplet in droplets {
-            cloud.droplets.remove(&droplet.id);
-            cloud.actions.retain(|_, action| action.resource != droplet.id);
-        }
-    });
-    for droplet in droplets {
-        if let Err(error) = std::fs::remove_dir_all(app.state.droplet(droplet.id)) {
-            tracing::warn!(droplet = droplet.id, %error, "could not remove the directory of a refused droplet");
-        }
+/// Takes back droplets whose hosts could not be made; nothing runs in them yet.
+async fn forget(app: &App, made: &[Made]) -> Result<()> {
+    let forgotten = app
+        .change(|cloud| {
+            for Made { droplet, .. } in made {
+                cloud.remove_droplet(droplet.id);
+                cloud
+                    .records
+                    .actions
+                    .retain(|_, action| action.resource != droplet.id);
+            }
+            Ok(())
+        })
+        .await;
+    for Made { droplet, .. } in made {
+        app.destroy_host(droplet.id).await;
     }
+    forgotten
 }
 
 /// What the answer to a create is made from.
@@ -372,25 +431,23 @@ struct Creation<'a> {
     request: &'a CreateRequest,
 }
 
-fn created(creation: &Creation<'_>, droplets: &[Droplet], actions: &[Action]) -> Result {
+fn created(creation: &Creation<'_>, made: &[Made]) -> Result {
     let several = creation.request.several;
     let rel = if several { "multiple_create" } else { "create" };
-    let links: Vec<Value> = actions
+    let links: Vec<Value> = made
         .iter()
-        .map(|action| {
+        .map(|Made { action, .. }| {
             let href = format!("{}/v2/actions/{}", creation.call.base, action.id);
             json!({"id": action.id, "rel": rel, "href": href})
         })
         .collect();
     let links = json!({"actions": links});
-    let shown: Vec<Value> = creation.app.read(|cloud| {
-        let scene = Scene {
-            app: creation.app,
-            cloud,
-            images: creation.images,
-        };
-        droplets.iter().map(|droplet| scene.droplet(droplet)).collect()
-    });
+    let shown: Vec<Value> = scene_of(creation.app, creation.images, |scene| {
+        let views = made
+            .iter()
+            .map(|Made { droplet, machine, .. }| scene.droplet(WithMachine { droplet, machine }));
+        Ok(views.collect())
+    })?;
     if several {
         return Answer::accepted(json!({"droplets": shown, "links": links}));
     }

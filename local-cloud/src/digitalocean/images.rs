@@ -8,8 +8,8 @@ use super::catalog;
 use super::error::ApiError;
 use super::records::Snapshot;
 use super::views::Scene;
-use super::{droplet_actions, page, scene};
-use crate::manifests::{self, Image};
+use super::{droplet_actions, images_now, page, scene, scene_of};
+use crate::manifests::{self, Image, Images};
 
 /// An image of either kind.
 enum Found<'a> {
@@ -27,9 +27,9 @@ impl Found<'_> {
 }
 
 /// `GET /v2/images`
-pub(crate) fn list(app: &App, call: &Call) -> Result {
-    give_ids(app)?;
-    scene(app, |scene| {
+pub(crate) async fn list(app: &App, call: &Call) -> Result {
+    let images = images_with_ids(app).await?;
+    scene_of(app, &images, |scene| {
         let private = call.param("private") == Some("true");
         let kind = call.param("type");
         let mut found: Vec<Found<'_>> = Vec::new();
@@ -37,10 +37,10 @@ pub(crate) fn list(app: &App, call: &Call) -> Result {
             found.extend(bases(scene));
         }
         if kind.is_none() {
-            found.extend(scene.cloud.snapshots.values().map(Found::Snapshot));
+            found.extend(scene.cloud.records.snapshots.values().map(Found::Snapshot));
         }
         if let Some(tag) = call.param("tag_name") {
-            let tagged = scene.cloud.tag(tag).map(|(_, tag)| &tag.images);
+            let tagged = scene.cloud.records.tag(tag).map(|(_, tag)| &tag.images);
             found.retain(|image| match image {
                 Found::Base(..) => false,
                 Found::Snapshot(snapshot) => tagged.is_some_and(|ids| ids.contains(&snapshot.id)),
@@ -51,13 +51,13 @@ pub(crate) fn list(app: &App, call: &Call) -> Result {
 }
 
 /// `GET /v2/images/{id or slug}`
-pub(crate) fn get(app: &App, wanted: &str) -> Result {
-    give_ids(app)?;
-    scene(app, |scene| {
+pub(crate) async fn get(app: &App, wanted: &str) -> Result {
+    let images = images_with_ids(app).await?;
+    scene_of(app, &images, |scene| {
         let snapshot = wanted
             .parse()
             .ok()
-            .and_then(|id: u64| scene.cloud.snapshots.get(&id))
+            .and_then(|id: u64| scene.cloud.records.snapshots.get(&id))
             .map(Found::Snapshot);
         let base = || {
             bases(scene).find(|image| match image {
@@ -71,7 +71,7 @@ pub(crate) fn get(app: &App, wanted: &str) -> Result {
 }
 
 /// `PUT /v2/images/{id}`: name, distribution and description, each as far as it is sent.
-pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
+pub(crate) async fn update(app: &App, id: &str, call: &Call) -> Result {
     let name = match call.body.get("name") {
         None | Some(Value::Null) => None,
         Some(_) => Some(call.needed_text("name")?.to_owned()),
@@ -88,7 +88,10 @@ pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
     }
     let description = call.clearable_text("description")?.map(str::to_owned);
     app.change(|cloud| {
-        let snapshot = id.parse().ok().and_then(|id: u64| cloud.snapshots.get_mut(&id));
+        let snapshot = id
+            .parse()
+            .ok()
+            .and_then(|id: u64| cloud.records.snapshots.get_mut(&id));
         let snapshot = snapshot.ok_or_else(ApiError::not_found)?;
         if let Some(name) = name {
             snapshot.name = name;
@@ -100,47 +103,59 @@ pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
             snapshot.distribution = distribution;
         }
         Ok(())
-    })?;
-    get(app, id)
+    })
+    .await?;
+    get(app, id).await
 }
 
 /// `DELETE /v2/images/{id}` and `DELETE /v2/snapshots/{id}`
-pub(crate) fn delete(app: &App, id: &str) -> Result {
+pub(crate) async fn delete(app: &App, id: &str) -> Result {
+    let id: u64 = id.parse().map_err(|_| ApiError::not_found())?;
     app.change(|cloud| {
-        let id: u64 = id.parse().map_err(|_| ApiError::not_found())?;
-        cloud.snapshots.remove(&id).ok_or_else(ApiError::not_found)?;
-        for droplet in cloud.droplets.values_mut() {
+        let records = &mut cloud.records;
+        records.snapshots.remove(&id).ok_or_else(ApiError::not_found)?;
+        for droplet in records.droplets.values_mut() {
             droplet.snapshots.retain(|other| *other != id);
         }
-        for tag in cloud.tags.values_mut() {
+        for tag in records.tags.values_mut() {
             tag.images.remove(&id);
         }
-        Answer::no_content()
+        Ok(())
     })
+    .await?;
+    if let Err(error) = app.fleet.hosts.snapshot_remove(id).await {
+        tracing::warn!(snapshot = id, %error, "something is left of a deleted snapshot");
+    }
+    Answer::no_content()
 }
 
 /// `POST /v2/images/{id}/actions`
-pub(crate) fn act(app: &App, id: &str, call: &Call) -> Result {
-    droplet_actions::act_on_image(app, id.parse().map_err(|_| ApiError::not_found())?, call)
+pub(crate) async fn act(app: &App, id: &str, call: &Call) -> Result {
+    droplet_actions::act_on_image(app, id.parse().map_err(|_| ApiError::not_found())?, call).await
 }
 
 /// `GET /v2/snapshots`: the same snapshots, with ids as strings.
-pub(crate) fn snapshots(app: &App, call: &Call) -> Result {
+pub(crate) async fn snapshots(app: &App, call: &Call) -> Result {
     scene(app, |scene| {
-        let mut all: Vec<&Snapshot> = scene.cloud.snapshots.values().collect();
+        let mut all: Vec<&Snapshot> = scene.cloud.records.snapshots.values().collect();
         if call.param("resource_type").is_some_and(|kind| kind != "droplet") {
             all.clear();
         }
         page::answer(call, "snapshots", &all, |snapshot| snapshot_view(scene, snapshot))
     })
+    .await
 }
 
 /// `GET /v2/snapshots/{id}`
-pub(crate) fn snapshot(app: &App, id: &str) -> Result {
+pub(crate) async fn snapshot(app: &App, id: &str) -> Result {
     scene(app, |scene| {
-        let found = id.parse().ok().and_then(|id: u64| scene.cloud.snapshots.get(&id));
+        let found = id
+            .parse()
+            .ok()
+            .and_then(|id: u64| scene.cloud.records.snapshots.get(&id));
         Answer::ok(json!({"snapshot": snapshot_view(scene, found.ok_or_else(ApiError::not_found)?)}))
     })
+    .await
 }
 
 /// `GET /v2/account`
@@ -186,22 +201,23 @@ fn snapshot_view(scene: &Scene<'_>, snapshot: &Snapshot) -> Value {
     })
 }
 
-/// Every image of the directory has an id before it is shown.
-fn give_ids(app: &App) -> Result<()> {
-    let images = super::images_now(app)?;
-    if app.read(|cloud| {
-        images
-            .iter()
-            .all(|image| cloud.image_ids.contains_key(&image.slug))
-    }) {
-        return Ok(());
-    }
-    app.change(|cloud| {
-        for image in images.iter() {
-            cloud.image_id(&image.slug);
-        }
+/// The images as they are now; each has an id before it is shown.
+async fn images_with_ids(app: &App) -> Result<Images> {
+    let images = images_now(app).await?;
+    let known = app.read(|cloud| {
+        let mut slugs = images.iter().map(|image| &image.slug);
+        slugs.all(|slug| cloud.records.image_ids.contains_key(slug))
     });
-    Ok(())
+    if !known {
+        app.change(|cloud| {
+            for image in images.iter() {
+                cloud.image_id(&image.slug);
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(images)
 }
 
 fn bases<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = Found<'a>> {
@@ -210,6 +226,7 @@ fn bases<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = Found<'a>> {
             image,
             scene
                 .cloud
+                .records
                 .image_ids
                 .get(&image.slug)
                 .copied()

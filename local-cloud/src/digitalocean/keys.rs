@@ -13,34 +13,40 @@ use super::{page, views};
 /// `GET /v2/account/keys`
 pub(crate) fn list(app: &App, call: &Call) -> Result {
     app.read(|cloud| {
-        let keys: Vec<&Key> = cloud.keys.values().collect();
+        let keys: Vec<&Key> = cloud.records.keys.values().collect();
         page::answer(call, "ssh_keys", &keys, |key| views::key(key))
     })
 }
 
 /// `POST /v2/account/keys`
-pub(crate) fn create(app: &App, call: &Call) -> Result {
+pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
     let public_key = call.needed_text("public_key")?.to_owned();
     let fingerprint = fingerprint(&public_key).ok_or_else(|| {
         ApiError::unprocessable("Key invalid, key should be of the format `type key [comment]`")
     })?;
     app.change(|cloud| {
-        if cloud.keys.values().any(|key| key.fingerprint == fingerprint) {
+        if cloud
+            .records
+            .keys
+            .values()
+            .any(|key| key.fingerprint == fingerprint)
+        {
             return Err(ApiError::unprocessable(
                 "SSH Key is already in use on your account",
             ));
         }
         let key = Key {
-            id: cloud.new_id(),
+            id: cloud.machines.new_id(),
             name,
             public_key,
             fingerprint,
         };
         let shown = views::key(&key);
-        cloud.keys.insert(key.id, key);
+        cloud.records.keys.insert(key.id, key);
         Answer::created(json!({"ssh_key": shown}))
     })
+    .await
 }
 
 /// `GET /v2/account/keys/{id}`
@@ -49,23 +55,25 @@ pub(crate) fn get(app: &App, wanted: &str) -> Result {
 }
 
 /// `PUT /v2/account/keys/{id}`
-pub(crate) fn rename(app: &App, wanted: &str, call: &Call) -> Result {
+pub(crate) async fn rename(app: &App, wanted: &str, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
     app.change(|cloud| {
         let id = find(cloud, wanted)?.id;
-        let key = cloud.keys.get_mut(&id).ok_or_else(ApiError::not_found)?;
+        let key = cloud.records.keys.get_mut(&id).ok_or_else(ApiError::not_found)?;
         key.name = name;
         Answer::ok(json!({"ssh_key": views::key(key)}))
     })
+    .await
 }
 
 /// `DELETE /v2/account/keys/{id}`
-pub(crate) fn delete(app: &App, wanted: &str) -> Result {
+pub(crate) async fn delete(app: &App, wanted: &str) -> Result {
     app.change(|cloud| {
         let id = find(cloud, wanted)?.id;
-        cloud.keys.remove(&id);
+        cloud.records.keys.remove(&id);
         Answer::no_content()
     })
+    .await
 }
 
 /// The key of that id or fingerprint.
@@ -73,10 +81,14 @@ pub(crate) fn delete(app: &App, wanted: &str) -> Result {
 /// # Errors
 /// 404.
 pub(crate) fn find<'a>(cloud: &'a Cloud, wanted: &str) -> Result<&'a Key> {
-    let by_id = wanted.parse().ok().and_then(|id: u64| cloud.keys.get(&id));
+    let by_id = wanted
+        .parse()
+        .ok()
+        .and_then(|id: u64| cloud.records.keys.get(&id));
     by_id
         .or_else(|| {
             cloud
+                .records
                 .keys
                 .values()
                 .find(|key| key.fingerprint.eq_ignore_ascii_case(wanted))

@@ -191,7 +191,7 @@ fn targets(cloud: &Cloud, call: &Call) -> Result<(Option<String>, Vec<u64>)> {
             "tag and droplet_ids can't be used together",
         ));
     }
-    let known = cloud.tag(wanted).map(|(canonical, _)| canonical.as_str());
+    let known = cloud.records.tag(wanted).map(|(canonical, _)| canonical.as_str());
     Ok((Some(known.unwrap_or(wanted).to_owned()), droplets))
 }
 
@@ -258,13 +258,14 @@ fn new_home(cloud: &mut Cloud, call: &Call, now: &str) -> Result<Home> {
     let region = call.region("region is invalid")?;
     let Some(id) = call.text("vpc_uuid")? else {
         let region = region.unwrap_or(catalog::DEFAULT_REGION);
-        let vpc = cloud.default_vpc(region, now);
+        let vpc = cloud.records.default_vpc(region, now);
         return Ok(Home {
             region: Some(region.to_owned()),
             vpc: vpc.ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?,
         });
     };
     let network = cloud
+        .records
         .vpcs
         .get(id)
         .ok_or_else(|| ApiError::unprocessable("vpc_uuid is invalid"))?;
@@ -292,7 +293,7 @@ fn object<'a>(call: &'a Call, name: &str) -> Result<Option<&'a Map<String, Value
 /// # Errors
 /// 422 when one of them does not exist.
 pub(crate) fn droplet_ids(cloud: &Cloud, call: &Call) -> Result<Vec<u64>> {
-    let known = |id: &Value| id.as_u64().filter(|id| cloud.droplets.contains_key(id));
+    let known = |id: &Value| id.as_u64().filter(|id| cloud.records.droplets.contains_key(id));
     let ids: Option<Vec<u64>> = call.list("droplet_ids")?.iter().map(known).collect();
     ids.ok_or_else(|| ApiError::unprocessable("droplet_ids must name existing droplets"))
 }

@@ -10,48 +10,50 @@ use super::load_balancer_request::{Home, Identity, RULES_MAX, droplet_ids, parse
 use super::records::Cloud;
 use super::records::load_balancer::LoadBalancer;
 use super::views::set;
-use super::{page, scene};
+use super::{page, views};
 
 /// The account's only project: projects are not there, but every balancer belongs to one.
 const DEFAULT_PROJECT: &str = "00000000-0000-4000-8000-000000000002";
 
 /// `GET /v2/load_balancers`
 pub(crate) fn list(app: &App, call: &Call) -> Result {
-    scene(app, |scene| {
-        let mut all: Vec<&LoadBalancer> = scene.cloud.balancers.values().collect();
+    app.read(|cloud| {
+        let mut all: Vec<&LoadBalancer> = cloud.records.balancers.values().collect();
         all.sort_by_key(|balancer| (&balancer.created_at, balancer.slot));
         page::answer(call, "load_balancers", &all, |balancer| {
-            scene.load_balancer(balancer)
+            views::load_balancer(app, cloud, balancer)
         })
     })
 }
 
 /// `GET /v2/load_balancers/{id}`
 pub(crate) fn get(app: &App, id: &str) -> Result {
-    scene(app, |scene| {
-        let balancer = scene.cloud.balancers.get(id).ok_or_else(ApiError::not_found)?;
-        Answer::ok(json!({"load_balancer": scene.load_balancer(balancer)}))
+    app.read(|cloud| {
+        let balancer = cloud.records.balancers.get(id).ok_or_else(ApiError::not_found)?;
+        Answer::ok(json!({"load_balancer": views::load_balancer(app, cloud, balancer)}))
     })
 }
 
 /// `POST /v2/load_balancers`
 #[expect(clippy::disallowed_methods, reason = "ids are random, as DigitalOcean's are")]
-pub(crate) fn create(app: &App, call: &Call) -> Result {
+pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let now = app.now();
-    let id = app.change(|cloud| {
-        let slot = cloud.new_balancer_slot();
-        let slot =
-            slot.ok_or_else(|| ApiError::unprocessable("You have reached the load balancer limit."))?;
-        let identity = Identity {
-            id: uuid::Uuid::new_v4().to_string(),
-            slot,
-            created_at: now,
-            project_id: DEFAULT_PROJECT.to_owned(),
-            home: None,
-        };
-        let balancer = parse(cloud, call, identity)?;
-        install(app, cloud, balancer)
-    })?;
+    let id = app
+        .change(|cloud| {
+            let slot = cloud.records.new_balancer_slot();
+            let slot =
+                slot.ok_or_else(|| ApiError::unprocessable("You have reached the load balancer limit."))?;
+            let identity = Identity {
+                id: uuid::Uuid::new_v4().to_string(),
+                slot,
+                created_at: now,
+                project_id: DEFAULT_PROJECT.to_owned(),
+                home: None,
+            };
+            let balancer = parse(cloud, call, identity)?;
+            install(app, cloud, balancer)
+        })
+        .await?;
     let mut answer = get(app, &id)?;
     answer.status = http::StatusCode::ACCEPTED;
     // The real one needs a while: clients have to wait for `active`, and for the address.
@@ -67,9 +69,9 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
 }
 
 /// `PUT /v2/load_balancers/{id}`: the whole configuration; what is not said goes back to its default.
-pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
+pub(crate) async fn update(app: &App, id: &str, call: &Call) -> Result {
     app.change(|cloud| {
-        let old = cloud.balancers.get(id).ok_or_else(ApiError::not_found)?;
+        let old = cloud.records.balancers.get(id).ok_or_else(ApiError::not_found)?;
         let identity = Identity {
             id: old.id.clone(),
             slot: old.slot,
@@ -82,19 +84,22 @@ pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
         };
         let balancer = parse(cloud, call, identity)?;
         install(app, cloud, balancer)
-    })?;
+    })
+    .await?;
     get(app, id)
 }
 
 /// `DELETE /v2/load_balancers/{id}`
-pub(crate) fn delete(app: &App, id: &str) -> Result {
+pub(crate) async fn delete(app: &App, id: &str) -> Result {
     app.change(|cloud| {
         cloud
+            .records
             .balancers
             .remove(id)
             .map(|_| ())
             .ok_or_else(ApiError::not_found)
-    })?;
+    })
+    .await?;
     app.balancers.remove(id);
     Answer::no_content()
 }
@@ -107,11 +112,15 @@ pub(crate) enum Change {
 }
 
 /// `POST` and `DELETE /v2/load_balancers/{id}/droplets`
-pub(crate) fn change_droplets(app: &App, id: &str, call: &Call, change: Change) -> Result {
+pub(crate) async fn change_droplets(app: &App, id: &str, call: &Call, change: Change) -> Result {
     app.change(|cloud| {
         call.needed_list("droplet_ids")?;
         let ids = droplet_ids(cloud, call)?;
-        let balancer = cloud.balancers.get_mut(id).ok_or_else(ApiError::not_found)?;
+        let balancer = cloud
+            .records
+            .balancers
+            .get_mut(id)
+            .ok_or_else(ApiError::not_found)?;
         if balancer.tag.is_some() {
             return Err(ApiError::unprocessable(
                 "This load balancer gets its droplets by tag.",
@@ -123,14 +132,20 @@ pub(crate) fn change_droplets(app: &App, id: &str, call: &Call, change: Change) 
         }
         Answer::no_content()
     })
+    .await
 }
 
 /// `POST` and `DELETE /v2/load_balancers/{id}/forwarding_rules`; a rule that is added takes the place of the one on its
 /// port, and only a rule that is there can be removed.
-pub(crate) fn change_rules(app: &App, id: &str, call: &Call, change: Change) -> Result {
+pub(crate) async fn change_rules(app: &App, id: &str, call: &Call, change: Change) -> Result {
     app.change(|cloud| {
         let given = rules(call)?;
-        let mut balancer = cloud.balancers.get(id).cloned().ok_or_else(ApiError::not_found)?;
+        let mut balancer = cloud
+            .records
+            .balancers
+            .get(id)
+            .cloned()
+            .ok_or_else(ApiError::not_found)?;
         if change == Change::Remove
             && let Some(rule) = given
                 .iter()
@@ -155,17 +170,18 @@ pub(crate) fn change_rules(app: &App, id: &str, call: &Call, change: Change) -> 
         install(app, cloud, balancer)?;
         Answer::no_content()
     })
+    .await
 }
 
 /// Lets the balancer run, then notes it: a port that can't be had refuses the change.
 fn install(app: &App, cloud: &mut Cloud, balancer: LoadBalancer) -> Result<String> {
     let namesake = |other: &LoadBalancer| other.name == balancer.name && other.id != balancer.id;
-    if cloud.balancers.values().any(namesake) {
+    if cloud.records.balancers.values().any(namesake) {
         return Err(ApiError::unprocessable(
             "A load balancer with this name already exists.",
         ));
     }
-    let ip = app.addresses.balancer_ip(balancer.slot);
+    let ip = app.fleet.addresses.balancer_ip(balancer.slot);
     app.balancers.apply(&balancer.spec(ip)).map_err(|error| {
         let source = std::error::Error::source(&error)
             .map(ToString::to_string)
@@ -173,6 +189,6 @@ fn install(app: &App, cloud: &mut Cloud, balancer: LoadBalancer) -> Result<Strin
         ApiError::unprocessable(format!("forwarding_rules: {error}: {source}"))
     })?;
     let id = balancer.id.clone();
-    cloud.balancers.insert(id.clone(), balancer);
+    cloud.records.balancers.insert(id.clone(), balancer);
     Ok(id)
 }

@@ -3,17 +3,22 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::error::ApiError;
-use super::records::droplet::Status;
+use super::faults::{FailCreates, RateLimited};
+use super::records::droplet::{Droplet, status};
 use super::views::set;
 use crate::balancer::BalancerView;
 use crate::balancer::member::MemberView;
-use crate::machines::faults::{FailCreates, RateLimited, SlowBoot};
+use crate::hosts::HostFault;
+use crate::machines::addresses::{OPS_PORT, PUBLIC_PORT};
+use crate::machines::faults::SlowBoot;
+use crate::machines::{Machine, Power};
 
 /// Longest fault of a slow boot: an hour.
 const SLOW_BOOT_SECS_MAX: f64 = 3_600.0;
@@ -22,12 +27,13 @@ const READY_WITHIN: Duration = Duration::from_millis(500);
 
 /// `GET /_local/faults`
 pub(crate) fn faults(app: &App) -> Result {
-    Answer::ok(json!({"faults": app.faults.armed()}))
+    Answer::ok(json!({"faults": armed(app)}))
 }
 
 /// `DELETE /_local/faults`
 pub(crate) fn clear(app: &App) -> Result {
     app.faults.clear();
+    app.fleet.faults.clear();
     Answer::no_content()
 }
 
@@ -35,16 +41,19 @@ pub(crate) fn clear(app: &App) -> Result {
 pub(crate) async fn power_cut(app: &App, call: &Call) -> Result {
     let id = call.body.get("droplet_id").and_then(Value::as_u64);
     let id = id.ok_or_else(|| ApiError::unprocessable("droplet_id must be a droplet's id"))?;
-    if !app.read(|cloud| cloud.droplets.contains_key(&id)) {
+    if !app.read(|cloud| cloud.records.droplets.contains_key(&id)) {
         return Err(ApiError::not_found());
     }
     // The processes first: nothing else may learn of it before they are dead.
-    app.hosts.power_off(id).await;
+    let cut = app.fleet.hosts.fail(id, HostFault::PowerCut).await;
+    cut.map_err(|error| ApiError::server_error(error.to_string()))?;
     app.change(|cloud| {
-        if let Some(droplet) = cloud.droplets.get_mut(&id) {
-            droplet.status = Status::Off;
+        if let Some(machine) = cloud.machines.get_mut(id) {
+            machine.power = Power::Off;
         }
-    });
+        Ok(())
+    })
+    .await?;
     tracing::info!(droplet = id, "power cut");
     Answer::ok(json!({"droplet_id": id, "status": "off"}))
 }
@@ -58,7 +67,7 @@ pub(crate) fn slow_boot(app: &App, call: &Call) -> Result {
         )));
     }
     count_is_positive(fault.count)?;
-    app.faults.arm_slow_boot(fault);
+    app.fleet.faults.arm_slow_boot(fault);
     faults(app)
 }
 
@@ -83,37 +92,31 @@ pub(crate) fn rate_limit(app: &App, call: &Call) -> Result {
 
 /// `GET /_local/state`
 pub(crate) async fn state(app: &App) -> Result {
-    let images = super::images_now(app)?;
-    let droplets = app.read(|cloud| cloud.droplets.values().cloned().collect::<Vec<_>>());
-    let readiness = futures_util::future::join_all(droplets.iter().map(|droplet| async {
-        let url = images
-            .get(&droplet.base_slug)
-            .and_then(|image| image.ready_url.as_ref())?;
-        Some(is_ready(app, &app.substitute(url, droplet)).await)
+    let images = super::images_now(app).await?;
+    let droplets: Vec<(Droplet, Machine)> = app.read(|cloud| {
+        let found = cloud.droplets();
+        found
+            .map(|found| (found.droplet.clone(), found.machine.clone()))
+            .collect()
+    });
+    let readiness = join_all(droplets.iter().map(|(_, machine)| async {
+        let image = images.get(&machine.image)?;
+        let url = image.ready_url.as_ref()?;
+        let network = app.fleet.network(machine);
+        Some(is_ready(app, &app.fleet.hosts.fill_in(url, machine, &network)).await)
     }))
     .await;
     let droplets: Vec<Value> = droplets
         .iter()
         .zip(readiness)
-        .map(|(droplet, ready)| {
-            let endpoint = |port| app.addresses.droplet_endpoint(droplet.slot, port).to_string();
-            let processes: Vec<Value> = app
-                .hosts
-                .view(droplet.id)
-                .into_iter()
-                .map(|process| json!({"name": process.name, "pid": process.pid, "ended": process.ended}))
-                .collect();
-            let pids: Vec<&Value> = processes.iter().filter_map(|process| process.get("pid")).filter(|pid| !pid.is_null()).collect();
-            json!({
-                "id": droplet.id, "name": droplet.name, "status": droplet.status.as_str(), "tags": droplet.tags,
-                "ip": app.addresses.droplet_ip(droplet.slot),
-                "public": endpoint(crate::machines::addresses::PUBLIC_PORT), "ops": endpoint(crate::machines::addresses::OPS_PORT),
-                "root": app.state.droplet_root(droplet.id), "logs": app.state.droplet_logs(droplet.id),
-                "ready": ready, "pids": pids, "processes": processes,
-            })
+        .map(|((droplet, machine), ready)| {
+            let mut view = machine_view(app, machine);
+            set(&mut view, "tags", json!(droplet.tags));
+            set(&mut view, "ready", json!(ready));
+            view
         })
         .collect();
-    let balancers = app.read(|cloud| cloud.balancers.values().cloned().collect::<Vec<_>>());
+    let balancers = app.read(|cloud| cloud.records.balancers.values().cloned().collect::<Vec<_>>());
     let balancers: Vec<Value> = balancers
         .iter()
         .map(|balancer| {
@@ -128,12 +131,39 @@ pub(crate) async fn state(app: &App) -> Result {
         })
         .collect();
     Answer::ok(json!({
-        "addresses": app.addresses.describe(),
+        "addresses": app.fleet.addresses.describe(),
         "state_dir": app.state.path(),
         "droplets": droplets,
         "load_balancers": balancers,
-        "faults": app.faults.armed(),
+        "faults": armed(app),
     }))
+}
+
+fn machine_view(app: &App, machine: &Machine) -> Value {
+    let network = app.fleet.network(machine);
+    let endpoint = |port| network.endpoint(port).to_string();
+    let host = app.fleet.hosts.view(machine.id);
+    let processes: Vec<Value> = host
+        .processes
+        .iter()
+        .map(|process| json!({"name": process.name, "pid": process.pid, "ended": process.ended}))
+        .collect();
+    let pids: Vec<i32> = host.processes.iter().filter_map(|process| process.pid).collect();
+    json!({
+        "id": machine.id, "name": machine.name, "status": status(machine.power),
+        "ip": network.public, "public": endpoint(PUBLIC_PORT), "ops": endpoint(OPS_PORT),
+        "root": host.root, "logs": host.logs, "pids": pids, "processes": processes,
+    })
+}
+
+/// Every fault that is armed, of machines and of the API.
+fn armed(app: &App) -> Value {
+    let of_api = app.faults.armed();
+    json!({
+        "slow_boot": app.fleet.faults.slow_boot(),
+        "fail_creates": of_api.fail_creates,
+        "rate_limit": of_api.rate_limit,
+    })
 }
 
 fn balancer_view(view: &BalancerView) -> Value {

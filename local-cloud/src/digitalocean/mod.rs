@@ -6,6 +6,7 @@ pub(crate) mod catalog;
 mod droplet_actions;
 mod droplets;
 mod error;
+mod faults;
 mod images;
 mod keys;
 pub(crate) mod limits;
@@ -134,19 +135,19 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
     let method = call.method.as_str();
     match path.as_slice() {
         ["v2", "account"] if method == "GET" => images::account(app),
-        ["v2", "account", "keys", rest @ ..] => keys_route(app, call, rest),
+        ["v2", "account", "keys", rest @ ..] => keys_route(app, call, rest).await,
         ["v2", "regions"] if method == "GET" => images::regions(call),
         ["v2", "sizes"] if method == "GET" => images::sizes(call),
-        ["v2", "images", rest @ ..] => images_route(app, call, rest),
-        ["v2", "snapshots"] if method == "GET" => images::snapshots(app, call),
-        ["v2", "snapshots", id] if method == "GET" => images::snapshot(app, id),
-        ["v2", "snapshots", id] if method == "DELETE" => images::delete(app, id),
+        ["v2", "images", rest @ ..] => images_route(app, call, rest).await,
+        ["v2", "snapshots"] if method == "GET" => images::snapshots(app, call).await,
+        ["v2", "snapshots", id] if method == "GET" => images::snapshot(app, id).await,
+        ["v2", "snapshots", id] if method == "DELETE" => images::delete(app, id).await,
         ["v2", "actions"] if method == "GET" => droplet_actions::list(app, call),
         ["v2", "actions", id] if method == "GET" => droplet_actions::get(app, id, None),
-        ["v2", "tags", rest @ ..] => tags_route(app, call, rest),
+        ["v2", "tags", rest @ ..] => tags_route(app, call, rest).await,
         ["v2", "droplets", rest @ ..] => droplets_route(app, call, rest).await,
-        ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest),
-        ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest),
+        ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest).await,
+        ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest).await,
         ["_local", rest @ ..] => local_route(app, call, rest).await,
         ["v2", "account" | "regions" | "sizes" | "actions" | "snapshots"] | ["v2", "actions", _] => {
             Err(ApiError::method_not_allowed(GET))
@@ -163,26 +164,26 @@ const GET_PUT_DELETE: &str = "GET, HEAD, PUT, DELETE";
 const POST: &str = "POST";
 const POST_DELETE: &str = "POST, DELETE";
 
-fn keys_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+async fn keys_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
         ("GET", []) => keys::list(app, call),
-        ("POST", []) => keys::create(app, call),
+        ("POST", []) => keys::create(app, call).await,
         ("GET", [id]) => keys::get(app, id),
-        ("PUT", [id]) => keys::rename(app, id, call),
-        ("DELETE", [id]) => keys::delete(app, id),
+        ("PUT", [id]) => keys::rename(app, id, call).await,
+        ("DELETE", [id]) => keys::delete(app, id).await,
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }
 
-fn images_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+async fn images_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
-        ("GET", []) => images::list(app, call),
-        ("GET", [id]) => images::get(app, id),
-        ("PUT", [id]) => images::update(app, id, call),
-        ("DELETE", [id]) => images::delete(app, id),
-        ("POST", [id, "actions"]) => images::act(app, id, call),
+        ("GET", []) => images::list(app, call).await,
+        ("GET", [id]) => images::get(app, id).await,
+        ("PUT", [id]) => images::update(app, id, call).await,
+        ("DELETE", [id]) => images::delete(app, id).await,
+        ("POST", [id, "actions"]) => images::act(app, id, call).await,
         ("GET", [id, "actions", action]) => droplet_actions::get(app, action, Some(id)),
         (_, [] | [_, "actions", _]) => Err(ApiError::method_not_allowed(GET)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
@@ -191,14 +192,14 @@ fn images_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     }
 }
 
-fn tags_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+async fn tags_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
-        ("GET", []) => tags::list(app, call),
-        ("POST", []) => tags::create(app, call),
-        ("GET", [name]) => tags::get(app, name, call),
-        ("DELETE", [name]) => tags::delete(app, name),
-        ("POST", [name, "resources"]) => tags::add(app, name, call),
-        ("DELETE", [name, "resources"]) => tags::remove(app, name, call),
+        ("GET", []) => tags::list(app, call).await,
+        ("POST", []) => tags::create(app, call).await,
+        ("GET", [name]) => tags::get(app, name, call).await,
+        ("DELETE", [name]) => tags::delete(app, name).await,
+        ("POST", [name, "resources"]) => tags::add(app, name, call).await,
+        ("DELETE", [name, "resources"]) => tags::remove(app, name, call).await,
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_DELETE)),
         (_, [_, "resources"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
@@ -208,16 +209,16 @@ fn tags_route(app: &App, call: &Call, rest: &[&str]) -> Result {
 
 async fn droplets_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
-        ("GET", []) => droplets::list(app, call),
-        ("POST", []) => droplets::create(app, call),
+        ("GET", []) => droplets::list(app, call).await,
+        ("POST", []) => droplets::create(app, call).await,
         ("DELETE", []) => droplets::delete_by_tag(app, call).await,
-        ("POST", ["actions"]) => droplet_actions::act_by_tag(app, call),
-        ("GET", [id]) => droplets::get(app, id),
+        ("POST", ["actions"]) => droplet_actions::act_by_tag(app, call).await,
+        ("GET", [id]) => droplets::get(app, id).await,
         ("DELETE", [id]) => droplets::delete(app, id).await,
         ("GET", [id, "actions"]) => droplet_actions::list_of_droplet(app, id, call),
-        ("POST", [id, "actions"]) => droplet_actions::act(app, id, call),
+        ("POST", [id, "actions"]) => droplet_actions::act(app, id, call).await,
         ("GET", [id, "actions", action]) => droplet_actions::get(app, action, Some(id)),
-        ("GET", [id, "snapshots"]) => droplet_actions::snapshots(app, id, call),
+        ("GET", [id, "snapshots"]) => droplet_actions::snapshots(app, id, call).await,
         ("GET", [id, "backups"]) => droplet_actions::empty_list(app, id, "backups", call),
         ("GET", [id, "kernels"]) => droplet_actions::empty_list(app, id, "kernels", call),
         ("GET", [id, "neighbors"]) => droplet_actions::empty_list(app, id, "droplets", call),
@@ -233,17 +234,19 @@ async fn droplets_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
     }
 }
 
-fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+async fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
         ("GET", []) => load_balancers::list(app, call),
-        ("POST", []) => load_balancers::create(app, call),
+        ("POST", []) => load_balancers::create(app, call).await,
         ("GET", [id]) => load_balancers::get(app, id),
-        ("PUT", [id]) => load_balancers::update(app, id, call),
-        ("DELETE", [id]) => load_balancers::delete(app, id),
-        ("POST", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Add),
-        ("DELETE", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Remove),
-        ("POST", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Add),
-        ("DELETE", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Remove),
+        ("PUT", [id]) => load_balancers::update(app, id, call).await,
+        ("DELETE", [id]) => load_balancers::delete(app, id).await,
+        ("POST", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Add).await,
+        ("DELETE", [id, "droplets"]) => load_balancers::change_droplets(app, id, call, Change::Remove).await,
+        ("POST", [id, "forwarding_rules"]) => load_balancers::change_rules(app, id, call, Change::Add).await,
+        ("DELETE", [id, "forwarding_rules"]) => {
+            load_balancers::change_rules(app, id, call, Change::Remove).await
+        }
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
         (_, [_, "droplets" | "forwarding_rules"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
@@ -251,13 +254,13 @@ fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     }
 }
 
-fn vpcs_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+async fn vpcs_route(app: &App, call: &Call, rest: &[&str]) -> Result {
     match (call.method.as_str(), rest) {
         ("GET", []) => vpcs::list(app, call),
-        ("POST", []) => vpcs::create(app, call),
+        ("POST", []) => vpcs::create(app, call).await,
         ("GET", [id]) => vpcs::get(app, id),
-        ("PUT" | "PATCH", [id]) => vpcs::update(app, id, call),
-        ("DELETE", [id]) => vpcs::delete(app, id),
+        ("PUT" | "PATCH", [id]) => vpcs::update(app, id, call).await,
+        ("DELETE", [id]) => vpcs::delete(app, id).await,
         ("GET", [id, "members"]) => vpcs::members(app, id, call),
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
@@ -289,24 +292,25 @@ async fn local_route(app: &App, call: &Call, rest: &[&str]) -> Result {
 }
 
 /// Runs with the cloud, and the images as they are now.
-fn scene<T>(app: &App, look: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
-    let images = images_now(app)?;
-    app.read(|cloud| {
-        look(&Scene {
-            app,
-            cloud,
-            images: &images,
-        })
-    })
+async fn scene<T>(app: &App, look: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
+    let images = images_now(app).await?;
+    scene_of(app, &images, look)
+}
+
+/// Runs with the cloud and these images.
+fn scene_of<T>(app: &App, images: &Images, look: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
+    app.read(|cloud| look(&Scene { app, cloud, images }))
 }
 
 /// The images' directory as it is now; read once a call.
 ///
 /// # Errors
 /// 500 with every problem of every manifest.
-fn images_now(app: &App) -> Result<Arc<Images>> {
-    app.images()
-        .map(Arc::new)
+async fn images_now(app: &App) -> Result<Images> {
+    app.fleet
+        .manifests
+        .read()
+        .await
         .map_err(|problems| ApiError::server_error(problems.to_string()))
 }
 

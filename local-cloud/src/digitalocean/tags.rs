@@ -18,54 +18,57 @@ enum Resource {
 }
 
 /// `GET /v2/tags`
-pub(crate) fn list(app: &App, call: &Call) -> Result {
+pub(crate) async fn list(app: &App, call: &Call) -> Result {
     scene(app, |scene| {
-        let tags: Vec<(&String, &Tag)> = scene.cloud.tags.iter().collect();
+        let tags: Vec<(&String, &Tag)> = scene.cloud.records.tags.iter().collect();
         page::answer(call, "tags", &tags, |(name, tag)| {
             scene.tag(name, tag, &call.base)
         })
     })
+    .await
 }
 
 /// `POST /v2/tags`; an existing one is returned as it is.
-pub(crate) fn create(app: &App, call: &Call) -> Result {
+pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?;
     check(name)?;
-    let name = app.change(|cloud| cloud.tag_canonical(name));
-    let mut answer = get(app, &name, call)?;
+    let name = app.change(|cloud| Ok(cloud.records.tag_canonical(name))).await?;
+    let mut answer = get(app, &name, call).await?;
     answer.status = http::StatusCode::CREATED;
     Ok(answer)
 }
 
 /// `GET /v2/tags/{name}`
-pub(crate) fn get(app: &App, name: &str, call: &Call) -> Result {
+pub(crate) async fn get(app: &App, name: &str, call: &Call) -> Result {
     scene(app, |scene| {
-        let (name, tag) = scene.cloud.tag(name).ok_or_else(ApiError::not_found)?;
+        let (name, tag) = scene.cloud.records.tag(name).ok_or_else(ApiError::not_found)?;
         Answer::ok(json!({"tag": scene.tag(name, tag, &call.base)}))
     })
+    .await
 }
 
 /// `DELETE /v2/tags/{name}`: the resources stay, without it.
-pub(crate) fn delete(app: &App, name: &str) -> Result {
+pub(crate) async fn delete(app: &App, name: &str) -> Result {
     app.change(|cloud| {
         let name = canonical(cloud, name)?;
-        cloud.tags.remove(&name);
-        for droplet in cloud.droplets.values_mut() {
+        cloud.records.tags.remove(&name);
+        for droplet in cloud.records.droplets.values_mut() {
             droplet.tags.retain(|tag| *tag != name);
         }
         Answer::no_content()
     })
+    .await
 }
 
 /// `POST /v2/tags/{name}/resources`: all of them, or none when one is unknown.
-pub(crate) fn add(app: &App, name: &str, call: &Call) -> Result {
+pub(crate) async fn add(app: &App, name: &str, call: &Call) -> Result {
     app.change(|cloud| {
         let name = canonical(cloud, name)?;
         for resource in known(cloud, call)? {
             match resource {
-                Resource::Droplet(id) => cloud.tag_droplet(&name, id),
+                Resource::Droplet(id) => cloud.records.tag_droplet(&name, id),
                 Resource::Image(id) => {
-                    if let Some(tag) = cloud.tags.get_mut(&name) {
+                    if let Some(tag) = cloud.records.tags.get_mut(&name) {
                         tag.images.insert(id);
                     }
                 }
@@ -73,21 +76,22 @@ pub(crate) fn add(app: &App, name: &str, call: &Call) -> Result {
         }
         Answer::no_content()
     })
+    .await
 }
 
 /// `DELETE /v2/tags/{name}/resources`
-pub(crate) fn remove(app: &App, name: &str, call: &Call) -> Result {
+pub(crate) async fn remove(app: &App, name: &str, call: &Call) -> Result {
     app.change(|cloud| {
         let name = canonical(cloud, name)?;
         for resource in known(cloud, call)? {
             match resource {
                 Resource::Droplet(id) => {
-                    if let Some(droplet) = cloud.droplets.get_mut(&id) {
+                    if let Some(droplet) = cloud.records.droplets.get_mut(&id) {
                         droplet.tags.retain(|tag| *tag != name);
                     }
                 }
                 Resource::Image(id) => {
-                    if let Some(tag) = cloud.tags.get_mut(&name) {
+                    if let Some(tag) = cloud.records.tags.get_mut(&name) {
                         tag.images.remove(&id);
                     }
                 }
@@ -95,6 +99,7 @@ pub(crate) fn remove(app: &App, name: &str, call: &Call) -> Result {
         }
         Answer::no_content()
     })
+    .await
 }
 
 /// The tags that a create names, checked.
@@ -131,7 +136,7 @@ pub(crate) fn check(name: &str) -> Result<()> {
 
 /// The own spelling of a tag that exists.
 fn canonical(cloud: &Cloud, name: &str) -> Result<String> {
-    let found = cloud.tag(name).map(|(canonical, _)| canonical.clone());
+    let found = cloud.records.tag(name).map(|(canonical, _)| canonical.clone());
     found.ok_or_else(ApiError::not_found)
 }
 
@@ -154,8 +159,8 @@ fn known_one(cloud: &Cloud, resource: &Value) -> Result<Resource> {
         .and_then(Value::as_str)
         .ok_or_else(wrong)?;
     let found = match (kind, id) {
-        ("droplet", Some(id)) if cloud.droplets.contains_key(&id) => Some(Resource::Droplet(id)),
-        ("image", Some(id)) if cloud.snapshots.contains_key(&id) => Some(Resource::Image(id)),
+        ("droplet", Some(id)) if cloud.records.droplets.contains_key(&id) => Some(Resource::Droplet(id)),
+        ("image", Some(id)) if cloud.records.snapshots.contains_key(&id) => Some(Resource::Image(id)),
         _ => None,
     };
     found.ok_or_else(ApiError::not_found)

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::catalog;
-use super::records::droplet::{Droplet, Status};
+use super::records::droplet::{WithMachine, status};
 use super::records::firewall::Source;
 use super::records::load_balancer::LoadBalancer;
 use super::records::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc};
+use crate::machines::Power;
 use crate::manifests::{self, Image, Images};
 
 /// What a view may look at.
@@ -18,30 +19,31 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    pub(crate) fn droplet(&self, droplet: &Droplet) -> Value {
+    pub(crate) fn droplet(&self, found: WithMachine<'_>) -> Value {
+        let WithMachine { droplet, machine } = found;
         let size = catalog::size_of(&droplet.size);
         let (memory, vcpus) = size.map_or((0, 0), |size| (size.memory_mb, size.vcpus));
-        let disk = droplet.disk_gb;
+        let disk = machine.size.disk_gb;
         json!({
             "id": droplet.id,
-            "name": droplet.name,
+            "name": machine.name,
             "memory": memory,
             "vcpus": vcpus,
             "disk": disk,
             "disk_info": [{"type": "local", "size": {"amount": disk, "unit": "gib"}}],
             "locked": droplet.locked,
-            "status": droplet.status.as_str(),
+            "status": status(machine.power),
             "kernel": null,
             "created_at": droplet.created_at,
             "features": droplet.features,
             "backup_ids": [],
             "next_backup_window": null,
             "snapshot_ids": droplet.snapshots,
-            "image": self.image_of(droplet),
+            "image": self.image_of(found),
             "volume_ids": [],
             "size": size.map_or_else(|| json!({"slug": droplet.size}), catalog::size_view),
             "size_slug": droplet.size,
-            "networks": self.networks(droplet),
+            "networks": self.networks(found),
             "region": catalog::region_view(&droplet.region),
             "tags": droplet.tags,
             "vpc_uuid": droplet.vpc,
@@ -49,26 +51,27 @@ impl Scene<'_> {
     }
 
     /// An address is shown from `active` on, as by the real one.
-    fn networks(&self, droplet: &Droplet) -> Value {
-        if droplet.status == Status::New {
+    fn networks(&self, found: WithMachine<'_>) -> Value {
+        if found.machine.power == Power::New {
             return json!({"v4": [], "v6": []});
         }
-        let ip = self.app.addresses.droplet_ip(droplet.slot);
-        let network =
-            |kind| json!({"ip_address": ip, "netmask": "255.0.0.0", "gateway": "127.0.0.1", "type": kind});
-        if !droplet.public_networking {
-            return json!({"v4": [network("private")], "v6": []});
+        let addresses = self.app.fleet.network(found.machine);
+        let network = |ip, kind| json!({"ip_address": ip, "netmask": "255.0.0.0", "gateway": "127.0.0.1", "type": kind});
+        let private = network(addresses.private, "private");
+        if !found.droplet.public_networking {
+            return json!({"v4": [private], "v6": []});
         }
-        json!({"v4": [network("public"), network("private")], "v6": []})
+        json!({"v4": [network(addresses.public, "public"), private], "v6": []})
     }
 
-    fn image_of(&self, droplet: &Droplet) -> Value {
-        if let Some(snapshot) = self.cloud.snapshots.get(&droplet.image) {
+    fn image_of(&self, found: WithMachine<'_>) -> Value {
+        let WithMachine { droplet, machine } = found;
+        if let Some(snapshot) = self.cloud.records.snapshots.get(&droplet.image) {
             return self.snapshot(snapshot);
         }
-        match self.images.get(&droplet.base_slug) {
+        match self.images.get(&machine.image) {
             Some(image) => self.image(image, droplet.image),
-            None => json!({"id": droplet.image, "slug": droplet.base_slug, "name": droplet.base_slug,
+            None => json!({"id": droplet.image, "slug": machine.image, "name": machine.image,
                 "distribution": manifests::DEFAULT_DISTRIBUTION, "type": "snapshot", "public": false, "regions": [], "tags": [],
                 "created_at": droplet.created_at, "min_disk_size": 1, "size_gigabytes": 1, "status": "deleted"}),
         }
@@ -120,14 +123,21 @@ impl Scene<'_> {
 
     /// Tags of an image, by their own spelling.
     pub(crate) fn image_tags(&self, id: u64) -> Vec<&str> {
-        let tags = self.cloud.tags.iter().filter(|(_, tag)| tag.images.contains(&id));
+        let tags = self
+            .cloud
+            .records
+            .tags
+            .iter()
+            .filter(|(_, tag)| tag.images.contains(&id));
         tags.map(|(name, _)| name.as_str()).collect()
     }
 
     pub(crate) fn tag(&self, name: &str, tag: &Tag, base: &str) -> Value {
-        let droplets = self.cloud.tagged(name).count();
+        let droplets = self.cloud.records.tagged(name).count();
         let images = tag.images.len();
-        let last = tag.last_droplet.filter(|id| self.cloud.droplets.contains_key(id));
+        let last = tag
+            .last_droplet
+            .filter(|id| self.cloud.records.droplets.contains_key(id));
         let uri = last
             .map(|id| format!("{base}/v2/droplets/{id}"))
             .filter(|_| droplets > 0);
@@ -140,8 +150,7 @@ impl Scene<'_> {
             set(&mut of_droplets, "last_tagged_uri", json!(uri));
             let last = self
                 .cloud
-                .droplets
-                .get(&id)
+                .droplet(id)
                 .map_or(Value::Null, |found| self.droplet(found));
             set(&mut of_droplets, "last_tagged", last);
             set(&mut all, "last_tagged_uri", json!(uri));
@@ -149,59 +158,60 @@ impl Scene<'_> {
         set(&mut all, "droplets", of_droplets);
         json!({"name": name, "resources": all})
     }
+}
 
-    pub(crate) fn load_balancer(&self, balancer: &LoadBalancer) -> Value {
-        let droplet_ids: Vec<u64> = self.cloud.behind(balancer).map(|droplet| droplet.id).collect();
-        let check = &balancer.health_check;
-        let rules = balancer.forwarding_rules.iter().map(|rule| {
-            json!({
-                "entry_protocol": "http", "entry_port": rule.entry_port,
-                "target_protocol": "http", "target_port": rule.target_port,
-                "certificate_id": "", "tls_passthrough": false,
-            })
-        });
-        let mut view = json!({
-            "id": balancer.id,
-            "name": balancer.name,
-            "ip": self.app.addresses.balancer_ip(balancer.slot),
-            "ipv6": "",
-            "size_unit": balancer.size.units,
-            "size": balancer.size.name(),
-            "type": "REGIONAL",
-            "algorithm": balancer.algorithm.as_str(),
-            "status": "active",
-            "created_at": balancer.created_at,
-            "forwarding_rules": rules.collect::<Vec<Value>>(),
-            "health_check": {
-                "protocol": check.protocol.as_str(), "port": check.port, "path": check.path,
-                "check_interval_seconds": check.check_interval_secs,
-                "response_timeout_seconds": check.response_timeout_secs,
-                "unhealthy_threshold": check.unhealthy_threshold,
-                "healthy_threshold": check.healthy_threshold,
-            },
-            "sticky_sessions": {"type": "none"},
-            "droplet_ids": droplet_ids,
-            "redirect_http_to_https": false,
-            "enable_proxy_protocol": false,
-            "enable_backend_keepalive": balancer.enable_backend_keepalive,
-            "http_idle_timeout_seconds": balancer.http_idle_timeout_secs,
-            "disable_lets_encrypt_dns_records": balancer.disable_lets_encrypt_dns_records,
-            "vpc_uuid": balancer.vpc,
-            "project_id": balancer.project_id,
-            "network": "EXTERNAL",
-            "network_stack": "IPV4",
-            "tls_cipher_policy": "DEFAULT",
-            "firewall": {"allow": sources(&balancer.firewall.allow), "deny": sources(&balancer.firewall.deny)},
-            "domains": [],
-        });
-        if let Some(region) = &balancer.region {
-            set(&mut view, "region", catalog::region_view(region));
-        }
-        if let Some(tag) = &balancer.tag {
-            set(&mut view, "tag", json!(tag));
-        }
-        view
+/// A load balancer.
+pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -> Value {
+    let droplet_ids: Vec<u64> = cloud.behind(balancer).map(|machine| machine.id).collect();
+    let check = &balancer.health_check;
+    let rules = balancer.forwarding_rules.iter().map(|rule| {
+        json!({
+            "entry_protocol": "http", "entry_port": rule.entry_port,
+            "target_protocol": "http", "target_port": rule.target_port,
+            "certificate_id": "", "tls_passthrough": false,
+        })
+    });
+    let mut view = json!({
+        "id": balancer.id,
+        "name": balancer.name,
+        "ip": app.fleet.addresses.balancer_ip(balancer.slot),
+        "ipv6": "",
+        "size_unit": balancer.size.units,
+        "size": balancer.size.name(),
+        "type": "REGIONAL",
+        "algorithm": balancer.algorithm.as_str(),
+        "status": "active",
+        "created_at": balancer.created_at,
+        "forwarding_rules": rules.collect::<Vec<Value>>(),
+        "health_check": {
+            "protocol": check.protocol.as_str(), "port": check.port, "path": check.path,
+            "check_interval_seconds": check.check_interval_secs,
+            "response_timeout_seconds": check.response_timeout_secs,
+            "unhealthy_threshold": check.unhealthy_threshold,
+            "healthy_threshold": check.healthy_threshold,
+        },
+        "sticky_sessions": {"type": "none"},
+        "droplet_ids": droplet_ids,
+        "redirect_http_to_https": false,
+        "enable_proxy_protocol": false,
+        "enable_backend_keepalive": balancer.enable_backend_keepalive,
+        "http_idle_timeout_seconds": balancer.http_idle_timeout_secs,
+        "disable_lets_encrypt_dns_records": balancer.disable_lets_encrypt_dns_records,
+        "vpc_uuid": balancer.vpc,
+        "project_id": balancer.project_id,
+        "network": "EXTERNAL",
+        "network_stack": "IPV4",
+        "tls_cipher_policy": "DEFAULT",
+        "firewall": {"allow": sources(&balancer.firewall.allow), "deny": sources(&balancer.firewall.deny)},
+        "domains": [],
+    });
+    if let Some(region) = &balancer.region {
+        set(&mut view, "region", catalog::region_view(region));
     }
+    if let Some(tag) = &balancer.tag {
+        set(&mut view, "tag", json!(tag));
+    }
+    view
 }
 
 fn sources(list: &[Source]) -> Vec<&str> {

@@ -17,7 +17,7 @@ const PREFIXES: RangeInclusive<u8> = 16..=28;
 /// `GET /v2/vpcs`
 pub(crate) fn list(app: &App, call: &Call) -> Result {
     app.read(|cloud| {
-        let mut vpcs: Vec<&Vpc> = cloud.vpcs.values().collect();
+        let mut vpcs: Vec<&Vpc> = cloud.records.vpcs.values().collect();
         vpcs.sort_by_key(|vpc| (&vpc.created_at, &vpc.name));
         page::answer(call, "vpcs", &vpcs, |vpc| views::vpc(vpc))
     })
@@ -30,7 +30,7 @@ pub(crate) fn get(app: &App, id: &str) -> Result {
 
 /// `POST /v2/vpcs`
 #[expect(clippy::disallowed_methods, reason = "ids are random, as DigitalOcean's are")]
-pub(crate) fn create(app: &App, call: &Call) -> Result {
+pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
     names::check_vpc(&name)?;
     let region = call
@@ -47,10 +47,11 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
         let ip_range = match wanted {
             Some(range) => range,
             None => cloud
+                .records
                 .free_ip_range()
                 .ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?,
         };
-        if let Some(other) = cloud.vpc_over(ip_range) {
+        if let Some(other) = cloud.records.vpc_over(ip_range) {
             return Err(ApiError::unprocessable(format!(
                 "This range/size overlaps with another VPC network in your account: {} ({})",
                 other.name, other.ip_range
@@ -67,13 +68,14 @@ pub(crate) fn create(app: &App, call: &Call) -> Result {
             created_at,
         };
         let shown = views::vpc(&vpc);
-        cloud.vpcs.insert(id, vpc);
+        cloud.records.vpcs.insert(id, vpc);
         Answer::created(json!({"vpc": shown}))
     })
+    .await
 }
 
 /// `PUT` and `PATCH /v2/vpcs/{id}`; `default: true` takes it from the region's other one. What is not sent stays.
-pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
+pub(crate) async fn update(app: &App, id: &str, call: &Call) -> Result {
     let name = match call.body.get("name") {
         None | Some(Value::Null) => None,
         Some(_) => Some(call.needed_text("name")?.to_owned()),
@@ -103,19 +105,20 @@ pub(crate) fn update(app: &App, id: &str, call: &Call) -> Result {
         }
         let region = vpc.region.clone();
         if default == Some(true) {
-            for vpc in cloud.vpcs.values_mut().filter(|vpc| vpc.region == region) {
+            for vpc in cloud.records.vpcs.values_mut().filter(|vpc| vpc.region == region) {
                 vpc.default = vpc.id == id;
             }
         }
-        let vpc = cloud.vpcs.get_mut(id).ok_or_else(ApiError::not_found)?;
+        let vpc = cloud.records.vpcs.get_mut(id).ok_or_else(ApiError::not_found)?;
         vpc.name = name.unwrap_or_else(|| vpc.name.clone());
         vpc.description = description.unwrap_or_else(|| vpc.description.clone());
         Answer::ok(json!({"vpc": views::vpc(vpc)}))
     })
+    .await
 }
 
 /// `DELETE /v2/vpcs/{id}`; 403 while it has members.
-pub(crate) fn delete(app: &App, id: &str) -> Result {
+pub(crate) async fn delete(app: &App, id: &str) -> Result {
     app.change(|cloud| {
         if find(cloud, id)?.default {
             return Err(ApiError::forbidden("Can not delete default VPCs"));
@@ -123,9 +126,10 @@ pub(crate) fn delete(app: &App, id: &str) -> Result {
         if !members_of(cloud, id).is_empty() {
             return Err(ApiError::forbidden("Can not delete VPC with members"));
         }
-        cloud.vpcs.remove(id);
+        cloud.records.vpcs.remove(id);
         Answer::no_content()
     })
+    .await
 }
 
 /// `GET /v2/vpcs/{id}/members`
@@ -143,20 +147,24 @@ pub(crate) fn members(app: &App, id: &str, call: &Call) -> Result {
 }
 
 fn find<'a>(cloud: &'a Cloud, id: &str) -> Result<&'a Vpc> {
-    cloud.vpcs.get(id).ok_or_else(ApiError::not_found)
+    cloud.records.vpcs.get(id).ok_or_else(ApiError::not_found)
 }
 
 /// Kind, id, name and time of each.
 fn members_of<'a>(cloud: &'a Cloud, id: &str) -> Vec<(&'static str, String, &'a str, &'a str)> {
-    let droplets = cloud.droplets.values().filter(|droplet| droplet.vpc == id);
-    let balancers = cloud.balancers.values().filter(|balancer| balancer.vpc == id);
+    let droplets = cloud.droplets().filter(|found| found.droplet.vpc == id);
+    let balancers = cloud
+        .records
+        .balancers
+        .values()
+        .filter(|balancer| balancer.vpc == id);
     droplets
-        .map(|droplet| {
+        .map(|found| {
             (
                 "droplet",
-                droplet.id.to_string(),
-                droplet.name.as_str(),
-                droplet.created_at.as_str(),
+                found.droplet.id.to_string(),
+                found.machine.name.as_str(),
+                found.droplet.created_at.as_str(),
             )
         })
         .chain(balancers.map(|balancer| {
@@ -173,7 +181,7 @@ fn members_of<'a>(cloud: &'a Cloud, id: &str) -> Vec<(&'static str, String, &'a 
 /// The name belongs to no other network than `of`.
 fn name_is_free(cloud: &Cloud, name: &str, of: Option<&str>) -> Result<()> {
     let taken = |vpc: &Vpc| vpc.name == name && of.is_none_or(|id| vpc.id != id);
-    if cloud.vpcs.values().any(taken) {
+    if cloud.records.vpcs.values().any(taken) {
         return Err(ApiError::unprocessable("This VPC name is already in use."));
     }
     Ok(())

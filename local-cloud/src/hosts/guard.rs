@@ -12,8 +12,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::launcher;
-use super::sweep::{StateDir, SweepError, end_all, sweep};
+use super::process::launcher;
+use super::{SweepError, sweep, sweep_marked};
+use crate::state::dir::{DirError, StateDir};
 
 /// How long the guard may take at an orderly end, when there is nothing left to sweep.
 const GUARD_ENDS_WITHIN: Duration = Duration::from_secs(6);
@@ -129,14 +130,14 @@ pub(crate) fn watch(state: &Path) -> Result<usize, SweepError> {
     let deadline = Instant::now() + LOCK_FREE_WITHIN;
     loop {
         if !state.was_served() {
-            return end_all(&instance, &[]);
+            return sweep_marked(&instance);
         }
         match state.lock() {
             Ok(_lock) => return sweep(&state),
-            Err(SweepError::InUse(_)) if Instant::now() < deadline => std::thread::sleep(LOCK_AGAIN),
+            Err(DirError::InUse(_)) if Instant::now() < deadline => std::thread::sleep(LOCK_AGAIN),
             // A new `serve` holds it: it has swept by itself.
-            Err(SweepError::InUse(_)) => return Ok(0),
-            Err(error) => return Err(error),
+            Err(DirError::InUse(_)) => return Ok(0),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -1,43 +1,155 @@
-//! Hosts as processes: a droplet's programs run as children in groups of their own, with the droplet's directory as home.
-//! Starts, stops and watches them. Knows nothing of the API.
+//! Where machines run. [`Hosts`] is the port behind which each kind of host stands: `process` makes a machine of child
+//! processes. A host is told what its machine is, and knows nothing of a cloud's API.
 
 pub(crate) mod guard;
-pub(crate) mod identity;
-pub(crate) mod launcher;
-pub(crate) mod sweep;
+pub(crate) mod process;
 
-use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
+use async_trait::async_trait;
 
-use self::launcher::Launcher;
-use self::sweep::{PidEntry, PidFile, StateDir};
-use crate::manifests::Program;
-use crate::private_files;
+use crate::machines::addresses::Network;
+use crate::machines::{Machine, Power};
+use crate::manifests::Image;
+use crate::state::dir::{DirError, StateDir};
 
-/// How long a killed process may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
-/// Pause between two looks for what a droplet's programs left behind.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Variables of local-cloud's own environment that programs get; everything else comes from the manifest.
-const VARIABLES_KEPT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "LANG", "TZ"];
+/// A kind of host. Every call names a machine; calls about different machines don't wait for each other.
+#[async_trait]
+pub(crate) trait Hosts: fmt::Debug + Send + Sync {
+    /// Looks whether a machine could be told this at its first boot; changes nothing.
+    ///
+    /// # Errors
+    /// [`HostError::Refused`], with the reason for the user.
+    fn check(&self, first_boot: &FirstBoot) -> Result<(), HostError>;
 
-/// What to start for a droplet.
-#[derive(Debug, Clone)]
-pub(crate) struct Boot {
-    pub(crate) droplet: u64,
-    /// Simulated boot.
-    pub(crate) after: Duration,
-    /// Programs with everything substituted.
-    pub(crate) programs: Vec<Program>,
+    /// Makes a machine's host, powered off: its disk, and on it what it is told at its first boot. May take long, and
+    /// leaves something behind when it fails in the middle: the caller destroys it then.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    async fn create(&self, machine: &Machine, first_boot: &FirstBoot) -> Result<(), HostError>;
+
+    /// Takes over the host of an earlier run, powered off and with its disk as it was.
+    ///
+    /// # Errors
+    /// When what belongs to it can't be had.
+    async fn adopt(&self, machine: &Machine) -> Result<(), HostError>;
+
+    /// Powers on, and returns as soon as the boot begins. A host that is on stays as it is, and one that was destroyed
+    /// meanwhile is not made again.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    async fn power_on(&self, boot: Boot) -> Result<(), HostError>;
+
+    /// Cuts the power at once. Returns when nothing of the machine runs.
+    ///
+    /// # Errors
+    /// When something does not end.
+    async fn power_off(&self, machine: u64) -> Result<(), HostError>;
+
+    /// Asks the machine to shut down, and waits `grace` at most. The power that it has then: a kind of host that leaves a
+    /// machine on which does not obey says so.
+    ///
+    /// # Errors
+    /// When something does not end.
+    async fn shutdown(&self, machine: u64, grace: Duration) -> Result<Power, HostError>;
+
+    /// Shuts down and boots again; a machine that does not shut down in time is powered off.
+    ///
+    /// # Errors
+    /// As those of its parts.
+    async fn reboot(&self, boot: Boot, grace: Duration) -> Result<(), HostError> {
+        if self.shutdown(boot.machine.id, grace).await? != Power::Off {
+            self.power_off(boot.machine.id).await?;
+        }
+        self.power_on(boot).await
+    }
+
+    /// Cuts the power and boots again.
+    ///
+    /// # Errors
+    /// As those of its parts.
+    async fn power_cycle(&self, boot: Boot) -> Result<(), HostError> {
+        self.power_off(boot.machine.id).await?;
+        self.power_on(boot).await
+    }
+
+    /// Keeps what the machine's disk holds now as the image of that id. What a kind of host has no disk for is kept as
+    /// nothing: machines from such a snapshot begin as those of the image.
+    ///
+    /// # Errors
+    /// When it can't be kept; nothing is left then.
+    async fn snapshot(&self, machine: &Machine, snapshot: u64) -> Result<(), HostError>;
+
+    /// Forgets an image that a snapshot kept.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    async fn snapshot_remove(&self, snapshot: u64) -> Result<(), HostError>;
+
+    /// Gives a machine that is off its new size.
+    ///
+    /// # Errors
+    /// When it can't have it.
+    async fn resize(&self, machine: &Machine) -> Result<(), HostError>;
+
+    /// Cuts the power and removes everything of the machine; one that is not there is no mistake.
+    ///
+    /// # Errors
+    /// When something is left.
+    async fn destroy(&self, machine: u64) -> Result<(), HostError>;
+
+    /// Makes something go wrong.
+    ///
+    /// # Errors
+    /// When this kind of host does not have that fault.
+    async fn fail(&self, machine: u64, fault: HostFault) -> Result<(), HostError>;
+
+    /// What runs of a machine now, and where what it writes can be read.
+    fn view(&self, machine: u64) -> HostView;
+
+    /// The text with what this kind of host fills into manifests: `{root}`, `{ip}`, `{name}`, `{id}`, `{port}`, `{ops_port}`.
+    fn fill_in(&self, text: &str, machine: &Machine, network: &Network) -> String;
 }
 
-/// What runs in a droplet, for `/_local/state`.
+/// What a machine is told at its first boot.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FirstBoot {
+    /// Public keys that may log in as root, one a line.
+    pub(crate) authorized_keys: String,
+    pub(crate) user_data: String,
+}
+
+/// What is needed to power a machine on.
+#[derive(Debug, Clone)]
+pub(crate) struct Boot {
+    pub(crate) machine: Machine,
+    pub(crate) network: Network,
+    pub(crate) image: Image,
+    /// Simulated boot.
+    pub(crate) after: Duration,
+}
+
+/// Something that goes wrong with one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostFault {
+    PowerCut,
+}
+
+/// What runs of a machine.
+#[derive(Debug, Clone)]
+pub(crate) struct HostView {
+    /// Its file system.
+    pub(crate) root: PathBuf,
+    /// What it has written to its console.
+    pub(crate) logs: PathBuf,
+    pub(crate) processes: Vec<ProcessView>,
+}
+
+/// One process of a machine.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessView {
     pub(crate) name: String,
@@ -46,295 +158,47 @@ pub(crate) struct ProcessView {
     pub(crate) ended: Option<String>,
 }
 
-/// All running droplets.
-#[derive(Debug)]
-pub(crate) struct Hosts {
-    state: StateDir,
-    instance: String,
-    launcher: Launcher,
-    runs: Mutex<HashMap<u64, Run>>,
+/// Why something could not be done with a host.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    /// It is wrong to ask for it; the text is for the user.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk failed.
+    #[error("{what}: {source}")]
+    Disk {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something of the machine still runs.
+    #[error("something of machine {0} does not end")]
+    StillThere(u64),
 }
 
-/// One power-on of a droplet: from boot until its last process is gone.
-#[derive(Debug, Clone)]
-struct Run {
-    /// Cancelled as soon as it is to end: no program starts any more.
-    off: CancellationToken,
-    processes: Vec<Arc<Process>>,
+/// Why leftovers can't be swept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SweepError {
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// Something would not end.
+    #[error("{0} processes did not end within 5 s")]
+    StillThere(usize),
 }
 
-#[derive(Debug)]
-struct Process {
-    name: String,
-    /// Pid and start time; `None` when it could not be started.
-    born: Option<(i32, u64)>,
-    gone: CancellationToken,
-    ended: OnceLock<String>,
+/// Ends whatever an earlier run left behind, of each kind of host; says how many processes there were. The caller holds the
+/// lock.
+///
+/// # Errors
+/// When the disk fails or something does not end.
+pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
+    process::sweep::sweep(state)
 }
 
-impl Hosts {
-    pub(crate) fn new(state: StateDir, instance: String, launcher: Launcher) -> Self {
-        Self {
-            state,
-            instance,
-            launcher,
-            runs: Mutex::new(HashMap::new()),
-        }
-    }
-
-    /// Powers a droplet on: its programs start after the simulated boot. Does nothing when it is on.
-    pub(crate) fn power_on(self: &Arc<Self>, boot: Boot) {
-        let off = CancellationToken::new();
-        {
-            let mut runs = self.runs();
-            if let Some(run) = runs.get(&boot.droplet) {
-                if run.off.is_cancelled() {
-                    tracing::warn!(
-                        droplet = boot.droplet,
-                        "powered on while its processes still end: stays off"
-                    );
-                }
-                return;
-            }
-            runs.insert(
-                boot.droplet,
-                Run {
-                    off: off.clone(),
-                    processes: Vec::new(),
-                },
-            );
-        }
-        let hosts = Arc::clone(self);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = off.cancelled() => {}
-                () = tokio::time::sleep(boot.after) => {
-                    let started_by = Arc::clone(&hosts);
-                    hosts.launcher.run(move || started_by.start_programs(&boot, &off));
-                }
-            }
-        });
-    }
-
-    /// Cuts the power: every process of the droplet gets SIGKILL, at once. Returns when they are gone.
-    pub(crate) async fn power_off(&self, droplet: u64) {
-        let Some(run) = self.end(droplet) else { return };
-        run.signal(Signal::SIGKILL);
-        self.await_end(droplet, &run).await;
-    }
-
-    /// Asks the droplet's programs to end (SIGTERM), and cuts the power after `grace`.
-    pub(crate) async fn shutdown(&self, droplet: u64, grace: Duration) {
-        let Some(run) = self.end(droplet) else { return };
-        run.signal(Signal::SIGTERM);
-        let all_gone = async {
-            for process in &run.processes {
-                process.gone.cancelled().await;
-            }
-        };
-        if tokio::time::timeout(grace, all_gone).await.is_err() {
-            tracing::warn!(
-                droplet,
-                grace_secs = grace.as_secs(),
-                "did not shut down in time: power off"
-            );
-        }
-        run.signal(Signal::SIGKILL);
-        self.await_end(droplet, &run).await;
-    }
-
-    /// What runs in a droplet now.
-    pub(crate) fn view(&self, droplet: u64) -> Vec<ProcessView> {
-        self.runs().get(&droplet).map_or_else(Vec::new, |run| {
-            run.processes
-                .iter()
-                .map(|process| ProcessView {
-                    name: process.name.clone(),
-                    pid: process
-                        .born
-                        .map(|(pid, _)| pid)
-                        .filter(|_| process.ended.get().is_none()),
-                    ended: process.ended.get().cloned(),
-                })
-                .collect()
-        })
-    }
-
-    fn runs(&self) -> MutexGuard<'_, HashMap<u64, Run>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins the end of the run. It stays known until everything is gone, so that the power can be cut while it shuts
-    /// down.
-    fn end(&self, droplet: u64) -> Option<Run> {
-        let run = self.runs().get(&droplet)?.clone();
-        run.off.cancel();
-        Some(run)
-    }
-
-    /// Forgets the run that ended; a new one may begin.
-    fn forget(&self, droplet: u64) {
-        let mut runs = self.runs();
-        if runs.get(&droplet).is_some_and(|run| run.off.is_cancelled()) {
-            runs.remove(&droplet);
-        }
-    }
-
-    /// Starts on the launcher's thread, under the lock: a power-off comes before all of them or after all of them.
-    fn start_programs(&self, boot: &Boot, off: &CancellationToken) {
-        let mut runs = self.runs();
-        let Some(run) = runs.get_mut(&boot.droplet).filter(|_| !off.is_cancelled()) else {
-            return;
-        };
-        run.processes = boot
-            .programs
-            .iter()
-            .map(|program| self.start(boot.droplet, program))
-            .collect();
-        let entries = run.processes.iter().filter_map(|process| {
-            process.born.map(|(pid, started)| PidEntry {
-                name: process.name.clone(),
-                pid,
-                started,
-            })
-        });
-        if let Err(error) = self.note(
-            boot.droplet,
-            PidFile {
-                processes: entries.collect(),
-            },
-        ) {
-            tracing::error!(droplet = boot.droplet, %error, "could not note the droplet's pids");
-        }
-    }
-
-    fn note(&self, droplet: u64, file: PidFile) -> std::io::Result<()> {
-        let text = serde_json::to_string(&file)?;
-        private_files::write(&self.state.pid_file(droplet), text)
-    }
-
-    fn start(&self, droplet: u64, program: &Program) -> Arc<Process> {
-        let process = |born| {
-            Arc::new(Process {
-                name: program.name.clone(),
-                born,
-                gone: CancellationToken::new(),
-                ended: OnceLock::new(),
-            })
-        };
-        let mut child = match self.spawn(droplet, program) {
-            Ok(child) => child,
-            Err(error) => {
-                tracing::error!(droplet, process = program.name, %error, "could not start");
-                let process = process(None);
-                let _first = process.ended.set(format!("could not start: {error}"));
-                process.gone.cancel();
-                return process;
-            }
-        };
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        let process = process(Some((pid, identity::start_time(pid).unwrap_or(0))));
-        tracing::debug!(droplet, process = program.name, pid, "started");
-        let watched = Arc::clone(&process);
-        tokio::spawn(async move {
-            let how = match child.wait().await {
-                Ok(status) => status.to_string(),
-                Err(error) => format!("could not be awaited: {error}"),
-            };
-            tracing::info!(droplet, process = watched.name, pid, how, "process ended");
-            let _first = watched.ended.set(how);
-            watched.gone.cancel();
-        });
-        process
-    }
-
-    fn spawn(&self, droplet: u64, program: &Program) -> std::io::Result<Child> {
-        let logs = self.state.droplet_logs(droplet);
-        private_files::create_dir_all(&logs)?;
-        let log = private_files::append(&logs.join(format!("{}.log", program.name)))?;
-        let second = log.try_clone()?;
-        let root: PathBuf = self.state.droplet_root(droplet);
-        launcher::spawn(&program.program, &program.args, |command: &mut Command| {
-            command
-                .current_dir(&root)
-                .env_clear()
-                .envs(kept_variables())
-                .env("HOME", &root)
-                .envs(&program.env)
-                .env(identity::INSTANCE_VARIABLE, &self.instance)
-                .env(identity::DROPLET_VARIABLE, droplet.to_string())
-                .stdout(second)
-                .stderr(log)
-                .process_group(0);
-        })
-    }
-
-    async fn await_end(&self, droplet: u64, run: &Run) {
-        let all_gone = async {
-            for process in &run.processes {
-                process.gone.cancelled().await;
-            }
-        };
-        if tokio::time::timeout(GONE_WITHIN, all_gone).await.is_err() {
-            tracing::error!(droplet, "a killed process is still there");
-        }
-        if run.processes.is_empty() {
-            self.forget(droplet);
-            return;
-        }
-        let instance = self.instance.clone();
-        let swept = tokio::task::spawn_blocking(move || end_marked(&instance, droplet)).await;
-        if !matches!(swept, Ok(true)) {
-            tracing::error!(droplet, "a program left processes that don't end");
-        }
-        let path = self.state.pid_file(droplet);
-        if let Err(error) = std::fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %error, "could not remove the pid file");
-        }
-        self.forget(droplet);
-    }
-}
-
-impl Run {
-    fn signal(&self, signal: Signal) {
-        for process in &self.processes {
-            if let Some((pid, started)) = process.born {
-                identity::signal_group(pid, started, signal);
-            }
-        }
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "droplets inherit some of the environment"
-)]
-fn kept_variables() -> BTreeMap<&'static str, std::ffi::OsString> {
-    VARIABLES_KEPT
-        .iter()
-        .filter_map(|name| std::env::var_os(name).map(|value| (*name, value)))
-        .collect()
-}
-
-/// Ends what left its group; true when nothing of the droplet is left.
-fn end_marked(instance: &str, droplet: u64) -> bool {
-    let deadline = Instant::now() + GONE_WITHIN;
-    loop {
-        let mut left = false;
-        for (pid, owner) in identity::marked(instance) {
-            if owner == droplet {
-                identity::kill_one(pid);
-                left = true;
-            }
-        }
-        if !left {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
+/// As [`sweep`], when the directory is gone and only the mark of its processes is known.
+///
+/// # Errors
+/// When something does not end.
+pub(crate) fn sweep_marked(instance: &str) -> Result<usize, SweepError> {
+    process::sweep::end_all(instance, &[])
 }

@@ -1,8 +1,8 @@
-//! Addresses of droplets and load balancers. On Linux each has an address of its own in 127.0.0.0/8; where other loopback
+//! Addresses of machines and load balancers. On Linux each has an address of its own in 127.0.0.0/8; where other loopback
 //! addresses than 127.0.0.1 need an alias first (macOS), each has ports of its own instead.
 //!
 //! One local cloud claims 127.A.0.0/16 for an A in 16..=250 by holding a listener in it, so that several on one machine
-//! never meet. Droplets keep a *slot*, not an address: when another cloud took the range meanwhile, all move together.
+//! never meet. Machines keep a *slot*, not an address: when another cloud took the range meanwhile, all move together.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,23 +13,23 @@ const SECOND_MIN: u8 = 16;
 const SECOND_MAX: u8 = 250;
 /// Hosts of one /24 that are used: 1..=250, so that no address ends in 0 or 255.
 const HOSTS_PER_NET: u32 = 250;
-/// Slots of droplets: 250 nets (third byte 1..=250) of 250.
+/// Slots of machines: 250 nets (third byte 1..=250) of 250.
 pub(crate) const SLOTS_MAX: u32 = 250 * HOSTS_PER_NET;
 /// Where the claim's listener stands: an address and a port that nothing else uses.
 const CLAIM_PORT: u16 = 47_999;
 /// The ports-only way takes a block of 1,000 ports, below those that systems give to clients (32,768 and up): 12 blocks,
-/// so 12 clouds at once, of 499 droplets with two ports each; the last port of a block is its claim.
+/// so 12 clouds at once, of 499 machines with two ports each; the last port of a block is its claim.
 const PORTS_FIRST: u16 = 20_000;
 const BLOCK_PORTS: u16 = 1_000;
 const BLOCKS: u16 = 12;
 const PORT_SLOTS_MAX: u32 = 499;
 
-/// The port of a droplet's public listener.
+/// The port of a machine's public listener.
 pub(crate) const PUBLIC_PORT: u16 = 8_080;
-/// The port of a droplet's operations listener.
+/// The port of a machine's operations listener.
 pub(crate) const OPS_PORT: u16 = 9_090;
 
-/// How droplets are told apart.
+/// How machines are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AddressKind {
     /// Own addresses where the machine has them, else ports.
@@ -50,6 +50,30 @@ pub(crate) struct Addresses {
 enum Way {
     Loopback { second: u8, _claim: TcpListener },
     Ports { first: u16, _claim: TcpListener },
+}
+
+/// How one machine is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// Its address for everybody.
+    pub(crate) public: Ipv4Addr,
+    /// Its address for the other machines of its network.
+    pub(crate) private: Ipv4Addr,
+    /// Real endpoints of the two known ports; elsewhere than at its address only without addresses of one's own.
+    pub(crate) endpoints: [(u16, SocketAddr); 2],
+}
+
+impl Network {
+    /// Where a machine's `port` is in truth.
+    pub(crate) fn endpoint(&self, port: u16) -> SocketAddr {
+        self.endpoints
+            .iter()
+            .find(|(known, _)| *known == port)
+            .map_or_else(
+                || SocketAddr::from((self.private, port)),
+                |(_, endpoint)| *endpoint,
+            )
+    }
 }
 
 /// Why no addresses could be had.
@@ -108,7 +132,7 @@ impl Addresses {
             .ok_or(AddressError::AllPortsClaimed)
     }
 
-    /// How many droplets there can be.
+    /// How many machines there can be.
     pub(crate) fn slots(&self) -> u32 {
         match self.way {
             Way::Loopback { .. } => SLOTS_MAX,
@@ -116,8 +140,19 @@ impl Addresses {
         }
     }
 
-    /// The address of a droplet.
-    pub(crate) fn droplet_ip(&self, slot: u32) -> Ipv4Addr {
+    /// How the machine in that slot is reached.
+    pub(crate) fn network(&self, slot: u32) -> Network {
+        let ip = self.machine_ip(slot);
+        let endpoint = |port| (port, self.machine_endpoint(slot, port));
+        Network {
+            public: ip,
+            private: ip,
+            endpoints: [PUBLIC_PORT, OPS_PORT].map(endpoint),
+        }
+    }
+
+    /// The address of a machine.
+    fn machine_ip(&self, slot: u32) -> Ipv4Addr {
         match self.way {
             Way::Loopback { second, .. } => Ipv4Addr::new(
                 127,
@@ -129,14 +164,14 @@ impl Addresses {
         }
     }
 
-    /// Where a droplet's `port` is in truth: the same port of its address, or a port of its own.
-    pub(crate) fn droplet_endpoint(&self, slot: u32, port: u16) -> SocketAddr {
+    /// Where a machine's `port` is in truth: the same port of its address, or a port of its own.
+    fn machine_endpoint(&self, slot: u32, port: u16) -> SocketAddr {
         let truth = match (&self.way, port) {
             (Way::Ports { first, .. }, PUBLIC_PORT) => own_port(*first, slot, 0),
             (Way::Ports { first, .. }, OPS_PORT) => own_port(*first, slot, 1),
             _ => port,
         };
-        SocketAddr::from((self.droplet_ip(slot), truth))
+        SocketAddr::from((self.machine_ip(slot), truth))
     }
 
     /// The address of a load balancer.
@@ -174,14 +209,14 @@ mod tests {
     fn two_clouds_never_share_an_address() {
         let one = Addresses::claim(AddressKind::Loopback, Path::new("/a")).unwrap();
         let two = Addresses::claim(AddressKind::Loopback, Path::new("/a")).unwrap();
-        assert_ne!(one.droplet_ip(0), two.droplet_ip(0));
+        assert_ne!(one.machine_ip(0), two.machine_ip(0));
         assert_ne!(one.balancer_ip(0), two.balancer_ip(0));
     }
 
     #[test]
     fn every_slot_has_its_own_address_and_none_is_a_balancers() {
         let range = Addresses::claim(AddressKind::Loopback, Path::new("/slots")).unwrap();
-        let mut all: BTreeSet<Ipv4Addr> = (0..range.slots()).map(|slot| range.droplet_ip(slot)).collect();
+        let mut all: BTreeSet<Ipv4Addr> = (0..range.slots()).map(|slot| range.machine_ip(slot)).collect();
         assert_eq!(all.len(), 62_500);
         all.extend((0..250).map(|slot| range.balancer_ip(slot)));
         assert_eq!(all.len(), 62_750);
@@ -191,14 +226,14 @@ mod tests {
     fn with_ports_only_the_two_known_ports_move() {
         let range = Addresses::claim(AddressKind::Ports, Path::new("/ports")).unwrap();
         let other = Addresses::claim(AddressKind::Ports, Path::new("/ports")).unwrap();
-        assert_ne!(range.droplet_endpoint(3, 8080), other.droplet_endpoint(3, 8080));
-        let public = range.droplet_endpoint(3, 8080).port();
+        assert_ne!(range.machine_endpoint(3, 8080), other.machine_endpoint(3, 8080));
+        let public = range.machine_endpoint(3, 8080).port();
         assert_eq!(
-            (public % BLOCK_PORTS, range.droplet_endpoint(3, 9090).port()),
+            (public % BLOCK_PORTS, range.machine_endpoint(3, 9090).port()),
             (6, public + 1)
         );
-        assert_eq!(range.droplet_endpoint(3, 7000).to_string(), "127.0.0.1:7000");
-        let last = range.droplet_endpoint(range.slots() - 1, 9090);
+        assert_eq!(range.machine_endpoint(3, 7000).to_string(), "127.0.0.1:7000");
+        let last = range.machine_endpoint(range.slots() - 1, 9090);
         assert_eq!(last.port() % BLOCK_PORTS, 997);
     }
 }

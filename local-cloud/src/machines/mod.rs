@@ -1,5 +1,113 @@
-//! What a machine is, whatever cloud it belongs to.
+//! What a machine is, whatever cloud it belongs to: plain data. How it runs is `hosts`' matter, how clients see it that of
+//! each cloud's API.
 
 pub(crate) mod addresses;
-pub(crate) mod cloud_init;
 pub(crate) mod faults;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// First id given; eight digits, as large clouds give them.
+const FIRST_ID: u64 = 10_000_001;
+
+/// A machine as it survives a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) id: u64,
+    /// What it calls itself.
+    pub(crate) name: String,
+    /// Its place among the addresses.
+    pub(crate) slot: u32,
+    pub(crate) power: Power,
+    /// The image of the images' directory that it was made from, itself or by way of a snapshot.
+    pub(crate) image: String,
+    /// The snapshot that it was made from.
+    pub(crate) snapshot: Option<u64>,
+    pub(crate) size: Size,
+}
+
+/// Whether a machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Power {
+    /// It is being made.
+    New,
+    On,
+    Off,
+}
+
+/// What a machine has of the machine that it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Size {
+    pub(crate) vcpus: u64,
+    pub(crate) memory_mb: u64,
+    pub(crate) disk_gb: u64,
+}
+
+/// All machines, and what no two of them share: ids and places among the addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registry {
+    next_id: u64,
+    next_slot: u32,
+    #[serde(default)]
+    machines: BTreeMap<u64, Machine>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            next_id: FIRST_ID,
+            next_slot: 0,
+            machines: BTreeMap::new(),
+        }
+    }
+}
+
+impl Registry {
+    /// A number never given before, to a machine or to anything else.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// A place for a machine: the next free one, so that an address is used again as late as possible.
+    pub(crate) fn new_slot(&mut self, slots: u32) -> Option<u32> {
+        let used: BTreeSet<u32> = self.machines.values().map(|machine| machine.slot).collect();
+        let slot = (0..slots)
+            .map(|step| (self.next_slot + step) % slots)
+            .find(|slot| !used.contains(slot))?;
+        self.next_slot = (slot + 1) % slots;
+        Some(slot)
+    }
+
+    pub(crate) fn insert(&mut self, machine: Machine) {
+        self.machines.insert(machine.id, machine);
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) {
+        self.machines.remove(&id);
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Machine> {
+        self.machines.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Machine> {
+        self.machines.get_mut(&id)
+    }
+
+    /// All machines, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Machine> {
+        self.machines.values()
+    }
+
+    /// After a restart: what was being made when the last run ended is made.
+    pub(crate) fn settle(&mut self) {
+        for machine in self.machines.values_mut() {
+            if machine.power == Power::New {
+                machine.power = Power::On;
+            }
+        }
+    }
+}

@@ -1,32 +1,24 @@
-//! A droplet's record.
+//! A droplet's record: what DigitalOcean's API knows of a machine and the machine itself does not.
 
 use serde::{Deserialize, Serialize};
 
 use crate::digitalocean::catalog;
+use crate::machines::{Machine, Power};
 
-/// A droplet as it survives a restart.
+/// A droplet as it survives a restart; it has the id of its machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Droplet {
     pub(crate) id: u64,
-    pub(crate) name: String,
-    /// Its place among the addresses.
-    pub(crate) slot: u32,
-    pub(crate) status: Status,
     /// True while an action runs.
     pub(crate) locked: bool,
     pub(crate) created_at: String,
     pub(crate) region: String,
     pub(crate) size: String,
-    /// Its disk: that of its size, unless it was resized without its disk. 0 only in records of earlier versions.
-    #[serde(default)]
-    pub(crate) disk_gb: u64,
     /// Whether it has a public address.
     #[serde(default = "yes")]
     pub(crate) public_networking: bool,
     /// The image it was made from: of the directory, or a snapshot.
     pub(crate) image: u64,
-    /// The image whose programs it runs.
-    pub(crate) base_slug: String,
     pub(crate) tags: Vec<String>,
     pub(crate) features: Vec<String>,
     pub(crate) vpc: String,
@@ -49,21 +41,18 @@ impl Droplet {
     }
 }
 
-/// A droplet's state as the API names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Status {
-    New,
-    Active,
-    Off,
+/// A droplet with its machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WithMachine<'a> {
+    pub(crate) droplet: &'a Droplet,
+    pub(crate) machine: &'a Machine,
 }
 
-impl Status {
-    /// As the API writes it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Active => "active",
-            Self::Off => "off",
-        }
+/// A machine's power as the API names it.
+pub(crate) fn status(power: Power) -> &'static str {
+    match power {
+        Power::New => "new",
+        Power::On => "active",
+        Power::Off => "off",
     }
 }

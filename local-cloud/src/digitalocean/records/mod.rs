@@ -1,6 +1,7 @@
 //! What DigitalOcean's API knows of: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
 pub(crate) mod droplet;
+pub(crate) mod earlier;
 pub(crate) mod firewall;
 pub(crate) mod load_balancer;
 
@@ -9,13 +10,13 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use self::droplet::{Droplet, Status};
+use self::droplet::{Droplet, WithMachine};
 use self::load_balancer::LoadBalancer;
 use super::catalog;
 use crate::ip_range::Ipv4Range;
+use crate::machines::Machine;
+use crate::state::State;
 
-/// First id given; eight digits, so that ids look like the real ones.
-const FIRST_ID: u64 = 10_000_001;
 /// Actions kept for `/v2/actions`; older ones are forgotten. 10,000 are 2 MB of state.
 const ACTIONS_MAX: usize = 10_000;
 /// Load balancers at most: one address each of a /24.
@@ -24,11 +25,12 @@ pub(crate) const BALANCERS_MAX: usize = 250;
 /// The prefix of ranges that are chosen for networks.
 const FREE_RANGE_PREFIX: u8 = 20;
 
-/// Everything that survives a restart.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Cloud {
-    next_id: u64,
-    next_slot: u32,
+/// The machines, and what the API knows of them.
+pub(crate) type Cloud = State<Records>;
+
+/// Everything of the API that survives a restart.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Records {
     pub(crate) droplets: BTreeMap<u64, Droplet>,
     pub(crate) tags: BTreeMap<String, Tag>,
     pub(crate) keys: BTreeMap<u64, Key>,
@@ -117,55 +119,99 @@ pub(crate) enum ResourceKind {
     Image,
 }
 
-impl Default for Cloud {
-    fn default() -> Self {
-        Self {
-            next_id: FIRST_ID,
-            next_slot: 0,
-            droplets: BTreeMap::new(),
-            tags: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            image_ids: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
-            vpcs: BTreeMap::new(),
-            balancers: BTreeMap::new(),
-            actions: BTreeMap::new(),
-        }
-    }
-}
-
 impl Cloud {
-    /// A number never given before.
-    pub(crate) fn new_id(&mut self) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        id
+    /// The droplet of that id.
+    pub(crate) fn droplet(&self, id: u64) -> Option<WithMachine<'_>> {
+        Some(WithMachine {
+            droplet: self.records.droplets.get(&id)?,
+            machine: self.machines.get(id)?,
+        })
     }
 
-    /// A place for a droplet: the next free one, so that an address is used again as late as possible.
-    pub(crate) fn new_slot(&mut self, slots: u32) -> Option<u32> {
-        let used: BTreeSet<u32> = self.droplets.values().map(|droplet| droplet.slot).collect();
-        let slot = (0..slots)
-            .map(|step| (self.next_slot + step) % slots)
-            .find(|slot| !used.contains(slot))?;
-        self.next_slot = (slot + 1) % slots;
-        Some(slot)
+    /// All droplets, oldest first.
+    pub(crate) fn droplets(&self) -> impl Iterator<Item = WithMachine<'_>> {
+        self.records.droplets.keys().filter_map(|id| self.droplet(*id))
     }
 
-    /// A place for a load balancer.
-    pub(crate) fn new_balancer_slot(&self) -> Option<u32> {
-        let used: BTreeSet<u32> = self.balancers.values().map(|balancer| balancer.slot).collect();
-        (0..u32::try_from(BALANCERS_MAX).ok()?).find(|slot| !used.contains(slot))
+    /// Takes a droplet out, and its machine.
+    pub(crate) fn remove_droplet(&mut self, id: u64) {
+        self.records.droplets.remove(&id);
+        self.machines.remove(id);
+        for balancer in self.records.balancers.values_mut() {
+            balancer.droplet_ids.retain(|other| *other != id);
+        }
     }
 
     /// The id of an image of the images' directory.
     pub(crate) fn image_id(&mut self, slug: &str) -> u64 {
-        if let Some(id) = self.image_ids.get(slug) {
+        if let Some(id) = self.records.image_ids.get(slug) {
             return *id;
         }
-        let id = self.new_id();
-        self.image_ids.insert(slug.to_owned(), id);
+        let id = self.machines.new_id();
+        self.records.image_ids.insert(slug.to_owned(), id);
         id
+    }
+
+    /// Notes a new action on a resource.
+    pub(crate) fn action_start(&mut self, kind: &str, resource: (ResourceKind, u64), now: &str) -> Action {
+        let region = match resource {
+            (ResourceKind::Droplet, id) => self
+                .records
+                .droplets
+                .get(&id)
+                .map(|droplet| droplet.region.clone()),
+            (ResourceKind::Image, _) => None,
+        };
+        let action = Action {
+            id: self.machines.new_id(),
+            kind: kind.to_owned(),
+            state: ActionState::InProgress,
+            started_at: now.to_owned(),
+            completed_at: None,
+            resource: resource.1,
+            resource_kind: resource.0,
+            region: region.unwrap_or_else(|| catalog::DEFAULT_REGION.to_owned()),
+        };
+        let actions = &mut self.records.actions;
+        actions.insert(action.id, action.clone());
+        while actions.len() > ACTIONS_MAX {
+            actions.pop_first();
+        }
+        action
+    }
+
+    /// Machines behind a load balancer: those of the droplets with its tag, or of those named.
+    pub(crate) fn behind<'a>(&'a self, balancer: &'a LoadBalancer) -> impl Iterator<Item = &'a Machine> {
+        let found = self.droplets().filter(|found| match &balancer.tag {
+            Some(tag) => found.droplet.has_tag(tag),
+            None => balancer.droplet_ids.contains(&found.droplet.id),
+        });
+        found.map(|found| found.machine)
+    }
+
+    /// After a restart: what was under way when the last run ended is settled.
+    pub(crate) fn settle(&mut self, now: &str) {
+        self.machines.settle();
+        for action in self
+            .records
+            .actions
+            .values_mut()
+            .filter(|action| action.state == ActionState::InProgress)
+        {
+            action.state = ActionState::Completed;
+            action.completed_at = Some(now.to_owned());
+        }
+        for droplet in self.records.droplets.values_mut() {
+            droplet.locked = false;
+        }
+    }
+}
+
+impl Records {
+    /// A place for a load balancer.
+    pub(crate) fn new_balancer_slot(&self) -> Option<u32> {
+        let used: BTreeSet<u32> = self.balancers.values().map(|balancer| balancer.slot).collect();
+        (0..u32::try_from(BALANCERS_MAX).ok()?).find(|slot| !used.contains(slot))
     }
 
     /// The tag's name and record; names are compared without case.
@@ -199,29 +245,6 @@ impl Cloud {
     /// Droplets with the tag, oldest first.
     pub(crate) fn tagged(&self, tag: &str) -> impl Iterator<Item = &Droplet> {
         self.droplets.values().filter(move |droplet| droplet.has_tag(tag))
-    }
-
-    /// Notes a new action on a resource.
-    pub(crate) fn action_start(&mut self, kind: &str, resource: (ResourceKind, u64), now: &str) -> Action {
-        let region = match resource {
-            (ResourceKind::Droplet, id) => self.droplets.get(&id).map(|droplet| droplet.region.clone()),
-            (ResourceKind::Image, _) => None,
-        };
-        let action = Action {
-            id: self.new_id(),
-            kind: kind.to_owned(),
-            state: ActionState::InProgress,
-            started_at: now.to_owned(),
-            completed_at: None,
-            resource: resource.1,
-            resource_kind: resource.0,
-            region: region.unwrap_or_else(|| catalog::DEFAULT_REGION.to_owned()),
-        };
-        self.actions.insert(action.id, action.clone());
-        while self.actions.len() > ACTIONS_MAX {
-            self.actions.pop_first();
-        }
-        action
     }
 
     /// Notes the end of an action.
@@ -272,34 +295,5 @@ impl Cloud {
                 .is_ok_and(|other| other.overlaps(range))
         };
         self.vpcs.values().find(meets)
-    }
-
-    /// Droplets behind a load balancer: those with its tag, or those named.
-    pub(crate) fn behind<'a>(&'a self, balancer: &'a LoadBalancer) -> impl Iterator<Item = &'a Droplet> {
-        self.droplets.values().filter(|droplet| match &balancer.tag {
-            Some(tag) => droplet.has_tag(tag),
-            None => balancer.droplet_ids.contains(&droplet.id),
-        })
-    }
-
-    /// After a restart: what was under way when the last run ended is settled.
-    pub(crate) fn settle(&mut self, now: &str) {
-        for action in self
-            .actions
-            .values_mut()
-            .filter(|action| action.state == ActionState::InProgress)
-        {
-            action.state = ActionState::Completed;
-            action.completed_at = Some(now.to_owned());
-        }
-        for droplet in self.droplets.values_mut() {
-            droplet.locked = false;
-            if droplet.status == Status::New {
-                droplet.status = Status::Active;
-            }
-            if droplet.disk_gb == 0 {
-                droplet.disk_gb = catalog::size_of(&droplet.size).map_or(0, |size| size.disk_gb);
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! cloud-init's `write_files`, honoured inside a droplet's own directory. Nothing here follows a link or leaves that
+//! cloud-init's `write_files`, honoured inside a machine's own directory. Nothing here follows a link or leaves that
 //! directory: every step of a path is opened relative to the one before it, and never through a symbolic link.
 
 use std::fs::File;
@@ -12,15 +12,13 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use serde::Deserialize;
 
-/// DigitalOcean's own bound of `user_data`.
-pub(crate) const USER_DATA_BYTES_MAX: usize = 64 * 1024;
-/// Most files of one droplet: far more than 64 KiB of user data can name.
+/// Most files of one machine: far more than 64 KiB of user data can name.
 const FILES_MAX: usize = 4_096;
 
 /// A file to write, parsed and checked as far as that goes without a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileToWrite {
-    /// Path below the droplet's directory, plain names only.
+    /// Path below the machine's directory, plain names only.
     steps: Vec<String>,
     content: Vec<u8>,
     mode: u32,

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-/// The variable that every process of a droplet inherits: which local cloud it belongs to.
+/// The variable that every process of a machine inherits: which local cloud it belongs to.
 pub(crate) const INSTANCE_VARIABLE: &str = "TIDEPOOL_LOCAL_CLOUD_INSTANCE";
-/// The variable that says which droplet it belongs to.
-pub(crate) const DROPLET_VARIABLE: &str = "TIDEPOOL_LOCAL_CLOUD_DROPLET";
+/// The variable that says which machine it belongs to; its name is older than machines that are no droplets.
+pub(crate) const MACHINE_VARIABLE: &str = "TIDEPOOL_LOCAL_CLOUD_DROPLET";
 
 /// When the process started, in the kernel's own count; `None` when there is no such process (or only its remains).
 #[cfg(target_os = "linux")]
@@ -43,11 +43,11 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Living processes that carry the instance's mark, with the droplet they belong to.
+/// Living processes that carry the instance's mark, with the machine they belong to.
 #[cfg(target_os = "linux")]
 pub(crate) fn marked(instance: &str) -> BTreeMap<i32, u64> {
     let instance_mark = format!("{INSTANCE_VARIABLE}={instance}");
-    let droplet_mark = format!("{DROPLET_VARIABLE}=");
+    let machine_mark = format!("{MACHINE_VARIABLE}=");
     let mut found = BTreeMap::new();
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return found;
@@ -70,17 +70,17 @@ pub(crate) fn marked(instance: &str) -> BTreeMap<i32, u64> {
         {
             continue;
         }
-        let droplet = variables
+        let machine = variables
             .find_map(|variable| {
                 std::str::from_utf8(variable)
                     .ok()?
-                    .strip_prefix(&droplet_mark)?
+                    .strip_prefix(&machine_mark)?
                     .parse()
                     .ok()
             })
             .unwrap_or(0);
         if start_time(pid).is_some() {
-            found.insert(pid, droplet);
+            found.insert(pid, machine);
         }
     }
     found

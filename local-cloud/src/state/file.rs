@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
+use super::State;
+use crate::machines::Machine;
 use crate::private_files;
 
 /// Why the file can't be read or written.
@@ -21,14 +23,20 @@ pub(crate) enum StoreError {
     Content { path: PathBuf, message: String },
 }
 
+/// Reads the machines of a state that has them nowhere but among an API's records, as an earlier version wrote it.
+pub(crate) type EarlierMachines = fn(&str) -> Result<Vec<Machine>, serde_json::Error>;
+
 /// Reads the state; a missing file is an empty one.
 ///
 /// # Errors
 /// When the disk fails or the file is something else.
-pub(crate) fn load<S: DeserializeOwned + Default>(path: &Path) -> Result<S, StoreError> {
+pub(crate) fn load<R>(path: &Path, earlier: EarlierMachines) -> Result<State<R>, StoreError>
+where
+    R: DeserializeOwned + Default,
+{
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(S::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::default()),
         Err(source) => {
             return Err(StoreError::Disk {
                 path: path.to_owned(),
@@ -36,10 +44,30 @@ pub(crate) fn load<S: DeserializeOwned + Default>(path: &Path) -> Result<S, Stor
             });
         }
     };
-    serde_json::from_str(&text).map_err(|error| StoreError::Content {
+    parse(&text, earlier).map_err(|error| StoreError::Content {
         path: path.to_owned(),
         message: error.to_string(),
     })
+}
+
+fn parse<R: DeserializeOwned>(text: &str, earlier: EarlierMachines) -> Result<State<R>, serde_json::Error> {
+    let mut state = State {
+        machines: serde_json::from_str(text)?,
+        records: serde_json::from_str(text)?,
+    };
+    let written: WrittenMachines = serde_json::from_str(text)?;
+    if written.machines.is_none() {
+        for machine in earlier(text)? {
+            state.machines.insert(machine);
+        }
+    }
+    Ok(state)
+}
+
+/// Whether machines have a place of their own in the file.
+#[derive(Deserialize)]
+struct WrittenMachines {
+    machines: Option<IgnoredAny>,
 }
 
 /// Writes the state.

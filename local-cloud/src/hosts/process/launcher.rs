@@ -1,4 +1,4 @@
-//! Starts droplets' programs so that the kernel ends them with this process, even after `kill -9`: each is started by this
+//! Starts machines' programs so that the kernel ends them with this process, even after `kill -9`: each is started by this
 //! same program with the hidden command `launch`, which asks for SIGKILL at its parent's end and then becomes the program.
 //!
 //! The kernel means the end of the *thread* that started it. So one thread starts all of them, and lives as long as the
@@ -42,9 +42,9 @@ impl Launcher {
             .spawn(move || {
                 let _runtime = runtime.enter();
                 for job in queue {
-                    // This thread's end would be the end of every droplet.
+                    // This thread's end would be the end of every machine.
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                        tracing::error!("starting a droplet's programs failed");
+                        tracing::error!("starting a machine's programs failed");
                     }
                 }
             })?;

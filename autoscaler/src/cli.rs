@@ -368,8 +368,8 @@ async fn plan_one(
     let mut problems = pool.recorder.notices();
     problems.extend_from_slice(look.problems());
     let queries = pool.queries(&look);
-    let scraped = matches!(config.metrics, config::MetricsConfig::Scrape(_));
-    if scraped && queries.iter().any(|query| query.what.per_host == PerHost::Rate) {
+    let of_the_moment = config.metrics.kind().is_of_the_moment();
+    if of_the_moment && queries.iter().any(|query| query.what.per_host == PerHost::Rate) {
         source.read(&queries, (runtime.clock)()).await;
         tokio::time::sleep(RATE_GAP).await;
     }

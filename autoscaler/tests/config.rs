@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tidepool_autoscaler::config::{Config, MetricsConfig, Problem, Purpose, Surroundings, parse};
 use tidepool_autoscaler::metrics::PerHost;
+use tidepool_autoscaler::metrics::presets::{PRESETS, SourceKind};
 use tidepool_autoscaler::metrics::range::Range;
 use tidepool_autoscaler_core::spec::Across;
 
@@ -85,6 +86,23 @@ fn the_example_is_in_order() {
     assert_eq!(pool.spec.signals[1].across, Across::Sum);
     assert_eq!(pool.signals[1].what.per_host, PerHost::Rate);
     assert_eq!(config.audit.index.unwrap().name, "tidepool-decisions");
+}
+
+#[test]
+fn the_example_and_the_readme_name_every_source_and_every_preset() {
+    let readme = include_str!("../README.md");
+    for kind in SourceKind::all() {
+        let name = kind.name();
+        assert!(EXAMPLE.contains(&format!("\"{name}\" (")), "example.toml: {name}");
+        assert!(
+            readme.contains(&format!("`metrics = \"{name}\"`")),
+            "README.md: {name}"
+        );
+    }
+    for (preset, _) in PRESETS {
+        assert!(EXAMPLE.contains(preset), "example.toml: {preset}");
+        assert!(readme.contains(&format!("`{preset}`")), "README.md: {preset}");
+    }
 }
 
 #[test]

@@ -7,19 +7,18 @@ mod follow;
 mod pool;
 mod reader;
 mod secret;
+mod sources;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::Table;
 
 use tidepool_listener::TrustedHosts;
 
-use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig};
+use crate::metrics::elasticsearch::ElasticsearchConfig;
 use crate::metrics::presets::SourceKind;
-use crate::metrics::scrape::ScrapeConfig;
 use crate::provider::digitalocean::ApiToken;
 pub use follow::SignalConfig;
 pub use pool::PoolConfig;
@@ -27,6 +26,8 @@ pub use reader::Problem;
 use reader::{Problems, Section};
 pub use secret::Secret;
 use secret::SecretKeys;
+pub use sources::MetricsConfig;
+use sources::Sources;
 
 /// Pools in one daemon at most: 50 listings a tick fit DigitalOcean's 5,000 calls an hour at a tick of 36 s; `check` warns of
 /// a shorter one.
@@ -85,15 +86,6 @@ pub struct AuditIndex {
     pub name: String,
     /// The server it is in.
     pub server: ElasticsearchConfig,
-}
-
-/// Where samples come from.
-#[derive(Debug, Clone)]
-pub enum MetricsConfig {
-    /// The members themselves.
-    Scrape(ScrapeConfig),
-    /// Elasticsearch.
-    Elasticsearch(ElasticsearchConfig),
 }
 
 /// DigitalOcean's API.
@@ -165,31 +157,17 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
     let state_dir: Option<String> = root.required("state_dir");
     let state_dir = state_dir.map(|dir| around.path_of(&dir));
     let status = read_status(root.section("status"), around);
-    let source_kind = source_kind(&mut root);
-    let elasticsearch = root.has("elasticsearch");
-    let section = root.section("elasticsearch");
-    let server = elasticsearch
-        .then(|| read_elasticsearch(section, around, purpose))
-        .flatten();
-    let scrape = read_scrape(root.section("scrape"));
+    let Sources {
+        kind: source_kind,
+        metrics,
+        has_server,
+        server,
+    } = sources::read(&mut root, around, purpose);
     let section = root.section("audit");
-    if section.has("elasticsearch_index") && !elasticsearch {
+    if section.has("elasticsearch_index") && !has_server {
         section.problem("elasticsearch_index", "needs an [elasticsearch] table");
     }
     let audit = read_audit(section, around, state_dir.as_deref(), server.as_ref());
-    let metrics = match source_kind {
-        Some(SourceKind::Scrape) => Some(MetricsConfig::Scrape(scrape)),
-        Some(SourceKind::Elasticsearch) => {
-            if !elasticsearch {
-                root.problem(
-                    "elasticsearch",
-                    "is missing; metrics = \"elasticsearch\" needs it",
-                );
-            }
-            server.map(MetricsConfig::Elasticsearch)
-        }
-        None => None,
-    };
     let provider = root.has("digitalocean");
     if !provider {
         root.problem("digitalocean", "is missing; the pools' provider needs it");
@@ -248,17 +226,6 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
     })
 }
 
-fn source_kind(root: &mut Section<'_>) -> Option<SourceKind> {
-    let words = [
-        ("scrape", SourceKind::Scrape),
-        ("elasticsearch", SourceKind::Elasticsearch),
-    ];
-    if !root.has("metrics") {
-        return root.required::<String>("metrics").and(None);
-    }
-    root.word("metrics", &words)
-}
-
 fn read_status(mut section: Section<'_>, around: &Surroundings<'_>) -> Option<StatusConfig> {
     let text = section
         .optional("listen")
@@ -303,79 +270,6 @@ fn read_trusted(section: &mut Section<'_>) -> TrustedHosts {
         section.problem("allowed_hosts", error.to_string());
         TrustedHosts::default()
     })
-}
-
-fn read_scrape(mut section: Section<'_>) -> ScrapeConfig {
-    let default = ScrapeConfig::default();
-    let port = section.number_or("port", 1..=65_535, u32::from(default.port));
-    let timeout_ms_default = u32::try_from(default.timeout.as_millis()).unwrap_or(2_000);
-    let timeout_ms = section.number_or("timeout_ms", 10..=60_000, timeout_ms_default);
-    section.finish();
-    ScrapeConfig {
-        port: u16::try_from(port).unwrap_or(default.port),
-        timeout: Duration::from_millis(u64::from(timeout_ms)),
-    }
-}
-
-fn read_elasticsearch(
-    mut section: Section<'_>,
-    around: &Surroundings<'_>,
-    purpose: Purpose,
-) -> Option<ElasticsearchConfig> {
-    let url: Option<String> = section.required("url");
-    let username: Option<String> = section.optional("username");
-    let keyed = section.has("password_env") || section.has("password_file");
-    let password = secret::read(
-        &mut section,
-        &SecretKeys {
-            env: "password_env",
-            file: "password_file",
-        },
-        around,
-        purpose,
-    );
-    let api_key = secret::read(
-        &mut section,
-        &SecretKeys {
-            env: "api_key_env",
-            file: "api_key_file",
-        },
-        around,
-        purpose,
-    );
-    if username.is_some() != keyed {
-        section.problem("username", "and password_env or password_file go together");
-    }
-    if username.is_some() && api_key.is_some() {
-        section.problem("username", "stands beside an API key; one of them must go");
-    }
-    let auth = match (username, password, api_key) {
-        (Some(username), Some(password), _) => Auth::Basic {
-            username,
-            password: password.reveal().to_owned(),
-        },
-        (_, _, Some(key)) => Auth::ApiKey(key.reveal().to_owned()),
-        _ => Auth::Anonymous,
-    };
-    let mut config = ElasticsearchConfig::new(url.clone().unwrap_or_default(), auth);
-    if let Some(index) = section.optional("index") {
-        config.index = index;
-    }
-    if let Some(field) = section.optional("host_field") {
-        config.host_field = field;
-    }
-    if let Some(fields) = section.optional("series_fields") {
-        config.series_fields = fields;
-    }
-    let timeout_secs = u32::try_from(config.timeout.as_secs()).unwrap_or(10);
-    config.timeout = Duration::from_secs(u64::from(section.number_or("timeout_secs", 1..=60, timeout_secs)));
-    if url.is_some()
-        && let Err(error) = crate::metrics::elasticsearch::connect(&config)
-    {
-        section.problem("url", error.to_string());
-    }
-    section.finish();
-    url.map(|_| config)
 }
 
 fn read_audit(

@@ -21,12 +21,47 @@ pub const PRESETS: &[(&str, &str)] = &[
 ];
 
 /// Where a signal is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceKind {
     /// What Metricbeat wrote into Elasticsearch.
     Elasticsearch,
     /// The members' own operations listeners.
     Scrape,
+}
+
+impl SourceKind {
+    /// The first kind; the others follow by [`SourceKind::next`].
+    pub const FIRST: SourceKind = SourceKind::Scrape;
+
+    /// The kind after this one. A chain instead of a list, because a new kind can't be left out of it: this match would
+    /// not compile.
+    pub const fn next(self) -> Option<SourceKind> {
+        match self {
+            SourceKind::Scrape => Some(SourceKind::Elasticsearch),
+            SourceKind::Elasticsearch => None,
+        }
+    }
+
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = SourceKind> {
+        std::iter::successors(Some(SourceKind::FIRST), |kind| kind.next())
+    }
+
+    /// What `metrics` in the configuration calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SourceKind::Elasticsearch => "elasticsearch",
+            SourceKind::Scrape => "scrape",
+        }
+    }
+
+    /// Whether it keeps no history of its own, so that a rate needs two reads of ours.
+    pub const fn is_of_the_moment(self) -> bool {
+        match self {
+            SourceKind::Elasticsearch => false,
+            SourceKind::Scrape => true,
+        }
+    }
 }
 
 /// Why a preset can't be had.
@@ -39,7 +74,7 @@ pub enum PresetError {
         name: String,
     },
     /// The source doesn't measure it.
-    #[error("preset {name:?} can't be read from {source:?}; set `field` instead", source = .source_kind)]
+    #[error("preset {name:?} can't be read from {source}; set `field` instead", source = .source_kind.name())]
     NotFromHere {
         /// The name.
         name: String,
@@ -92,6 +127,10 @@ mod tests {
             .filter(|name| resolve(name, SourceKind::Scrape).is_err())
             .collect();
         assert_eq!(refused, ["load", "network"]);
+        assert_eq!(
+            resolve("load", SourceKind::Scrape).unwrap_err().to_string(),
+            "preset \"load\" can't be read from scrape; set `field` instead"
+        );
     }
 
     #[test]

@@ -12,6 +12,17 @@ pub struct Range {
     high: f64,
 }
 
+/// A finite value that its signal can have. Only [`Range::check`] makes one, so that no source can forget to check.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct InRange(f64);
+
+impl InRange {
+    /// The value.
+    pub(super) fn get(self) -> f64 {
+        self.0
+    }
+}
+
 /// Why two numbers are not a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
@@ -60,7 +71,7 @@ impl Range {
     }
 
     /// The value, if the signal can have it.
-    pub(super) fn check(self, value: f64) -> Result<f64, Fault> {
+    pub(super) fn check(self, value: f64) -> Result<InRange, Fault> {
         if !value.is_finite() {
             return Err(Fault::NotFinite);
         }
@@ -71,7 +82,7 @@ impl Range {
                 range: self.to_string(),
             });
         }
-        Ok(value.clamp(self.low, self.high))
+        Ok(InRange(value.clamp(self.low, self.high)))
     }
 }
 
@@ -107,7 +118,11 @@ mod tests {
             (Range::ANY, f64::NAN, None),
             (Range::ANY, f64::NEG_INFINITY, None),
         ] {
-            assert_eq!(range.check(value).ok(), expected, "{value} of {range}");
+            assert_eq!(
+                range.check(value).ok().map(InRange::get),
+                expected,
+                "{value} of {range}"
+            );
         }
     }
 

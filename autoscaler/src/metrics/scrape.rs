@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
-use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample, UnixMillis};
+use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
 
 use self::history::{Answer, History, Scrape, families};
-use super::fault::{first_words, innermost};
+use super::fault::{Fault, first_words, innermost};
 use super::range::Range;
 use super::series::HostValue;
 use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
@@ -234,24 +234,10 @@ fn reading(
                 .map(|history| history.value(&query.what, since_ms))
                 .ok_or_else(|| "too many members are scraped".to_owned()),
         };
-        let sample = |value| Sample {
-            host: name.clone(),
-            value,
-            at: now,
-        };
-        let cause = match value {
-            Ok(HostValue::Whole { value, .. }) => {
-                reading.samples.push(sample(value));
-                continue;
-            }
-            Ok(HostValue::AtLeast { value, fault, .. }) => {
-                reading.at_least.push(sample(value));
-                Some(fault.to_string())
-            }
-            Ok(HostValue::None { fault }) => fault.map(|fault| fault.to_string()),
-            Err(reason) => Some(reason),
-        };
-        reading.causes.extend(cause.map(|cause| (name.clone(), cause)));
+        let value = value.unwrap_or_else(|reason| HostValue::None {
+            fault: Some(Fault::Other(reason)),
+        });
+        value.dated(now).put(name, &mut reading);
     }
     reading
 }

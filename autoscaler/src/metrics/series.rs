@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidepool_autoscaler_core::observe::UnixMillis;
+use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample, UnixMillis};
 
 use super::fault::Fault;
+use super::range::InRange;
 use super::{PerHost, SignalSpec};
 
 /// A rate over less than this is noise: two scrapes at once, say by a dry run beside the daemon.
@@ -22,7 +23,7 @@ const RESET_SHARE: f64 = 0.5;
 pub(super) struct Point {
     pub(super) at: UnixMillis,
     /// The value, or what is wrong with it.
-    pub(super) value: Result<f64, Fault>,
+    pub(super) value: Result<InRange, Fault>,
     /// How often the series is read, where its document says so.
     pub(super) period_ms: Option<i64>,
 }
@@ -51,6 +52,39 @@ pub(super) enum HostValue {
         /// What is wrong.
         fault: Option<Fault>,
     },
+}
+
+impl HostValue {
+    /// The same value, said to be of another time: the reader's clock instead of what the readings were counted by.
+    pub(super) fn dated(self, at: UnixMillis) -> HostValue {
+        match self {
+            HostValue::Whole { value, .. } => HostValue::Whole { value, at },
+            HostValue::AtLeast { value, fault, .. } => HostValue::AtLeast { value, at, fault },
+            HostValue::None { fault } => HostValue::None { fault },
+        }
+    }
+
+    /// Puts it into a source's reading as what it is: a sample, a lower bound with its cause, or the cause alone.
+    pub(super) fn put(self, host: &MemberName, reading: &mut Reading) {
+        let sample = |value, at| Sample {
+            host: host.clone(),
+            value,
+            at,
+        };
+        let fault = match self {
+            HostValue::Whole { value, at } => {
+                reading.samples.push(sample(value, at));
+                None
+            }
+            HostValue::AtLeast { value, at, fault } => {
+                reading.at_least.push(sample(value, at));
+                Some(fault)
+            }
+            HostValue::None { fault } => fault,
+        };
+        let cause = fault.map(|fault| (host.clone(), fault.to_string()));
+        reading.causes.extend(cause);
+    }
 }
 
 /// The series of one host within the window, by what tells them apart (labels, interface).
@@ -87,7 +121,7 @@ impl HostSeries {
         let series = self.series.entry(key).or_default();
         series.period_ms = series.period_ms.max(point.period_ms);
         match point.value {
-            Ok(value) => series.insert(point.at, value),
+            Ok(value) => series.insert(point.at, value.get()),
             Err(fault) => {
                 series.points.remove(&point.at);
                 series.faults.insert(point.at, fault);
@@ -293,7 +327,7 @@ mod tests {
         }
     }
 
-    fn point(ms: i64, value: Result<f64, Fault>) -> Point {
+    fn point(ms: i64, value: Result<InRange, Fault>) -> Point {
         Point {
             at: UnixMillis(ms),
             value,
@@ -385,7 +419,7 @@ mod tests {
         assert_eq!(whole(apart, PerHost::Rate), None);
         let mut host = HostSeries::default();
         for ms in [0, RATE_SPAN_MS_MIN - 1] {
-            host.add(String::new(), point(ms, Ok(1.0)));
+            host.add(String::new(), point(ms, Range::ANY.check(1.0)));
         }
         let none = HostValue::None { fault: None };
         assert_eq!(host.value(&spec(PerHost::Rate, Range::NOT_NEGATIVE)), none);
@@ -426,7 +460,7 @@ mod tests {
         let mut host = host(&[("fast", &[(0, 1.0), (10, 1.0), (20, 1.0), (30, 1.0), (40, 1.0)])]);
         let slow = |period_ms| Point {
             at: UnixMillis(0),
-            value: Ok(7.0),
+            value: Range::ANY.check(7.0),
             period_ms,
         };
         let what = spec(PerHost::Last, Range::NOT_NEGATIVE);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample};
+use tidepool_autoscaler_core::observe::{MemberName, Reading};
 
 use super::document::Document;
 use super::hosts::{Origin, Owner, Owners};
@@ -157,25 +157,15 @@ fn answer(
         }
     }
     for (member, series) in hosts {
-        let sample = |value, at| Sample {
-            host: member.clone(),
-            value,
-            at,
+        let value = match series.value(&query.what) {
+            HostValue::None { fault: None } => HostValue::None {
+                fault: Some(Fault::Other(
+                    "a rate needs two documents of a series within the window".to_owned(),
+                )),
+            },
+            value => value,
         };
-        let fault = match series.value(&query.what) {
-            HostValue::Whole { value, at } => {
-                answer.reading.samples.push(sample(value, at));
-                continue;
-            }
-            HostValue::AtLeast { value, at, fault } => {
-                answer.reading.at_least.push(sample(value, at));
-                fault
-            }
-            HostValue::None { fault } => fault.unwrap_or_else(|| {
-                Fault::Other("a rate needs two documents of a series within the window".to_owned())
-            }),
-        };
-        answer.reading.causes.insert(member.clone(), fault.to_string());
+        value.put(member, &mut answer.reading);
     }
     answer
 }

@@ -110,7 +110,7 @@ impl Document {
                 fallback.part, fallback.whole
             ))));
         };
-        Some(part.and_then(|part| Ok(part / Range::NOT_NEGATIVE.check(whole?)?)))
+        Some(part.and_then(|part| Ok(part / Range::NOT_NEGATIVE.check(whole?)?.get())))
     }
 
     fn number(&self, field: &str) -> Option<Result<f64, Fault>> {
@@ -179,6 +179,7 @@ fn collect(path: String, value: &Value, parts: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::range::InRange;
     use serde_json::json;
 
     fn document(source: Value, fields: Value) -> Document {
@@ -188,7 +189,7 @@ mod tests {
     /// The value, or what is wrong.
     fn read(source: Value, fields: Value, field: &str) -> Option<Result<f64, String>> {
         let point = document(source, fields).point(field, Range::ANY)?;
-        Some(point.value.map_err(|fault| fault.to_string()))
+        Some(point.value.map(InRange::get).map_err(|fault| fault.to_string()))
     }
 
     #[test]

@@ -6,6 +6,7 @@ use tidepool_autoscaler_core::observe::Reading;
 
 use super::fleet::{Fleet, Kind, LOST_MAX, Lie, NOW, ROUNDS, STEP_MS, What};
 use crate::metrics::elasticsearch::test_server::{Stored, read as search};
+use crate::metrics::presets::SourceKind;
 
 /// A document before it is written.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
         so_far.tell(fleet, lie, &mut drafts);
     }
     let stored: Vec<Stored> = drafts.iter().map(|draft| stored(fleet, draft)).collect();
-    search(&fleet.query("elasticsearch"), &stored, NOW)
+    search(&fleet.query(SourceKind::Elasticsearch), &stored, NOW)
 }
 
 /// The lies so far: some would add up to what nobody could see.

@@ -13,6 +13,7 @@ use tidepool_autoscaler_core::observe::{
 };
 
 use crate::config::{self, PoolConfig, Purpose, Surroundings};
+use crate::metrics::presets::SourceKind;
 use crate::metrics::{Host, SignalQuery};
 
 /// The time of the reading.
@@ -174,7 +175,7 @@ impl Fleet {
     }
 
     /// The query of the fleet's signal.
-    pub(super) fn query(&self, source: &'static str) -> SignalQuery {
+    pub(super) fn query(&self, source: SourceKind) -> SignalQuery {
         let pool = settings(self.kind, source);
         let signal = &pool.signals[0];
         let hosts = (0..self.hosts).map(|host| {
@@ -195,7 +196,7 @@ impl Fleet {
 
     /// How many members the policy wants by a reading.
     pub(super) fn wanted(&self, reading: Reading) -> u32 {
-        let pool = settings(self.kind, "scrape");
+        let pool = settings(self.kind, SourceKind::Scrape);
         let member = |host: usize| Member {
             id: MemberId(format!("{}", 100 + host)),
             name: MemberName(Self::name(host)),
@@ -229,8 +230,8 @@ impl Fleet {
 }
 
 /// A pool with one policy on the fleet's signal. Each is read once: a configuration makes an HTTP client.
-fn settings(kind: Kind, source: &'static str) -> Arc<PoolConfig> {
-    static POOLS: Mutex<BTreeMap<(&str, Kind), Arc<PoolConfig>>> = Mutex::new(BTreeMap::new());
+fn settings(kind: Kind, source: SourceKind) -> Arc<PoolConfig> {
+    static POOLS: Mutex<BTreeMap<(SourceKind, Kind), Arc<PoolConfig>>> = Mutex::new(BTreeMap::new());
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = pools
         .entry((source, kind))
@@ -238,15 +239,15 @@ fn settings(kind: Kind, source: &'static str) -> Arc<PoolConfig> {
     Arc::clone(pool)
 }
 
-fn parsed(kind: Kind, source: &str) -> PoolConfig {
-    let (field, server) = if source == "scrape" {
-        ("queue_depth", "")
-    } else {
-        (
+fn parsed(kind: Kind, source: SourceKind) -> PoolConfig {
+    let (field, server) = match source {
+        SourceKind::Scrape => ("queue_depth", ""),
+        SourceKind::Elasticsearch => (
             "prometheus.metrics.queue_depth",
             "elasticsearch.url = \"http://test:9200\"",
-        )
+        ),
     };
+    let metrics = source.name();
     let (signal, target) = match kind {
         Kind::Cpu => ("preset = \"cpu\"".to_owned(), CPU_TARGET),
         Kind::Queue => (
@@ -259,7 +260,7 @@ fn parsed(kind: Kind, source: &str) -> PoolConfig {
         ),
     };
     let text = format!(
-        "state_dir = \"state\"\nmetrics = \"{source}\"\n{server}\ndigitalocean.token_env = \"TOKEN\"\n\
+        "state_dir = \"state\"\nmetrics = \"{metrics}\"\n{server}\ndigitalocean.token_env = \"TOKEN\"\n\
          [[pool]]\nname = \"web\"\nmin = 1\nmax = 30\n\
          digitalocean = {{ region = \"fra1\", size = \"s-1vcpu-1gb\", image = \"api\" }}\n\
          life.warm_up_secs = 0\n[[pool.policy]]\n{signal}\ntarget = {target:?}\ntolerance = 0.0\n"

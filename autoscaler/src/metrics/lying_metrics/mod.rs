@@ -18,10 +18,13 @@ mod fleet;
 mod texts;
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use tidepool_autoscaler_core::observe::Reading;
 
 use self::fleet::{Fleet, Lie, WHATS, lies};
+use crate::metrics::presets::SourceKind;
 
 fn config() -> ProptestConfig {
     ProptestConfig {
@@ -32,17 +35,18 @@ fn config() -> ProptestConfig {
     }
 }
 
-fn documents_hold(seed: u64, lies: &[Lie]) {
-    let fleet = Fleet::new(seed);
-    let healthy = fleet.wanted(documents::read(&fleet, &[]));
-    let corrupted = documents::read(&fleet, lies);
-    fleet.judge(healthy, corrupted, lies);
+/// What a source reads of the fleet, with lies. A source without lies of its own does not compile.
+fn read(source: SourceKind, fleet: &Fleet, lies: &[Lie]) -> Reading {
+    match source {
+        SourceKind::Elasticsearch => documents::read(fleet, lies),
+        SourceKind::Scrape => texts::read(fleet, lies),
+    }
 }
 
-fn texts_hold(seed: u64, lies: &[Lie]) {
+fn holds(source: SourceKind, seed: u64, lies: &[Lie]) {
     let fleet = Fleet::new(seed);
-    let healthy = fleet.wanted(texts::read(&fleet, &[]));
-    let corrupted = texts::read(&fleet, lies);
+    let healthy = fleet.wanted(read(source, &fleet, &[]));
+    let corrupted = read(source, &fleet, lies);
     fleet.judge(healthy, corrupted, lies);
 }
 
@@ -51,12 +55,12 @@ proptest! {
 
     #[test]
     fn documents_that_lie_never_shrink_a_pool(seed in any::<u64>(), lies in lies()) {
-        documents_hold(seed, &lies);
+        holds(SourceKind::Elasticsearch, seed, &lies);
     }
 
     #[test]
     fn texts_that_lie_never_shrink_a_pool(seed in any::<u64>(), lies in lies()) {
-        texts_hold(seed, &lies);
+        holds(SourceKind::Scrape, seed, &lies);
     }
 }
 
@@ -65,12 +69,14 @@ fn healthy_fleets_shrink_grow_and_stay() {
     let mut wanted = [0_u32; 3];
     for seed in 0..200 {
         let fleet = Fleet::new(seed);
-        let (documents, texts) = (documents::read(&fleet, &[]), texts::read(&fleet, &[]));
-        assert_eq!(documents.samples.len(), fleet.hosts, "{documents:?}");
-        assert_eq!(texts.samples.len(), fleet.hosts, "{texts:?}");
-        let (documents, texts) = (fleet.wanted(documents), fleet.wanted(texts));
-        assert_eq!(documents, texts, "seed {seed}");
-        let place = match documents.cmp(&fleet.size()) {
+        let by_source = SourceKind::all().map(|source| {
+            let reading = read(source, &fleet, &[]);
+            assert_eq!(reading.samples.len(), fleet.hosts, "{source:?}: {reading:?}");
+            fleet.wanted(reading)
+        });
+        let by_source: BTreeSet<u32> = by_source.collect();
+        assert_eq!(by_source.len(), 1, "seed {seed}: {by_source:?}");
+        let place = match by_source.first().unwrap().cmp(&fleet.size()) {
             Ordering::Less => 0,
             Ordering::Equal => 1,
             Ordering::Greater => 2,
@@ -91,8 +97,9 @@ fn no_lie_alone_shrinks_a_pool() {
                 round: 6,
                 amount: 1 + 2 * u8::try_from(seed).unwrap(),
             };
-            documents_hold(seed, &[lie]);
-            texts_hold(seed, &[lie]);
+            for source in SourceKind::all() {
+                holds(source, seed, &[lie]);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidepool_autoscaler_core::observe::{MemberName, Reading};
 
 use super::fleet::{Fleet, Kind, LOST_MAX, Lie, NOW, ROUNDS, STEP_MS, What};
+use crate::metrics::presets::SourceKind;
 use crate::metrics::scrape::read_texts;
 
 const QUEUE: &str = "queue_depth";
@@ -78,7 +79,7 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
         });
         (MemberName(Fleet::name(host)), texts.collect())
     });
-    read_texts(&fleet.query("scrape"), &answers.collect(), NOW)
+    read_texts(&fleet.query(SourceKind::Scrape), &answers.collect(), NOW)
 }
 
 fn line(fleet: &Fleet, series: usize, value: f64) -> String {

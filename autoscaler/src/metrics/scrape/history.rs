@@ -242,11 +242,11 @@ fn quotient(what: &SignalSpec, upper: HostValue, lower: HostValue) -> HostValue 
     match (what.range.check(upper / lower), doubt) {
         (Err(fault), _) => HostValue::None { fault: Some(fault) },
         (Ok(value), None) => HostValue::Whole {
-            value: value * what.scale,
+            value: value.get() * what.scale,
             at,
         },
         (Ok(value), Some(fault)) => HostValue::AtLeast {
-            value: value * what.scale,
+            value: value.get() * what.scale,
             at,
             fault,
         },

@@ -165,11 +165,10 @@ fn pool_text(text: &mut String, pool: &PoolStatus, status: &Status) -> std::fmt:
             .value
             .map_or_else(|| "no value".to_owned(), |value| format!("{value:.4}"));
         let state = format!("{:?}", signal.state).to_lowercase();
-        writeln!(
-            text,
-            "  signal {}: {value}, target {}, {state}",
-            signal.name, signal.target
-        )?;
+        let target = signal
+            .target
+            .map_or_else(String::new, |target| format!(", target {target}"));
+        writeln!(text, "  signal {}: {value}{target}, {state}", signal.name)?;
     }
     for member in &pool.members {
         let state = format!("{:?}", member.state).to_lowercase();

@@ -138,8 +138,11 @@ impl Meters {
             .with_label_values(&[pool.0.as_str(), direction])
             .inc();
         for proposal in &decision.proposals {
+            let Some(basis) = &proposal.basis else {
+                continue;
+            };
             let labels = [pool.0.as_str(), proposal.policy.as_str()];
-            let (state, age) = match &proposal.signal {
+            let (state, age) = match &basis.signal {
                 Signal::Fresh { values } => ("fresh", Some(values.age_secs)),
                 Signal::Partial { values, .. } => ("partial", Some(values.age_secs)),
                 Signal::Stale { age_secs, .. } => ("stale", Some(*age_secs)),
@@ -148,7 +151,7 @@ impl Meters {
             // What isn't known is not a number: an old one would look like a new one.
             self.signal_value
                 .with_label_values(&labels)
-                .set(proposal.value.unwrap_or(f64::NAN));
+                .set(basis.value.unwrap_or(f64::NAN));
             self.signal_age
                 .with_label_values(&labels)
                 .set(age.unwrap_or(f64::NAN));

@@ -174,7 +174,7 @@ impl StatusRecorder {
         status.signals = decision
             .proposals
             .iter()
-            .map(|p| signal(p, report.seen))
+            .filter_map(|p| signal(p, report.seen))
             .collect();
         let point = point(spec, decision, status.serving);
         inner.remember_point(point);
@@ -237,8 +237,8 @@ pub fn mode(control: Control) -> Mode {
 fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
     let mut values: BTreeMap<&MemberName, BTreeMap<String, f64>> = BTreeMap::new();
     for proposal in &decision.proposals {
-        let (Signal::Fresh { values: fresh } | Signal::Partial { values: fresh, .. }) = &proposal.signal
-        else {
+        let signal = proposal.basis.as_ref().map(|basis| &basis.signal);
+        let Some(Signal::Fresh { values: fresh } | Signal::Partial { values: fresh, .. }) = signal else {
             continue;
         };
         for (host, value) in fresh.warm.iter().chain(&fresh.warming) {
@@ -266,9 +266,11 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
 fn signal_problems(decision: &Decision) -> BTreeMap<&MemberName, BTreeMap<String, String>> {
     let mut problems: BTreeMap<&MemberName, BTreeMap<String, String>> = BTreeMap::new();
     for proposal in &decision.proposals {
-        let gaps = match &proposal.signal {
-            Signal::Fresh { .. } => continue,
-            Signal::Partial { gaps, .. } | Signal::Stale { gaps, .. } | Signal::Missing { gaps, .. } => gaps,
+        let gaps = match proposal.basis.as_ref().map(|basis| &basis.signal) {
+            None | Some(Signal::Fresh { .. }) => continue,
+            Some(
+                Signal::Partial { gaps, .. } | Signal::Stale { gaps, .. } | Signal::Missing { gaps, .. },
+            ) => gaps,
         };
         for (host, cause) in &gaps.named {
             let words = cause.words().to_owned();
@@ -281,8 +283,9 @@ fn signal_problems(decision: &Decision) -> BTreeMap<&MemberName, BTreeMap<String
     problems
 }
 
-fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
-    let (state, age_secs, fresh, expected) = match &proposal.signal {
+fn signal(proposal: &Proposal, seen: &Observation) -> Option<SignalStatus> {
+    let basis = proposal.basis.as_ref()?;
+    let (state, age_secs, fresh, expected) = match &basis.signal {
         Signal::Fresh { values } => (
             SignalState::Fresh,
             Some(values.age_secs),
@@ -300,27 +303,28 @@ fn signal(proposal: &Proposal, seen: &Observation) -> SignalStatus {
         } => (SignalState::Stale, Some(*age_secs), 0, *expected),
         Signal::Missing { expected, .. } => (SignalState::Missing, None, 0, *expected),
     };
-    let newest = match seen.signals.get(&proposal.signal_name) {
+    let newest = match seen.signals.get(&basis.signal_name) {
         Some(SignalReading::Read(reading)) => reading.samples.iter().map(|s| s.at).max(),
         Some(SignalReading::Failed { .. }) | None => None,
     };
-    SignalStatus {
+    Some(SignalStatus {
         name: proposal.policy.clone(),
         state,
-        value: proposal.value,
-        target: proposal.target,
+        value: basis.value,
+        target: basis.target,
         age_secs: age_secs.or_else(|| newest.map(|at| seen.at.secs_since(at))),
         hosts_fresh: fresh,
         hosts_expected: expected,
         detail: (state != SignalState::Fresh).then(|| proposal.formula()),
-    }
+    })
 }
 
 fn point(spec: &PoolSpec, decision: &Decision, serving: u32) -> HistoryPoint {
     let signals = decision.proposals.iter().filter_map(|p| {
+        let basis = p.basis.as_ref()?;
         let point = SignalPoint {
-            value: p.value?,
-            target: p.target,
+            value: basis.value?,
+            target: basis.target,
         };
         Some((p.policy.clone(), point))
     });

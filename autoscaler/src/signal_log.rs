@@ -34,8 +34,11 @@ impl SignalLog {
     pub fn changes(&mut self, proposals: &[Proposal]) -> Vec<Change> {
         let mut changes = Vec::new();
         for proposal in proposals {
+            let Some(basis) = &proposal.basis else {
+                continue;
+            };
             let signal = proposal.policy.clone();
-            match cause(&proposal.signal) {
+            match cause(&basis.signal) {
                 Some(cause) if self.wrong.get(&signal) != Some(&cause) => {
                     self.wrong.insert(signal.clone(), cause);
                     changes.push(Change::Wrong {
@@ -83,7 +86,7 @@ fn without_numbers(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use tidepool_autoscaler_core::observe::MemberName;
-    use tidepool_autoscaler_core::outcome::{Verdict, Working};
+    use tidepool_autoscaler_core::outcome::{Basis, Verdict, Working};
     use tidepool_autoscaler_core::signal::GapCause;
 
     use super::*;
@@ -91,12 +94,14 @@ mod tests {
     fn proposal(signal: Signal) -> Proposal {
         Proposal {
             policy: "cpu".to_owned(),
-            signal_name: "cpu".to_owned(),
             verdict: Verdict::Blind,
             working: Working::Unread,
-            signal,
-            value: None,
-            target: 0.5,
+            basis: Some(Basis {
+                signal_name: "cpu".to_owned(),
+                signal,
+                value: None,
+                target: Some(0.5),
+            }),
         }
     }
 

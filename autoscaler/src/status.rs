@@ -67,7 +67,7 @@ pub struct PoolStatus {
     pub problems: Vec<String>,
     /// Members, oldest first.
     pub members: Vec<MemberStatus>,
-    /// One for each policy's signal, in the configuration's order.
+    /// One for each policy that goes by a signal, in the configuration's order.
     pub signals: Vec<SignalStatus>,
     /// The last hour, oldest first; at most [`HISTORY_POINTS_MAX`].
     pub history: Vec<HistoryPoint>,
@@ -138,8 +138,8 @@ pub struct SignalStatus {
     pub state: SignalState,
     /// Its value across hosts; `null` when stale or missing.
     pub value: Option<f64>,
-    /// What the policy steers towards, in the same unit.
-    pub target: f64,
+    /// What the policy steers towards, in the same unit; `null` for a policy without such a value.
+    pub target: Option<f64>,
     /// Age of the newest sample, seconds; `null` when there is none.
     pub age_secs: Option<f64>,
     /// Hosts with a fresh value, of those expected.
@@ -174,8 +174,8 @@ pub struct HistoryPoint {
 pub struct SignalPoint {
     /// Across hosts.
     pub value: f64,
-    /// Of the policy.
-    pub target: f64,
+    /// Of the policy; `null` where it has none.
+    pub target: Option<f64>,
 }
 
 /// Which way a decision went.

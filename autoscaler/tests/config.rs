@@ -9,7 +9,7 @@ use tidepool_autoscaler::config::{Config, MetricsConfig, Problem, Purpose, Surro
 use tidepool_autoscaler::metrics::PerHost;
 use tidepool_autoscaler::metrics::presets::{PRESETS, SourceKind};
 use tidepool_autoscaler::metrics::range::Range;
-use tidepool_autoscaler_core::spec::Across;
+use tidepool_autoscaler_core::spec::{Across, PolicyKind};
 
 const EXAMPLE: &str = include_str!("../example.toml");
 
@@ -89,8 +89,16 @@ fn the_example_is_in_order() {
 }
 
 #[test]
-fn the_example_and_the_readme_name_every_source_and_every_preset() {
+fn the_example_and_the_readme_name_every_kind_of_source_and_policy_and_every_preset() {
     let readme = include_str!("../README.md");
+    for kind in PolicyKind::all() {
+        let name = kind.name();
+        assert!(EXAMPLE.contains(&format!("\"{name}\": ")), "example.toml: {name}");
+        assert!(
+            readme.contains(&format!("`kind = \"{name}\"`")),
+            "README.md: {name}"
+        );
+    }
     for kind in SourceKind::all() {
         let name = kind.name();
         assert!(EXAMPLE.contains(&format!("\"{name}\" (")), "example.toml: {name}");
@@ -309,6 +317,11 @@ fn one_mistake_makes_one_message_at_its_place() {
         ),
         (
             "target = 0.6",
+            "kind = \"guess\", target = 0.6",
+            "pool[0].policy[0].kind: must be one of target, not \"guess\"",
+        ),
+        (
+            "target = 0.6",
             "target = 0.6, tolerance = 1.0",
             "pool[0].policy[0].tolerance: must be within 0 and 0.9",
         ),
@@ -472,7 +485,7 @@ fn policies_go_by_named_signals() {
         ),
         (
             "signal = [{ preset = \"cpu\" }]\npolicy = [{ signal = \"cpu\", target = 0.6, window_secs = 9 }]",
-            "pool[0].policy[0].window_secs: is unknown; known here: target, tolerance, signal, name",
+            "pool[0].policy[0].window_secs: is unknown; known here: kind, target, tolerance, signal, name",
         ),
         (
             "signal = [{ preset = \"cpu\" }, { preset = \"cpu\" }]\npolicy = [{ signal = \"cpu\", target = 0.6 }]",

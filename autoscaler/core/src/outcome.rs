@@ -56,23 +56,69 @@ pub enum Working {
 
 /// A policy's proposal. It is serialised with its formula in words.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "SavedProposal")]
 pub struct Proposal {
     /// The policy.
     pub policy: String,
     /// What it wants.
     pub verdict: Verdict,
     /// How it came to that.
-    #[serde(default)]
     pub working: Working,
-    /// The name of the signal it went by; empty where an older version wrote none.
-    #[serde(default)]
+    /// The signal it went by; `None` for a policy that goes by none.
+    pub basis: Option<Basis>,
+}
+
+/// The signal that a proposal goes by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Basis {
+    /// The signal's name; empty where an older version wrote none.
     pub signal_name: String,
-    /// The signal it went by.
+    /// How far it can be trusted, with the values.
     pub signal: Signal,
-    /// The signal's value across hosts, if there is one.
+    /// Its value across hosts, if there is one.
     pub value: Option<f64>,
-    /// The policy's target.
-    pub target: f64,
+    /// What the policy steers it towards, if there is such a value.
+    pub target: Option<f64>,
+}
+
+/// A proposal as it is written: what it goes by stands beside the rest.
+#[derive(Deserialize)]
+struct SavedProposal {
+    policy: String,
+    verdict: Verdict,
+    #[serde(default)]
+    working: Working,
+    #[serde(default)]
+    signal_name: String,
+    signal: Option<Signal>,
+    value: Option<f64>,
+    target: Option<f64>,
+}
+
+impl From<SavedProposal> for Proposal {
+    fn from(saved: SavedProposal) -> Proposal {
+        let SavedProposal {
+            policy,
+            verdict,
+            working,
+            signal_name,
+            signal,
+            value,
+            target,
+        } = saved;
+        let basis = signal.map(|signal| Basis {
+            signal_name,
+            signal,
+            value,
+            target,
+        });
+        Proposal {
+            policy,
+            verdict,
+            working,
+            basis,
+        }
+    }
 }
 
 /// What the pool should be, and why. It is serialised with its reason in words.
@@ -195,10 +241,14 @@ pub enum Reason {
 impl Decision {
     /// How busy each host is, for the choice of victims: the first policy's fresh values.
     pub fn busyness(&self) -> BTreeMap<MemberName, f64> {
-        let values = self.proposals.iter().find_map(|p| match &p.signal {
-            Signal::Fresh { values } | Signal::Partial { values, .. } => Some(values),
-            Signal::Stale { .. } | Signal::Missing { .. } => None,
-        });
+        let values = self
+            .proposals
+            .iter()
+            .filter_map(|p| p.basis.as_ref())
+            .find_map(|b| match &b.signal {
+                Signal::Fresh { values } | Signal::Partial { values, .. } => Some(values),
+                Signal::Stale { .. } | Signal::Missing { .. } => None,
+            });
         let pairs = values.into_iter().flat_map(|v| v.warm.iter().chain(&v.warming));
         pairs.map(|(host, value)| (host.clone(), *value)).collect()
     }

@@ -57,11 +57,57 @@ pub enum Policy {
     Target(TargetPolicy),
 }
 
+/// A policy's kind, without its settings: for the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// [`Policy::Target`].
+    Target,
+}
+
+impl PolicyKind {
+    /// The first kind; the others follow by [`PolicyKind::next`].
+    pub const FIRST: PolicyKind = PolicyKind::Target;
+
+    /// The kind after this one. A chain instead of a list, because a new kind can't be left out of it: this match would
+    /// not compile.
+    pub const fn next(self) -> Option<PolicyKind> {
+        match self {
+            PolicyKind::Target => None,
+        }
+    }
+
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = PolicyKind> {
+        std::iter::successors(Some(PolicyKind::FIRST), |kind| kind.next())
+    }
+
+    /// The kind's name, as in the configuration and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PolicyKind::Target => "target",
+        }
+    }
+}
+
 impl Policy {
+    /// What kind of policy it is.
+    pub const fn kind(&self) -> PolicyKind {
+        match self {
+            Policy::Target(_) => PolicyKind::Target,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         match self {
             Policy::Target(policy) => &policy.name,
+        }
+    }
+
+    /// The name of the signal that it goes by, if it goes by one.
+    pub fn signal(&self) -> Option<&str> {
+        match self {
+            Policy::Target(policy) => Some(&policy.signal),
         }
     }
 }

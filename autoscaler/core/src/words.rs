@@ -83,7 +83,10 @@ impl Proposal {
     /// How the policy came to its verdict, with the numbers.
     pub fn formula(&self) -> String {
         let name = &self.policy;
-        match &self.signal {
+        let Some(basis) = &self.basis else {
+            return self.working_text();
+        };
+        match &basis.signal {
             Signal::Fresh { .. } => self.working_text(),
             Signal::Partial {
                 values,
@@ -112,16 +115,16 @@ impl Proposal {
 
     fn working_text(&self) -> String {
         let name = &self.policy;
-        let Working::Load {
-            across,
-            measured,
-            hosts,
-            target,
-            low,
-            high,
-        } = &self.working
-        else {
-            return name.clone();
+        let (across, measured, hosts, target, low, high) = match &self.working {
+            Working::Unread => return name.clone(),
+            Working::Load {
+                across,
+                measured,
+                hosts,
+                target,
+                low,
+                high,
+            } => (across, measured, hosts, target, low, high),
         };
         let members = if low == high {
             format!("{low}")
@@ -227,10 +230,16 @@ struct ProposalText<'a> {
     verdict: Verdict,
     formula: String,
     working: &'a Working,
+    #[serde(flatten)]
+    basis: Option<BasisText<'a>>,
+}
+
+#[derive(Serialize)]
+struct BasisText<'a> {
     signal_name: &'a str,
     signal: &'a Signal,
     value: Option<f64>,
-    target: f64,
+    target: Option<f64>,
 }
 
 impl Serialize for Proposal {
@@ -240,10 +249,12 @@ impl Serialize for Proposal {
             verdict: self.verdict,
             formula: self.formula(),
             working: &self.working,
-            signal_name: &self.signal_name,
-            signal: &self.signal,
-            value: self.value,
-            target: self.target,
+            basis: self.basis.as_ref().map(|basis| BasisText {
+                signal_name: &basis.signal_name,
+                signal: &basis.signal,
+                value: basis.value,
+                target: basis.target,
+            }),
         };
         text.serialize(serializer)
     }

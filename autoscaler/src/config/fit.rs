@@ -33,12 +33,15 @@ impl Place<'_> {
 /// Looks at every pair of a pool's settings that can work against each other.
 pub(super) fn check(spec: &PoolSpec, signals: &[SignalConfig], source: SourceKind, at: &Place<'_>) {
     for (n, policy) in spec.policies.iter().enumerate() {
-        let Policy::Target(target) = policy;
-        let signal = signals.iter().find(|s| s.name == target.signal);
-        if let Some(signal) = signal.filter(|_| spec.min < spec.max && target.target > 0.0) {
-            let key = format!("policy[{n}].target");
-            never_grows(target, signal, &key, at);
-            never_shrinks(spec, target, signal, &key, at);
+        let signal = signals.iter().find(|s| Some(s.name.as_str()) == policy.signal());
+        match policy {
+            Policy::Target(target) => {
+                if let Some(signal) = signal.filter(|_| spec.min < spec.max && target.target > 0.0) {
+                    let key = format!("policy[{n}].target");
+                    never_grows(target, signal, &key, at);
+                    never_shrinks(spec, target, signal, &key, at);
+                }
+            }
         }
     }
     for signal in signals {

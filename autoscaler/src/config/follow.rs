@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidepool_autoscaler_core::spec::{Across, Policy, SignalSettings, TargetPolicy};
+use tidepool_autoscaler_core::spec::{Across, Policy, PolicyKind, SignalSettings, TargetPolicy};
 use toml::{Table, Value};
 
 use super::reader::{Context, Section, WINDOW_SECS_MAX};
@@ -66,7 +66,7 @@ pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
         settings: Vec::new(),
         signals: Vec::new(),
     };
-    let mut signal_names = Names::default();
+    let mut signal_names = Taken::default();
     let mut whole = true;
     for (n, mut section) in signals.into_iter().enumerate() {
         let signal = read_signal(&mut section, context, format!("signal[{n}]"));
@@ -78,8 +78,8 @@ pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
         }
     }
     let named: Vec<String> = followed.settings.iter().map(|s| s.name.clone()).collect();
-    let mut policy_names = Names::default();
-    let mut read_policies: Vec<TargetPolicy> = Vec::new();
+    let mut policy_names = Taken::default();
+    let mut read_policies: Vec<Policy> = Vec::new();
     for (n, section) in policies.into_iter().enumerate() {
         let reader = PolicyReader {
             context,
@@ -90,30 +90,29 @@ pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
             whole = false;
             continue;
         };
-        let is_new = policy_names.take(pool, format!("policy[{n}]"), &policy.name);
+        let is_new = policy_names.take(pool, format!("policy[{n}]"), policy.name());
         if let Some(own) = own {
             if is_new {
-                signal_names.take(pool, format!("policy[{n}]"), &policy.name);
+                signal_names.take(pool, format!("policy[{n}]"), policy.name());
             }
             followed.signal_add(own);
         }
         read_policies.push(policy);
     }
     for (n, name) in named.iter().enumerate() {
-        if whole && !read_policies.iter().any(|policy| policy.signal == *name) {
+        if whole && !read_policies.iter().any(|policy| policy.signal() == Some(name)) {
             pool.warn(&format!("signal[{n}]"), format!("no policy goes by {name}"));
         }
     }
-    let policies = read_policies.into_iter().map(Policy::Target).collect();
-    followed.policies = whole.then_some(policies);
+    followed.policies = whole.then_some(read_policies);
     followed
 }
 
 /// Names and where each was given first.
 #[derive(Default)]
-struct Names(BTreeMap<String, String>);
+struct Taken(BTreeMap<String, String>);
 
-impl Names {
+impl Taken {
     /// Whether the name is a new one; a second one is a problem.
     fn take(&mut self, pool: &Section<'_>, place: String, name: &str) -> bool {
         let first = self.0.get(name).cloned();
@@ -131,6 +130,14 @@ impl Names {
 
 type Signal = (SignalSettings, SignalConfig);
 
+/// A policy's name and its signal's.
+struct Names {
+    name: String,
+    signal: String,
+    /// The signal itself, where the policy brings it.
+    own: Option<Signal>,
+}
+
 /// What is known besides a policy's table.
 struct PolicyReader<'a> {
     context: &'a Context<'a>,
@@ -141,12 +148,19 @@ struct PolicyReader<'a> {
 
 impl PolicyReader<'_> {
     /// A policy, with its own signal where it has one.
-    fn read(self, mut section: Section<'_>) -> Option<(TargetPolicy, Option<Signal>)> {
-        let PolicyReader {
-            context,
-            named,
-            place,
-        } = self;
+    fn read(self, mut section: Section<'_>) -> Option<(Policy, Option<Signal>)> {
+        let words: Vec<_> = PolicyKind::all().map(|kind| (kind.name(), kind)).collect();
+        let given = section.has("kind");
+        let kind = section.word("kind", &words);
+        let kind = if given { kind? } else { PolicyKind::Target };
+        let policy = match kind {
+            PolicyKind::Target => self.target(&mut section),
+        };
+        section.finish();
+        policy
+    }
+
+    fn target(self, section: &mut Section<'_>) -> Option<(Policy, Option<Signal>)> {
         let target: Option<f64> = section.required("target");
         if target.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
             section.problem("target", "must be above 0");
@@ -156,34 +170,51 @@ impl PolicyReader<'_> {
         if !tolerable {
             section.problem("tolerance", "must be within 0 and 0.9");
         }
-        let (name, signal, own) = if section.has("signal") {
-            let signal: Option<String> = section.optional("signal");
-            let name: Option<String> = section.optional("name");
-            if let Some(signal) = signal.as_ref().filter(|signal| !named.contains(signal)) {
-                let known = if named.is_empty() {
-                    "none".to_owned()
-                } else {
-                    named.join(", ")
-                };
-                section.problem(
-                    "signal",
-                    format!("{signal:?} is not a [[pool.signal]]; there are: {known}"),
-                );
-            }
-            (name.or_else(|| signal.clone()), signal, Some(None))
-        } else {
-            let own = read_signal(&mut section, context, place);
-            let name = own.as_ref().map(|(settings, _)| settings.name.clone());
-            (name.clone(), name, own.map(Some))
-        };
-        section.finish();
+        let Names { name, signal, own } = self.names(section)?;
         let policy = TargetPolicy {
-            name: name?,
-            signal: signal?,
+            name,
+            signal,
             target: target?,
             tolerance,
         };
-        Some((policy, own?)).filter(|_| tolerable)
+        Some((Policy::Target(policy), own)).filter(|_| tolerable)
+    }
+
+    /// Which signal a policy goes by, for every kind that goes by one: a named one, or its own.
+    fn names(self, section: &mut Section<'_>) -> Option<Names> {
+        let PolicyReader {
+            context,
+            named,
+            place,
+        } = self;
+        if !section.has("signal") {
+            let own = read_signal(section, context, place)?;
+            let name = own.0.name.clone();
+            return Some(Names {
+                name: name.clone(),
+                signal: name,
+                own: Some(own),
+            });
+        }
+        let signal: Option<String> = section.optional("signal");
+        let name: Option<String> = section.optional("name");
+        if let Some(signal) = signal.as_ref().filter(|signal| !named.contains(signal)) {
+            let known = if named.is_empty() {
+                "none".to_owned()
+            } else {
+                named.join(", ")
+            };
+            section.problem(
+                "signal",
+                format!("{signal:?} is not a [[pool.signal]]; there are: {known}"),
+            );
+        }
+        let signal = signal?;
+        Some(Names {
+            name: name.unwrap_or_else(|| signal.clone()),
+            signal,
+            own: None,
+        })
     }
 }
 

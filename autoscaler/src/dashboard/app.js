@@ -201,13 +201,14 @@ function signalFigure(signal, pool) {
   const warming = Math.max(0, pool.serving - signal.hosts_expected);
   const hosts = `${signal.hosts_fresh} of ${plural(signal.hosts_expected, "host")}${warming ? `, ${warming} more warming up` : ""}`;
   const share = signal.value === null || !signal.target ? null : signal.value / signal.target;
+  const target = signal.target === null ? "" : `${share === null ? "Target" : `${trim(share * 100)} % of the target`} ${said(signal.target, unit)}, `;
   return el("div", { class: "figure wide", "data-signal": signal.name },
     el("dt", {}, el("span", {}, "Signal ", el("strong", {}, signal.name)), el("span", { class: "badge", "data-tone": tone }, words)),
     el("dd", {},
       el("div", { class: "big" }, value, unitWords ? el("span", { class: "unit" }, ` ${unitWords}`) : null),
       el("div", { class: "meter", "aria-hidden": "true", "data-over": String(share !== null && share > 1) },
         svg("svg", { viewBox: "0 0 100 4", preserveAspectRatio: "none" }, svg("rect", { width: 100 * Math.min(1, Math.max(0, share ?? 0)), height: 4 }))),
-      el("div", { class: "note" }, `${share === null ? "Target" : `${trim(share * 100)} % of the target`} ${said(signal.target, unit)}, from ${hosts}${signal.detail ? `: ${signal.detail}` : ""}`)));
+      el("div", { class: "note" }, `${target}from ${hosts}${signal.detail ? `: ${signal.detail}` : ""}`)));
 }
 
 function drawMembers(view, pool) {
@@ -347,7 +348,7 @@ function signalSpec(signal, points) {
     top: niceTop(factor * Math.max(signal.target * 1.25, ...values.map((value) => value * 1.08), 1e-9)),
     series: [
       { name: "Value", kind: "k-signal", dot: "dot-signal", of: of("value") },
-      { name: "Target", kind: "k-target", of: of("target") },
+      ...(signal.target === null ? [] : [{ name: "Target", kind: "k-target", of: of("target") }]),
     ],
     text: (value) => said(value, unit),
   };

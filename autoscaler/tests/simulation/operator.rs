@@ -162,7 +162,7 @@ async fn the_status_port_tells_what_is_so() {
             signal.hosts_fresh,
             signal.hosts_expected
         ),
-        (Some(1.0), 0.5, 4, 4)
+        (Some(1.0), Some(0.5), 4, 4)
     );
     let decision = pool.decisions.first().unwrap();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::{Context, Measured};
 use crate::observe::MemberName;
-use crate::outcome::{Proposal, Verdict, Working};
+use crate::outcome::{Basis, Proposal, Verdict, Working};
 use crate::roster::Spread;
 use crate::signal::{Gaps, MissingReason, Signal, Values};
 use crate::spec::{Across, TargetPolicy};
@@ -49,10 +49,12 @@ pub(super) fn propose(policy: &TargetPolicy, context: Context<'_>) -> Proposal {
         policy: policy.name.clone(),
         verdict,
         working,
-        signal_name: policy.signal.clone(),
-        signal,
-        value,
-        target: policy.target,
+        basis: Some(Basis {
+            signal_name: policy.signal.clone(),
+            signal,
+            value,
+            target: Some(policy.target),
+        }),
     }
 }
 

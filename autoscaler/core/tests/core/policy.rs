@@ -7,9 +7,9 @@ use tidepool_autoscaler_core::outcome::{Proposal, Verdict};
 use tidepool_autoscaler_core::policy::{Context, Measured};
 use tidepool_autoscaler_core::roster::Spread;
 use tidepool_autoscaler_core::signal::{Gaps, MissingReason, Signal, Values};
-use tidepool_autoscaler_core::spec::{Across, Policy, TargetPolicy};
+use tidepool_autoscaler_core::spec::{Across, Policy, PolicyKind, TargetPolicy};
 
-use crate::support::{name, target};
+use crate::support::{kinds_of, name, target};
 
 fn hosts(prefix: &str, values: &[f64]) -> BTreeMap<MemberName, f64> {
     values
@@ -62,6 +62,12 @@ fn propose(policy: &TargetPolicy, across: Across, signal: Signal, (size, serving
         size,
     };
     tidepool_autoscaler_core::policy::propose(&Policy::Target(policy.clone()), context)
+}
+
+#[test]
+fn every_kind_is_called_as_in_json() {
+    let names: BTreeSet<String> = PolicyKind::all().map(|kind| kind.name().to_owned()).collect();
+    assert_eq!(names, kinds_of::<Policy>());
 }
 
 #[test]
@@ -187,7 +193,10 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
         },
         (4, 4),
     );
-    assert_eq!((stale.verdict, stale.value), (Verdict::Blind, None));
+    assert_eq!(
+        (stale.verdict, stale.basis.as_ref().unwrap().value),
+        (Verdict::Blind, None)
+    );
     assert_eq!(
         stale.formula(),
         "cpu is stale: its newest value is 400 s old, 120 s are allowed"
@@ -198,19 +207,23 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
         gaps: Gaps::default(),
     };
     let missing = propose(&target("cpu", 0.5), Across::Avg, gone.clone(), (4, 4));
+    let basis = missing.basis.as_ref().unwrap();
     assert_eq!(
-        (missing.verdict, missing.value, missing.target),
-        (Verdict::Blind, None, 0.5)
+        (missing.verdict, basis.value, basis.target),
+        (Verdict::Blind, None, Some(0.5))
     );
     assert_eq!(missing.formula(), "cpu is missing: 503");
-    assert_eq!(missing.signal, gone);
+    assert_eq!(basis.signal, gone);
 }
 
 #[test]
 fn formulas_tell_the_numbers() {
     let told = |kind, warm: &[f64], warming: &[f64], serving| {
         let proposal = propose(&target("cpu", 0.5), kind, fresh(warm, warming), (2, serving));
-        (proposal.value.unwrap(), proposal.formula())
+        (
+            proposal.basis.as_ref().unwrap().value.unwrap(),
+            proposal.formula(),
+        )
     };
     let formula = "cpu: ceil(2 hosts × mean 0.7500 / target 0.5) = 3";
     assert_eq!(told(Across::Avg, &[0.5, 1.0], &[], 2), (0.75, formula.to_owned()));

@@ -305,7 +305,7 @@ fn check(spec: &PoolSpec, seen: &Observation, before: &Memory, plan: &Plan) {
     let trusted = decision
         .proposals
         .iter()
-        .all(|p| matches!(p.signal, Signal::Fresh { .. }));
+        .all(|p| matches!(&p.basis, Some(basis) if matches!(basis.signal, Signal::Fresh { .. })));
     if !trusted {
         assert!(
             decision.desired >= decision.actual.min(spec.max),

@@ -1,8 +1,10 @@
 //! Pools, members and samples for tests, with as few words as possible.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::de::DeserializeOwned;
 use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::{MemberMemory, Memory};
 use tidepool_autoscaler_core::observe::{
@@ -189,4 +191,14 @@ pub(crate) fn steps_of(plan: &Plan) -> Vec<String> {
         .iter()
         .map(|step| format!("{} {}", step.kind().name(), step.name()))
         .collect()
+}
+
+/// Every kind that there is, as the refusal of an unknown one lists them.
+pub(crate) fn kinds_of<T: DeserializeOwned + Debug>() -> BTreeSet<String> {
+    let refusal = serde_json::from_str::<T>(r#"{"kind":"?"}"#)
+        .unwrap_err()
+        .to_string();
+    // `unknown variant `?`, expected one of `a`, `b``: every second part stands in backquotes.
+    let quoted = refusal.split('`').skip(1).step_by(2);
+    quoted.filter(|name| *name != "?").map(str::to_owned).collect()
 }

@@ -298,7 +298,7 @@ fn two_policies_go_by_one_signal() {
     let names: Vec<&str> = decision
         .proposals
         .iter()
-        .map(|p| p.signal_name.as_str())
+        .map(|p| p.basis.as_ref().unwrap().signal_name.as_str())
         .collect();
     assert_eq!(names, ["cpu", "cpu"]);
 }

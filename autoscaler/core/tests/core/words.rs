@@ -1,9 +1,18 @@
 //! How reasons read, and what JSON keeps of them.
 
-use tidepool_autoscaler_core::outcome::{Decision, Reason};
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use tidepool_autoscaler_core::outcome::{Decision, Proposal, Reason, Verdict, Working};
 use tidepool_autoscaler_core::signal::{Gaps, MissingReason, Signal};
 
-use crate::support::{cpu, decided, seen, spec, watched};
+use crate::support::{cpu, decided, kinds_of, seen, spec, watched};
+
+/// The name of a value's kind in JSON.
+fn kind_of(value: &impl Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap();
+    json["kind"].as_str().unwrap().to_owned()
+}
 
 #[test]
 fn every_reason_reads_as_part_of_a_sentence() {
@@ -69,6 +78,11 @@ fn every_reason_reads_as_part_of_a_sentence() {
             "no more repairs: at most 5 members are replaced within 600 s",
         ),
     ];
+    let known: BTreeSet<String> = table.iter().map(|(reason, _)| kind_of(reason)).collect();
+    let mut every = kinds_of::<Reason>();
+    // Its words are the policy's formula.
+    assert!(every.remove("policy"));
+    assert_eq!(known, every, "each reason has a row in the table");
     for (reason, text) in table {
         let decision = Decision {
             reasons: vec![reason],
@@ -104,6 +118,20 @@ fn json_has_the_words_and_the_values_and_comes_back_as_it_was() {
     assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), blind);
 }
 
+#[test]
+fn a_proposal_that_goes_by_no_signal_comes_back_as_it_was() {
+    let proposal = Proposal {
+        policy: "night".to_owned(),
+        verdict: Verdict::Keep,
+        working: Working::Unread,
+        basis: None,
+    };
+    assert_eq!(proposal.formula(), "night");
+    let json = serde_json::to_value(&proposal).unwrap();
+    assert_eq!(json.get("signal"), None);
+    assert_eq!(serde_json::from_value::<Proposal>(json).unwrap(), proposal);
+}
+
 /// As version 0.1.0 wrote it, before reasons were values.
 const OLD_DECISION: &str = r#"{"at":100000000,"actual":4,"kept":4,"recommended":4,"desired":4,"planned":4,
     "reason":"keep 4: cpu is missing: 503",
@@ -117,7 +145,12 @@ const OLD_DECISION: &str = r#"{"at":100000000,"actual":4,"kept":4,"recommended":
 fn a_decision_of_an_older_version_can_be_read() {
     let old: Decision = serde_json::from_str(OLD_DECISION).unwrap();
     assert_eq!((old.desired, old.reasons.len()), (4, 0));
-    let signals: Vec<&Signal> = old.proposals.iter().map(|p| &p.signal).collect();
+    let signals: Vec<&Signal> = old
+        .proposals
+        .iter()
+        .flat_map(|p| &p.basis)
+        .map(|b| &b.signal)
+        .collect();
     assert_eq!(
         signals,
         [

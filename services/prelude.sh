@@ -111,7 +111,7 @@ took_over() {
 }
 
 # spawn PIDFILE LOG COMMAND…: starts a server that outlives this script and the terminal it was called from. It must not
-# take the locks (8, 9) along. When this returns the server can be told by its command line.
+# take the locks (8, 9) along. When this returns the server can be recognised by its command line.
 spawn() {
   local pidfile=$1 log=$2
   shift 2

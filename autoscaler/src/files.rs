@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tidepool_autoscaler_core::observe::UnixMillis;
 
-/// State tells who may be destroyed and when; nobody but the daemon's user needs it.
+/// State says who may be destroyed and when; nobody but the daemon's user needs it.
 const PRIVATE: u32 = 0o600;
 /// Damaged files of one second at most: a file is damaged once a start.
 const ASIDE_MAX: usize = 100;

@@ -28,7 +28,7 @@ pub enum Outcome {
     Done,
     /// It surely didn't.
     Failed,
-    /// It may have; the next observation tells.
+    /// It may have; the next observation shows it.
     Unknown,
     /// It was not tried.
     Skipped,

@@ -163,7 +163,7 @@ fn token_refusal(request: &Request) -> Option<Response> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
-    // Hashes are compared, so that the time it takes tells nothing about the token.
+    // Hashes are compared, so that the time it takes reveals nothing about the token.
     if Sha256::digest(given.as_bytes()) == Sha256::digest(wanted.reveal().as_bytes()) {
         return None;
     }

@@ -150,9 +150,9 @@ async fn a_create_whose_answer_is_lost_makes_one_droplet() {
 }
 
 #[tokio::test]
-async fn a_429_is_told_with_its_wait_and_kept() {
+async fn a_429_is_reported_with_its_wait_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(cloud) = cloud("a_429_is_told_with_its_wait_and_kept", &folder) else {
+    let Some(cloud) = cloud("a_429_is_reported_with_its_wait_and_kept", &folder) else {
         return;
     };
     let provider = cloud.provider("sleeper", &["env:test"]);

@@ -37,7 +37,7 @@ fn check_accepts_the_example() {
 }
 
 #[test]
-fn check_tells_five_mistakes_at_once_and_ends_with_64() {
+fn check_reports_five_mistakes_at_once_and_ends_with_64() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.toml");
     let bad = "tick_secs = 0\nmetrics = \"guess\"\nspeed = 1\ndigitalocean = {}\n\

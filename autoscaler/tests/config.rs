@@ -114,7 +114,7 @@ fn the_example_and_the_readme_name_every_kind_of_source_and_policy_and_every_pre
 }
 
 #[test]
-fn every_default_that_the_example_tells_is_the_default() {
+fn every_default_that_the_example_shows_is_the_default() {
     // Every line of the example that is only commented out stands for what is so anyway, except for examples of secrets,
     // keys and places.
     let examples = [
@@ -393,7 +393,7 @@ fn two_pools_of_one_name_are_refused_and_so_is_none() {
 }
 
 #[test]
-fn what_is_not_toml_is_told_with_its_line() {
+fn what_is_not_toml_is_reported_with_its_line() {
     let problems = problems_of("state_dir = \n");
     assert_eq!(problems.len(), 1);
     assert!(

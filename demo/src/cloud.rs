@@ -1,4 +1,4 @@
-//! The local cloud seen from outside: DigitalOcean's API for the load balancer, `/_local` for what a real cloud wouldn't tell.
+//! The local cloud seen from outside: DigitalOcean's API for the load balancer, `/_local` for what a real cloud wouldn't reveal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -114,7 +114,7 @@ pub struct BalancerMember {
     /// `healthy`, `joining`, `unhealthy`, `draining` or `left`.
     #[serde(default)]
     pub state: String,
-    /// Everything else that it tells, counters among it.
+    /// Everything else that it reports, counters among it.
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
 }
@@ -224,7 +224,7 @@ impl Cloud {
             .ok_or_else(|| odd(what, "it has no droplet.id"))
     }
 
-    /// What the cloud tells about itself.
+    /// What the cloud says about itself.
     pub async fn state(&self) -> Result<State, CloudError> {
         let what = "asking for the cloud's state";
         let answer = self

@@ -176,7 +176,7 @@ impl Observer {
         }
     }
 
-    /// Takes one look into account and tells what changed.
+    /// Takes one look into account and returns what changed.
     ///
     /// A scale-out is a decision whose plan leads to more members than the plan before it; replacing a member that died
     /// leads to as many as before and is not one.
@@ -192,7 +192,7 @@ impl Observer {
             self.decided_at = decision.at;
             changes.extend(self.decided(decision.planned, &decision.reason));
         }
-        // The list holds what changed something; should it ever leave a change out, the figure itself tells it.
+        // The list holds what changed something; should it ever leave a change out, the figure itself shows it.
         changes.extend(self.decided(pool.planned, ""));
 
         let states = states(pool);

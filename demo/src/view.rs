@@ -39,7 +39,7 @@ pub struct Frame {
     pub reason: String,
 }
 
-/// What kind of event a line tells.
+/// What kind of event a line reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     /// Something began or ended.

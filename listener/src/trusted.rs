@@ -84,7 +84,7 @@ impl TrustedHosts {
         Ok(trusted)
     }
 
-    /// The same with this machine's own name, which nobody else can give to a page, where the kernel tells it.
+    /// The same with this machine's own name, which nobody else can give to a page, where the kernel knows it.
     #[must_use]
     pub fn on_this_machine(self) -> Self {
         match std::fs::read_to_string("/proc/sys/kernel/hostname") {

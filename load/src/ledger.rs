@@ -187,7 +187,7 @@ impl Ledger {
         }
     }
 
-    /// Checks the document that a read answered, and tells which write it holds.
+    /// Checks the document that a read answered, and returns which write it holds.
     pub fn check_read(&self, read: Read, envelope: &Value) -> Result<u32, Contradiction> {
         let id = self.id(read.index);
         let found = self.check_envelope(read.index, &id, envelope)?;

@@ -80,7 +80,7 @@ fn the_file_may_also_be_named_by_the_environment() {
 }
 
 #[test]
-fn every_problem_is_told_at_once_with_its_place() {
+fn every_problem_is_reported_at_once_with_its_place() {
     let file = "lisen = \"127.0.0.1:1\"\nstore = \"postgres://x\"\n[limits]\nconnections_max = 0\nfoo = 1\n[log]\nformat = 1\n[tls]\ncert_file = \"c.pem\"\n";
     let problems = load(&Given {
         flags: &[("drain_secs", "soon")],

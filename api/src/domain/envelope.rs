@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_text_that_is_no_json_is_told_and_not_patched() {
+    fn stored_text_that_is_not_json_is_reported_and_not_patched() {
         let patch = patch(r#"{"data":{"b":2}}"#).unwrap();
         for broken in [&b"{\"a\":\xff}"[..], b"{\"a\":", b"{}{}"] {
             let target = JsonObject::from_checked(Bytes::from_static(broken));

@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_json() {
+    fn refuses_what_is_not_json() {
         for text in [
             "",
             " ",

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_json_are_told_and_not_guessed() {
+    fn texts_that_are_not_json_are_reported_and_not_guessed() {
         assert!(merge(r#"{"a":1"#, r#"{"a":2}"#).is_err());
         assert!(merge(r#"{"a":1} x"#, r#"{"a":2}"#).is_err());
         assert!(merge("{}", r#"{"a":"#).is_err());

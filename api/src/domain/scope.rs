@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_scope() {
+    fn refuses_what_is_not_a_scope() {
         assert_eq!(Scope::parse("read"), Err(InvalidScope::Form));
         assert_eq!(Scope::parse("Read:x"), Err(InvalidScope::Level("Read".into())));
         assert_eq!(Scope::parse("read:"), Err(InvalidScope::EmptyPattern));

@@ -17,7 +17,7 @@ use crate::store::{CURSOR_BYTES_MAX, Cursor};
 /// Bytes of the authentication tag.
 const TAG_BYTES: usize = 16;
 
-/// A cursor is filled up to a multiple of this, so that its length tells little about the name in it.
+/// A cursor is filled up to a multiple of this, so that its length says little about the name in it.
 const BLOCK_BYTES: usize = 64;
 
 /// Bytes of the cursor's length in front of it.

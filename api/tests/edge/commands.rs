@@ -105,7 +105,7 @@ fn bad_usage_exits_64_and_says_what() {
 }
 
 #[test]
-fn several_mistakes_of_keys_create_are_told_together() {
+fn several_mistakes_in_keys_create_are_reported_together() {
     let output = run(&[
         "keys",
         "create",

@@ -121,7 +121,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn post_drain_refuses_nothing_and_tells_when_it_may_be_stopped() {
+fn post_drain_refuses_nothing_and_says_when_it_may_be_stopped() {
     let folder = Folder::new();
     let mut server = server_with_notes(&folder, &[]);
     assert_eq!(server.ops_get("/readyz").status, 200);

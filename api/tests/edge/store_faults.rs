@@ -125,7 +125,7 @@ fn a_signal_ends_the_wait_for_the_store() {
 }
 
 #[test]
-fn a_folder_that_is_missing_is_told_with_its_name() {
+fn a_missing_folder_is_reported_by_name() {
     let folder = Folder::new();
     let store = format!("sqlite:{}", folder.path("missing/tide.db").display());
     let output = program(&[

@@ -147,7 +147,7 @@ impl Running {
     /// The next thing that happened; `None` when the process has ended.
     pub(crate) fn next(&mut self) -> Option<String> {
         loop {
-            // What was written half when the process was killed is no line.
+            // What was written half when the process was killed is not a line.
             let line = self.lines.next()?.ok()?;
             if let Some(said) = line.strip_prefix('#') {
                 return Some(said.to_owned());

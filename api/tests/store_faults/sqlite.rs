@@ -279,7 +279,7 @@ async fn refusal(file: &Path) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
+async fn a_file_that_is_not_our_database_is_refused_and_left_alone() {
     let folder = Folder::new();
     let garbage = folder.folder.path().join("garbage.db");
     std::fs::write(

@@ -216,7 +216,7 @@ impl ElasticsearchSource {
         Ok(readings)
     }
 
-    /// Adds why hosts have no value where their documents don't tell, and asks anew next time if some have none.
+    /// Adds why hosts have no value where their documents don't say, and asks anew next time if some have none.
     fn explained(
         &self,
         query: &SignalQuery,

@@ -17,7 +17,7 @@ pub(super) struct Exposition {
     pub(super) samples: Vec<Line>,
     /// Families with a line that can't be read, and the first such line.
     pub(super) broken: BTreeMap<String, BrokenLine>,
-    /// The first line whose family can't be told.
+    /// The first line whose family isn't known.
     pub(super) nameless: Option<BrokenLine>,
     /// Families that are nearly named like a wanted one, by that.
     pub(super) near: BTreeMap<String, String>,

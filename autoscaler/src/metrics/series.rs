@@ -437,7 +437,7 @@ mod tests {
                 ("ended", &[(-20, 7.0), (-10, 7.0)]),
             ];
             assert_eq!(whole(ended, per_host), Some((20, 1.0)));
-            // With a single reading left in the window the host's own pace tells.
+            // With a single reading left in the window the host's own pace decides.
             let one_left: &[(&str, &[(i64, f64)])] = &[
                 ("lives", &[(0, 1.0), (10, 1.0), (20, 1.0)]),
                 ("ended", &[(-10, 7.0)]),

@@ -148,7 +148,7 @@ async fn stopping_succeeds_on_what_is_off() {
 }
 
 #[test]
-fn a_template_that_would_be_refused_is_told_in_full() {
+fn a_template_that_would_be_refused_is_reported_in_full() {
     let wrong = DropletTemplate {
         region: String::new(),
         image: ImageRef::Slug(String::new()),

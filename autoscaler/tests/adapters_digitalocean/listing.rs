@@ -52,7 +52,7 @@ async fn every_page_is_read_and_the_token_goes_to_no_other_host() {
 }
 
 #[tokio::test]
-async fn a_droplet_is_told_in_our_words() {
+async fn a_droplet_is_described_in_our_words() {
     let mut bare = droplet(5, "web-e", "new", &["pool:web"]);
     bare["networks"] = json!({ "v4": [], "v6": [] });
     bare["image"]["slug"] = Value::Null;
@@ -274,7 +274,7 @@ async fn a_next_page_elsewhere_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_listing_that_can_not_be_read_is_no_empty_pool() {
+async fn a_listing_that_can_not_be_read_is_not_an_empty_pool() {
     for body in [
         "",
         "{",

@@ -67,7 +67,7 @@ async fn refusals_of_a_create_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_other_shapes_still_tells_what_it_can() {
+async fn a_refusal_in_other_shapes_still_says_what_it_can() {
     let table = [
         (
             json!({ "error": "tag has invalid characters", "messages": null, "root_causes": [] }).to_string(),

@@ -131,7 +131,7 @@ async fn the_operator_speaks_through_the_status_port() {
 }
 
 #[tokio::test]
-async fn the_status_port_tells_what_is_so() {
+async fn the_status_port_shows_what_is_so() {
     let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
     let url = status_port(&stage, None).await;
     stage.rounds(1).await;

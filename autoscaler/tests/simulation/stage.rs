@@ -1,4 +1,4 @@
-//! The stage: a provider, members and metrics in memory that fail as they are told, and pools upon them.
+//! The stage: a provider, members and metrics in memory that fail on demand, and pools upon them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -272,7 +272,7 @@ impl MetricSource for FakeMetrics {
                 Says::NotNumbers => (f64::NAN, 0),
                 Says::Idle | Says::Nothing | Says::Half | Says::Panic => (0.01, 0),
             };
-            let told = match says {
+            let answering = match says {
                 Says::Nothing => 0,
                 Says::Half => query.hosts.len() / 2,
                 _ => query.hosts.len(),
@@ -283,7 +283,7 @@ impl MetricSource for FakeMetrics {
                 value,
                 at,
             };
-            let samples: Vec<Sample> = query.hosts.keys().take(told).map(sample).collect();
+            let samples: Vec<Sample> = query.hosts.keys().take(answering).map(sample).collect();
             Ok(samples.into())
         };
         queries.iter().map(answer).collect()

@@ -1,4 +1,4 @@
-//! What a run of the demo left behind, told by the run's own directory in command lines.
+//! What a run of the demo left behind, recognised by the run's own directory in command lines.
 
 use std::path::Path;
 

@@ -117,7 +117,7 @@ fn is_unsent(error: &ExecutionError) -> bool {
     )
 }
 
-/// Remembers whether an operation has sent a write whose outcome is open; it tells what a cut-off means.
+/// Remembers whether an operation has sent a write whose outcome is open; it decides what a cut-off means.
 #[derive(Default)]
 pub(super) struct Progress(AtomicBool);
 

@@ -228,7 +228,7 @@ impl CassandraStore {
             }),
             (None, Some(id), ..) => State::Dropped {
                 id,
-                // How long the marker still lives tells its age by the servers' clocks alone.
+                // How long the marker still lives shows its age by the servers' clocks alone.
                 recently: i64::from(MARKER_SECS) - i64::from(secs_left.unwrap_or(0)) < RECENTLY_DROPPED_SECS,
             },
             _ => return Err(Failure::internal("a collection's row is incomplete")),

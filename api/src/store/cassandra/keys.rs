@@ -33,7 +33,7 @@ impl CassandraStore {
             }
             let mut secret = [0; 32];
             rand::rng().fill_bytes(&mut secret);
-            // Whoever wins, the next read tells.
+            // Whoever wins, the next read shows it.
             match execute_lwt(&self.session, &self.statements.secret_make, (secret,)).await {
                 Ok(_) => {}
                 Err(LwtError::NotSent(error)) => return Err(Failure::of_query(error)),

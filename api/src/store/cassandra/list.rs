@@ -31,7 +31,7 @@ pub(super) const LEVEL_MAX: u8 = 4;
 const PARTITION_ROWS_FULL: f64 = 50_000.0;
 
 /// Rows looked at for an estimate. Hashes are spread evenly, so the part of the partition's range that 1,000 of them
-/// cover tells how many there are, within about 3 % (1/√1000).
+/// cover shows how many there are, within about 3 % (1/√1000).
 const SAMPLE_ROWS: i32 = 1000;
 
 /// One create in this many looks whether the list grows full. An instance adds at most this many rows, times its
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_tells_the_size() {
+    fn a_sample_gives_the_size() {
         // 1,000 rows in a fiftieth of the range: 50,000 in all.
         let whole = estimated_rows(1000, u64::MAX / 50, 0);
         assert!((whole - 50_000.0).abs() < 1.0, "{whole}");

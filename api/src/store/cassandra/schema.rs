@@ -229,7 +229,7 @@ impl Ledger {
     async fn take_lease(&self, session: &Session, holder: Uuid) -> Result<bool, Trouble> {
         match execute_lwt(session, &self.take, (holder, LEASE)).await {
             Ok(taken) => Ok(taken),
-            // It may be ours; renewing tells.
+            // It may be ours; renewing it shows whether it is.
             Err(LwtError::Lost(_)) => self.hold_lease(session, holder).await,
             Err(LwtError::NotSent(error)) => Err(error.into()),
         }

@@ -175,7 +175,7 @@ impl Partial {
         Ok(Self { path })
     }
 
-    /// Brings the copy to the disk, and tells its length.
+    /// Brings the copy to the disk, and returns its length.
     fn sync(&self) -> Result<u64, BackupError> {
         let synced = File::open(&self.path).and_then(|file| {
             file.sync_all()?;

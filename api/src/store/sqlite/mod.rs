@@ -126,7 +126,7 @@ impl SqliteStore {
             changes.writer.note_lost(&lost);
             return unready(lost.to_string());
         }
-        // An answer to this question alone would not tell when the disk has room again.
+        // An answer to this question alone would not show when the disk has room again.
         if changes.writer.failing().is_some() {
             self.write("ready", &"the store", 0, statements::probe_write)
                 .await?;
@@ -172,7 +172,7 @@ impl SqliteStore {
             .await
     }
 
-    /// [`Self::write`] for what is known to weigh more only when it is done; `weigh` tells how much more.
+    /// [`Self::write`] for what is known to weigh more only when it is done; `weigh` says how much more.
     async fn write_weighed<T, F>(
         &self,
         operation: &'static str,

@@ -201,7 +201,7 @@ fn check_is_ours(connection: &Connection) -> rusqlite::Result<Result<(), &'stati
     Ok(Err("it is another program's database"))
 }
 
-/// Applies what is missing, in one transaction, and tells the version that the file has afterwards. A version above
+/// Applies what is missing, in one transaction, and returns the version that the file has afterwards. A version above
 /// ours is left as it is.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;

@@ -387,7 +387,7 @@ pub(super) fn document_page(
         "SELECT id, version, created_at, updated_at, data FROM documents
          WHERE collection = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
     )?;
-    // One more than fits tells whether this page is the last.
+    // One more than fits shows whether this page is the last.
     let limit = sql_limit(limits.items_max.saturating_add(1));
     let mut rows = statement.query(params![Sql(collection), after, limit])?;
     let mut documents: Vec<Document> = Vec::new();

@@ -6,7 +6,7 @@
 //! statement alone) or opens a savepoint of its own.
 //!
 //! A write is taken from the queue only when the transaction has begun. Until then the one who waits for it can take
-//! it back, and it will never happen; after that, only the commit tells.
+//! it back, and it will never happen; after that, only the commit shows it.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     /// Runs `statement` in the next group and answers when that is committed. `bytes` is about what it writes; `weigh`
-    /// tells from its result what only that shows.
+    /// adds from its result what only that shows.
     pub(super) async fn write<T, F>(
         &self,
         bytes: usize,

@@ -28,7 +28,7 @@ fn load_grows_a_pool_and_calm_shrinks_it() {
 }
 
 #[test]
-fn reasons_tell_what_and_why() {
+fn reasons_say_what_and_why() {
     let grown = decided(&spec(), &cpu(4, 1.2), &watched());
     assert_eq!(
         grown.reason(),
@@ -215,7 +215,7 @@ fn step_limits_hold_for_each_period() {
 }
 
 #[test]
-fn what_holds_nothing_back_is_no_reason() {
+fn what_holds_nothing_back_is_not_a_reason() {
     let spec = PoolSpec {
         out_window_secs: 60,
         ..spec()
@@ -248,12 +248,12 @@ fn what_holds_nothing_back_is_no_reason() {
         },
         ..spec
     };
-    for (value, planned, told) in [(0.3125, 5, false), (0.25, 5, true)] {
+    for (value, planned, is_shortened) in [(0.3125, 5, false), (0.25, 5, true)] {
         let shrunk = decided(&three_fewer, &cpu(8, value), &watched());
         assert_eq!(shrunk.planned, planned);
         assert_eq!(
             shrunk.reason().contains("at most 3 fewer"),
-            told,
+            is_shortened,
             "{}",
             shrunk.reason()
         );
@@ -352,7 +352,7 @@ fn members_that_boot_are_not_asked_for_again() {
 }
 
 #[test]
-fn draining_members_are_no_members() {
+fn draining_members_do_not_count() {
     let mut some = members(3);
     some.push(draining(4));
     let loaded = seen(
@@ -363,7 +363,7 @@ fn draining_members_are_no_members() {
 }
 
 #[test]
-fn refused_repairs_are_told() {
+fn refused_repairs_are_reported() {
     let unready = |n| Member {
         readiness: Readiness::NotReady,
         ..member(n)

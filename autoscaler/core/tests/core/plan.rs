@@ -367,7 +367,7 @@ fn every_kind_of_step_has_a_name_of_its_own() {
 }
 
 #[test]
-fn steps_tell_their_kind_name_and_member() {
+fn steps_name_their_kind_and_member() {
     let (id, name) = (MemberId("7".to_owned()), name("api-7"));
     let address = member(7).address.unwrap();
     let all = [

@@ -107,7 +107,7 @@ fn a_table_of_loads() {
         (Sum, &[0.25, 0.25], &[], 3, 3, Shrink { to: 2 }),
         (Sum, &[0.25, 0.25], &[0.25], 3, 4, Shrink { to: 2 }),
         (Sum, &[0.4, 0.4], &[0.4], 4, 4, Keep),
-        // Fewer hosts than values is no load below nothing.
+        // More values than hosts don't make a load below zero.
         (Sum, &[0.2, 0.2], &[], 4, 1, Shrink { to: 1 }),
         (Avg, &[0.0, 0.0], &[], 2, 2, Shrink { to: 0 }),
         (Avg, &[-1.0, -1.0], &[], 2, 2, Shrink { to: 0 }),
@@ -217,8 +217,8 @@ fn a_stale_or_missing_signal_is_blind_and_says_why() {
 }
 
 #[test]
-fn formulas_tell_the_numbers() {
-    let told = |kind, warm: &[f64], warming: &[f64], serving| {
+fn formulas_show_their_numbers() {
+    let shown = |kind, warm: &[f64], warming: &[f64], serving| {
         let proposal = propose(&target("cpu", 0.5), kind, fresh(warm, warming), (2, serving));
         (
             proposal.basis.as_ref().unwrap().value.unwrap(),
@@ -226,12 +226,15 @@ fn formulas_tell_the_numbers() {
         )
     };
     let formula = "cpu: ceil(2 hosts × mean 0.7500 / target 0.5) = 3";
-    assert_eq!(told(Across::Avg, &[0.5, 1.0], &[], 2), (0.75, formula.to_owned()));
+    assert_eq!(
+        shown(Across::Avg, &[0.5, 1.0], &[], 2),
+        (0.75, formula.to_owned())
+    );
     let formula = "cpu: ceil(3 hosts × largest 1.0000 / target 0.5) = 4 to 6";
-    assert_eq!(told(Across::Max, &[0.5, 1.0], &[], 3), (1.0, formula.to_owned()));
+    assert_eq!(shown(Across::Max, &[0.5, 1.0], &[], 3), (1.0, formula.to_owned()));
     let formula = "cpu: ceil(total 3.0000 / target 0.5 a host) = 6";
     assert_eq!(
-        told(Across::Sum, &[0.5, 1.0], &[1.5], 3),
+        shown(Across::Sum, &[0.5, 1.0], &[1.5], 3),
         (1.0, formula.to_owned())
     );
 }

@@ -100,7 +100,7 @@ fn one_expected_host_without_a_fresh_value_makes_it_partial() {
 }
 
 #[test]
-fn only_old_values_make_it_stale_and_the_newest_tells_the_age() {
+fn only_old_values_make_it_stale_and_the_newest_gives_the_age() {
     let signal = judged(vec![("api-1", 0.2, NOW - 500), ("api-2", 0.2, NOW - 400)]);
     assert_eq!(
         signal,

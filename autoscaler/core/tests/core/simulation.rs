@@ -157,7 +157,7 @@ impl World {
             Metric::Old => -600,
             Metric::Future => 600,
         };
-        let told = if trouble.metric == Metric::Half {
+        let answering = if trouble.metric == Metric::Half {
             half
         } else {
             serving.len()
@@ -165,7 +165,7 @@ impl World {
         let at = UnixMillis(self.now.0 + shift * 1000);
         let samples = serving
             .iter()
-            .take(told)
+            .take(answering)
             .map(|m| Sample {
                 host: m.name.clone(),
                 value: trouble.cpu,
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// Runs one step as the provider does. `Err` tells a create that surely failed.
+    /// Runs one step as the provider does. `Err` means a create that surely failed.
     fn run(&mut self, step: &Step, trouble: &Trouble) -> Result<(), CreateOutcome> {
         let now = self.now;
         if let Step::Create { name } = step {

@@ -13,10 +13,10 @@ use crate::metrics::SignalQuery;
 use crate::metrics::fault::{Fault, words};
 use crate::metrics::series::{HostSeries, HostValue};
 
-/// One signal's reading, as far as its own search tells.
+/// One signal's reading, as far as its own search shows.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The samples, and why a host has none or only a part of one, where its documents tell.
+    /// The samples, and why a host has none or only a part of one, where its documents say.
     pub(super) reading: Reading,
     /// Labels have appeared since the mappings were read.
     pub(super) has_new_series: bool,

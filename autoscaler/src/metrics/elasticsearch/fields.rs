@@ -137,7 +137,7 @@ impl Fields {
             .flatten()
     }
 
-    /// Why no document can have a value, as far as the mappings tell.
+    /// Why no document can have a value, as far as the mappings show.
     pub(super) fn explain(&self, field: &str, index: &str) -> Option<String> {
         if self.is_empty() {
             return Some(format!(

@@ -88,7 +88,7 @@ impl Directory {
         seen.chain(own).collect()
     }
 
-    /// Why a host has no documents of a signal, as far as the names tell.
+    /// Why a host has no documents of a signal, as far as the names show.
     pub(super) fn explain(&self, member: &MemberName, query: &SignalQuery, now: UnixMillis) -> String {
         let id = query.hosts.get(member).map(|host| &host.id.0);
         let mine = |origin: &&Origin| {

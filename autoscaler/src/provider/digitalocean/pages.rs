@@ -31,7 +31,7 @@ pub(super) struct List<'a> {
     pub(super) filter: &'a [(&'static str, &'a str)],
     /// The member of a page that holds its items.
     pub(super) items: &'static str,
-    /// What makes an item the same as one of another page; `None` for one that can't be told.
+    /// What makes an item the same as one of another page; `None` where that isn't known.
     pub(super) identity: fn(&RawValue) -> Option<String>,
 }
 

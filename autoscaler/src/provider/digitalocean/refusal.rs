@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_and_bytes_are_no_harm() {
+    fn long_texts_are_cut_and_bytes_do_no_harm() {
         let long = text(&"word ".repeat(100_000));
         assert_eq!(long.chars().count(), FIRST_WORDS_CHARS_MAX + 1);
         assert!(long.ends_with('…'));

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidepool_listener::TrustedHosts;
+use tidepool_logging::Secret;
 
 use crate::fault_command::{EndpointArgs, FaultArgs};
 use crate::hosts::process::launcher;
@@ -152,7 +153,7 @@ struct ServeArgs {
         env = "TIDEPOOL_LOCAL_CLOUD_TOKEN",
         hide_env_values = true
     )]
-    token: Option<String>,
+    token: Option<Secret>,
     /// A name of this machine that is served, besides localhost and its addresses, while any token is taken: other names
     /// could be a web page's that speaks through a browser here. May be given several times.
     #[arg(
@@ -236,7 +237,11 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
     if args.rate_limit_per_minute == 0 {
         problems.add("--rate-limit-per-minute", "at least 1");
     }
-    if args.token.as_ref().is_some_and(|token| token.trim().is_empty()) {
+    if args
+        .token
+        .as_ref()
+        .is_some_and(|token| token.reveal().trim().is_empty())
+    {
         problems.add("--token", "is empty; leave it out to take any token");
     }
     if !args.images.is_dir() {
@@ -342,5 +347,18 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_token_is_never_printed() {
+        for args in [
+            &["serve", "--images", "i", "--state", "s", "--token", "tok-secret"][..],
+            &["state", "--token", "tok-secret"],
+            &["fault", "power-cut", "web-1", "--token", "tok-secret"],
+        ] {
+            let cli = Cli::try_parse_from(std::iter::once(&"tidepool-local-cloud").chain(args)).unwrap();
+            let printed = format!("{cli:?}");
+            assert!(!printed.contains("tok-secret"), "{printed}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use tidepool_logging::Secret;
 
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArgs {
@@ -24,7 +25,7 @@ pub(crate) struct EndpointArgs {
         hide_env_values = true,
         global = true
     )]
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<Secret>,
 }
 
 #[derive(Debug, Args)]
@@ -147,7 +148,7 @@ async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: &Value)
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut request = client.request(method, &url);
     if let Some(token) = &endpoint.token {
-        request = request.bearer_auth(token);
+        request = request.bearer_auth(token.reveal());
     }
     if !body.is_null() {
         request = request.json(body);

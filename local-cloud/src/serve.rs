@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use tidepool_listener::{EndpointService, Server, TrustedHosts};
+use tidepool_logging::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) state: PathBuf,
     pub(crate) fresh: bool,
     pub(crate) addresses: AddressKind,
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<Secret>,
     pub(crate) trusted: TrustedHosts,
     pub(crate) droplet_limit: u64,
     pub(crate) rate_limit_per_hour: u64,

@@ -11,6 +11,7 @@ mod filter;
 #[cfg(feature = "prometheus")]
 mod metric;
 mod queue;
+mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod writer;
@@ -26,6 +27,7 @@ pub use filter::{FilterError, check_filter};
 #[cfg(feature = "prometheus")]
 pub use metric::LostLines;
 use queue::Queue;
+pub use secret::Secret;
 use writer::LineWriter;
 
 /// How long [`flush`] waits for a reader that is slow. The API's drain and its last words take at most 12 s, and the contract

@@ -1,34 +1,12 @@
 //! Secrets: read from the environment or a file, never from the configuration itself, and never printed.
 
-use std::fmt;
+pub use tidepool_logging::Secret;
 
 use super::reader::Section;
 use super::{Purpose, Surroundings};
 
 /// The longest word that is shown though it has no look of a path or a variable.
 const PLAIN_WORD_CHARS_MAX: usize = 24;
-
-/// A secret; it prints as `[redacted]`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a secret in.
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-
-    /// The secret itself, for the one place that sends or compares it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// The name of a variable, if it is one by its looks. What stands there by mistake may be the secret itself.
 fn variable_shown(name: &str) -> Option<&str> {
@@ -107,7 +85,7 @@ pub(super) fn read(
             section.problem(key, "names an empty secret");
             None
         }
-        Ok(text) => Some(Secret(text)),
+        Ok(text) => Some(Secret::new(text)),
         Err(problem) => {
             section.problem(key, problem);
             None

@@ -309,6 +309,13 @@ async fn a_server_that_is_down_fails_every_signal() {
     }
 }
 
+#[test]
+fn an_address_with_a_password_is_never_printed() {
+    let source = source_at("http://user:secret@127.0.0.1:9", Auth::Anonymous);
+    let printed = format!("{source:?}");
+    assert!(!printed.contains("secret"), "{printed}");
+}
+
 #[tokio::test]
 async fn credentials_are_sent_and_never_printed() {
     let basic = Auth::Basic {

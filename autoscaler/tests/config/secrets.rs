@@ -21,6 +21,16 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
+fn an_address_with_a_password_is_never_printed() {
+    let server =
+        "elasticsearch = { url = \"http://u:es-secret@es:9200\" }\naudit.elasticsearch_index = \"decisions\"";
+    let text = least("scrape = {}", server).replacen("audit = {}", "", 1);
+    let text = text.replacen("metrics = \"scrape\"", "metrics = \"elasticsearch\"", 1);
+    let printed = format!("{:?}", read(&text).unwrap());
+    assert!(!printed.contains("es-secret"), "{printed}");
+}
+
+#[test]
 fn secrets_and_user_data_come_from_files_beside_the_configuration() {
     let text = least(
         "{ token_env = \"DIGITALOCEAN_TOKEN\" }",

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tidepool_listener::TrustedHosts;
+use tidepool_logging::Secret;
 
 use super::call::Result;
 use super::faults::Faults;
@@ -22,7 +23,7 @@ use crate::state::file;
 pub(crate) struct Settings {
     pub(crate) droplet_limit: u64,
     /// The only token that is accepted; without one, any is.
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<Secret>,
     /// The hosts that are served while there is no such token.
     pub(crate) trusted: TrustedHosts,
 }

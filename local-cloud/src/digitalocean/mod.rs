@@ -70,7 +70,7 @@ async fn answer(app: &Arc<App>, request: Request) -> (Option<Standing>, Result) 
     let local = request.uri().path().starts_with("/_local");
     let given = token(request.headers());
     if let Some(known) = &app.settings.token {
-        if given != Some(known) {
+        if given != Some(known.reveal()) {
             return (None, Err(ApiError::unauthorized()));
         }
     } else if let Err(stranger) = admit(app, &request) {

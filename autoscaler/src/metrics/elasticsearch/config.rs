@@ -7,6 +7,7 @@ use ::elasticsearch::Elasticsearch;
 use ::elasticsearch::auth::Credentials;
 use ::elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
 use reqwest::Url;
+use tidepool_logging::Secret;
 
 /// Where Metricbeat puts the host's name.
 pub const HOST_FIELD_DEFAULT: &str = "host.name";
@@ -46,8 +47,8 @@ impl fmt::Debug for Auth {
 /// Which Elasticsearch, and how its documents are laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElasticsearchConfig {
-    /// Its address, such as `https://es.example.com:9200`.
-    pub url: String,
+    /// Its address, such as `https://es.example.com:9200`; it may hold a password.
+    pub url: Secret,
     /// How to log in.
     pub auth: Auth,
     /// Index, alias, data stream or pattern; several with commas between.
@@ -66,7 +67,7 @@ impl ElasticsearchConfig {
     /// Metricbeat's layout, at `url`.
     pub fn new(url: String, auth: Auth) -> Self {
         Self {
-            url,
+            url: Secret::new(url),
             auth,
             index: INDEX_DEFAULT.to_owned(),
             host_field: HOST_FIELD_DEFAULT.to_owned(),
@@ -124,7 +125,7 @@ pub fn connect(config: &ElasticsearchConfig) -> Result<Elasticsearch, ConnectErr
 
 /// The configured address, checked.
 pub(super) fn url(config: &ElasticsearchConfig) -> Result<Url, ConnectError> {
-    Url::parse(&config.url)
+    Url::parse(config.url.reveal())
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or(ConnectError::Url)

@@ -1,6 +1,8 @@
 //! Requests whose answers are read no further than a bound, however they are framed. (The `elasticsearch` crate gives an
 //! answer as a whole only: docs/adr/0088.)
 
+use std::fmt;
+
 use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
@@ -15,11 +17,17 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 /// A client that reads.
-#[derive(Debug)]
 pub(super) struct Http {
     client: reqwest::Client,
+    /// The address, which may hold a password.
     base: Url,
     auth: Auth,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
 }
 
 /// What is sent.

@@ -283,6 +283,17 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_that_is_a_directory_is_kept_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        fs::create_dir(state.memory(&pool())).unwrap();
+        let loaded = state.memory_load(&pool(), UnixMillis(0));
+        assert_eq!(loaded.memory, Memory::default());
+        assert!(loaded.damage.unwrap().contains("kept as"));
+        state.memory_save(&pool(), &Memory::default()).unwrap();
+    }
+
+    #[test]
     fn a_memory_of_an_older_version_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();

@@ -493,6 +493,40 @@ async fn openmetrics_without_its_end_is_not_whole() {
     assert_eq!(at_least, Some(3.0));
 }
 
+/// A member that answers every request with these bytes and closes the connection.
+async fn closes_after(answer: &'static str) -> ScrapeSource {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind(SocketAddr::new(HERE.unwrap(), 0))
+        .await
+        .unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            // A request of this client comes in one piece.
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    source(port)
+}
+
+#[tokio::test]
+async fn a_last_line_is_read_only_where_it_can_not_have_been_cut_off() {
+    let asked = || query(family("m", PerHost::Last), &[("web-1", HERE)]);
+    let cut = closes_after("HTTP/1.1 200 OK\r\n\r\nn 1\nm 12").await;
+    let expected = "m: line 2 can't be read: the text ends within it";
+    assert_eq!(cause(&cut, asked()).await, (expected.to_owned(), None));
+    for whole in [
+        "HTTP/1.1 200 OK\r\n\r\nn 1\nm 123\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nn 1\nm 123",
+    ] {
+        let samples = read(&closes_after(whole).await, asked()).await;
+        assert_eq!(samples.first().map(|sample| sample.value), Some(123.0), "{whole}");
+    }
+}
+
 #[tokio::test]
 async fn a_packed_answer_is_unpacked_and_its_size_is_bounded() {
     let member = Member::start().await;

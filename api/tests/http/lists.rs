@@ -266,7 +266,7 @@ async fn contract_39_a_key_sees_only_collections_where_it_has_some_scope() {
     ])
     .await;
     let admin = api.as_key("admin");
-    for name in ["a1", "a2", "b1", "b2", "c3", "d4"] {
+    for name in ["a-merger-in-2027", "a2", "b1", "b2", "c3", "d4"] {
         admin
             .put(&format!("/v1/collections/{name}"), "{}")
             .await
@@ -287,11 +287,15 @@ async fn contract_39_a_key_sees_only_collections_where_it_has_some_scope() {
                 .is_empty()
         );
     }
-    // A page that ends behind a collection which the key doesn't see keeps that name to itself.
+    // The token of a page that ends there doesn't show the name of a collection that its holder may not see.
     let page = admin.get("/v1/collections?limit=1").await.json();
+    assert_eq!(page["items"][0]["name"], "a-merger-in-2027");
     let token = page["next_page_token"].as_str().unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(token).unwrap();
-    assert!(!bytes.windows(2).any(|part| part == b"a1"), "{token}");
+    assert!(
+        !bytes.windows("merger".len()).any(|part| part == b"merger"),
+        "{token}"
+    );
     // A token is not bound to the key.
     let token = admin.get("/v1/collections?limit=3").await.json()["next_page_token"]
         .as_str()

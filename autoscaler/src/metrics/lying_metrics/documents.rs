@@ -20,6 +20,9 @@ struct Draft {
     is_ignored: bool,
 }
 
+/// Between the documents of one host and those of the next: two hosts don't write at the same millisecond.
+const APART_MS: i64 = 700;
+
 /// What the adapter reads of the fleet's documents.
 pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
     let mut drafts = Vec::new();
@@ -30,7 +33,7 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
                     host,
                     named: host,
                     series: series.to_string(),
-                    at_ms: NOW.0 - STEP_MS * (ROUNDS - 1 - round) as i64,
+                    at_ms: NOW.0 - STEP_MS * (ROUNDS - 1 - round) as i64 - APART_MS * host as i64,
                     value: format!("{:?}", fleet.value(host, series, round)),
                     is_ignored: false,
                 });
@@ -63,8 +66,17 @@ impl SoFar {
         let places: Vec<usize> = (0..drafts.len()).filter(|at| of_series(&drafts[*at])).collect();
         let place = (!places.is_empty()).then(|| places[lie.round % places.len()]);
         match (lie.what, place) {
-            (What::Drop, Some(place)) if self.may_lose(lie.host, series) => {
-                drafts.remove(place);
+            (What::Drop, Some(place)) => {
+                let from_ms = drafts[place].at_ms;
+                for _ in 0..lie.lost() {
+                    let rest = (0..drafts.len())
+                        .filter(|at| of_series(&drafts[*at]) && drafts[*at].at_ms >= from_ms);
+                    if let Some(oldest) = rest.min_by_key(|at| drafts[*at].at_ms)
+                        && self.may_lose(lie.host, series)
+                    {
+                        drafts.remove(oldest);
+                    }
+                }
             }
             (What::WrongHost, Some(place)) => {
                 let other = (lie.host + 1) % fleet.hosts;
@@ -98,8 +110,9 @@ impl SoFar {
                 drafts.rotate_left(turn);
                 drafts.reverse();
             }
-            // Documents of it alone, without the others of its time, would be a host that had nothing else.
-            (What::Ended, _) if self.late.insert(lie.host) => {
+            // Documents of it alone, without the others of its time, would be a host that had nothing else. Without labels they
+            // would be of the host's one series.
+            (What::Ended, _) if fleet.kind != Kind::Cpu && self.late.insert(lie.host) => {
                 for ago_ms in [60_000, 50_000] {
                     drafts.push(Draft {
                         host: lie.host,
@@ -110,6 +123,13 @@ impl SoFar {
                         is_ignored: false,
                     });
                 }
+            }
+            (What::Broken, Some(place)) => {
+                let from_ms = drafts[place].at_ms;
+                let newer = drafts
+                    .iter_mut()
+                    .filter(|draft| of_series(draft) && draft.at_ms >= from_ms);
+                newer.for_each(|draft| corrupt(What::NotANumber, lie.amount, draft));
             }
             (what, Some(place)) => corrupt(what, lie.amount, &mut drafts[place]),
             (_, None) => {}
@@ -136,7 +156,7 @@ fn corrupt(what: What, amount: u8, draft: &mut Draft) {
             0 => ("\"n/a\"".to_owned(), true),
             1 => ("\"n/a\"".to_owned(), false),
             2 => (format!("\"{number:?}\""), false),
-            _ => (format!("[{number:?},0]"), false),
+            _ => (format!("[0,{number:?}]"), false),
         },
         What::Negative => (format!("{:?}", -number - 0.1), false),
         What::Hundredfold => (format!("{:?}", 100.0 * number), false),

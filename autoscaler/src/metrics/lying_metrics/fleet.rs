@@ -20,7 +20,7 @@ use crate::metrics::{Host, SignalQuery};
 pub(super) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 /// Readings of a series within its window of a minute, and the time between two.
 pub(super) const ROUNDS: usize = 7;
-pub(super) const STEP_MS: i64 = 10_000;
+pub(super) const STEP_MS: i64 = 9_500;
 /// A series' readings that may be lost while others of its host arrive.
 pub(super) const LOST_MAX: usize = 2;
 
@@ -28,6 +28,11 @@ pub(super) const LOST_MAX: usize = 2;
 const CPU_TARGET: f64 = 0.301;
 const QUEUE_TARGET: f64 = 60.1;
 const REQUESTS_TARGET: f64 = 25.3;
+
+/// Loads that are tried for a fleet of which a little less load is to want one member fewer.
+const BUSY_TRIES: u64 = 24;
+/// A load nearer to such an edge than this is on either side of it, by rounding.
+const EDGE_MIN: f64 = 0.002;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,10 +68,17 @@ pub(super) struct Lie {
     pub(super) amount: u8,
 }
 
+impl Lie {
+    /// How many readings in a row are lost.
+    pub(super) fn lost(&self) -> usize {
+        1 + usize::from(self.amount) % LOST_MAX
+    }
+}
+
 /// The lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    /// One reading is lost.
+    /// One reading is lost, or two in a row.
     Drop,
     /// A whole host is silent, or its newest rounds are.
     Silence,
@@ -77,6 +89,8 @@ pub(super) enum What {
     NotANumber,
     Infinite,
     Text,
+    /// From one reading on, a series has no numbers any more.
+    Broken,
     Negative,
     Hundredfold,
     /// A reading is another host's.
@@ -87,7 +101,7 @@ pub(super) enum What {
     Skew,
 }
 
-pub(super) const WHATS: [What; 12] = [
+pub(super) const WHATS: [What; 13] = [
     What::Drop,
     What::Silence,
     What::Duplicate,
@@ -95,6 +109,7 @@ pub(super) const WHATS: [What; 12] = [
     What::NotANumber,
     What::Infinite,
     What::Text,
+    What::Broken,
     What::Negative,
     What::Hundredfold,
     What::WrongHost,
@@ -102,7 +117,7 @@ pub(super) const WHATS: [What; 12] = [
     What::Skew,
 ];
 
-/// One to six lies.
+/// One to six lies; most often one or two, since each is a chance that the signal can't be trusted at all.
 pub(super) fn lies() -> impl Strategy<Value = Vec<Lie>> {
     let lie = (0..WHATS.len(), 0..3_usize, 0..2_usize, 0..ROUNDS, any::<u8>());
     let lie = lie.prop_map(|(what, host, series, round, amount)| Lie {
@@ -112,7 +127,8 @@ pub(super) fn lies() -> impl Strategy<Value = Vec<Lie>> {
         round,
         amount,
     });
-    proptest::collection::vec(lie, 1..7)
+    (1..=6_usize, 1..=6_usize)
+        .prop_flat_map(move |(one, other)| proptest::collection::vec(lie.clone(), one.min(other)))
 }
 
 /// Numbers from a seed (splitmix64).
@@ -139,7 +155,7 @@ impl Fleet {
             1 => Kind::Queue,
             _ => Kind::Requests,
         };
-        Fleet {
+        let mut fleet = Fleet {
             kind,
             hosts: 3,
             series: if kind == Kind::Cpu { 1 } else { 2 },
@@ -147,7 +163,32 @@ impl Fleet {
             // Far below 2 the pool shrinks, far above it grows.
             busy: 0.4 + 2.9 * dice.share(1),
             dice,
+        };
+        if dice.share(2) < 0.75 {
+            let tries = (0..BUSY_TRIES).map(|n| 0.4 + 2.9 * dice.share(1_000 + n));
+            let with = |busy| Fleet {
+                busy,
+                ..fleet.clone()
+            };
+            let fleets = tries.map(with).filter_map(|one| Some((one.edge()?, one)));
+            let nearest = fleets.min_by(|(a, _), (b, _)| a.total_cmp(b));
+            fleet = nearest.map_or(fleet.clone(), |(_, nearest)| nearest);
         }
+        fleet
+    }
+
+    /// By how much of one host's load the fleet is over what fewer members could carry, where losing that would show: it
+    /// wants more than the least, and no more than there are.
+    fn edge(&self) -> Option<f64> {
+        let target = match self.kind {
+            Kind::Cpu => CPU_TARGET,
+            Kind::Queue => QUEUE_TARGET,
+            Kind::Requests => REQUESTS_TARGET,
+        };
+        let all = (0..self.hosts).flat_map(|host| (0..self.series).map(move |series| (host, series)));
+        let load = all.map(|(host, series)| self.level(host, series)).sum::<f64>() / target;
+        let shows = 1.0 < load && load < self.hosts as f64 && load.fract() > EDGE_MIN;
+        shows.then_some(load.fract())
     }
 
     /// The pool's size.
@@ -160,15 +201,24 @@ impl Fleet {
         format!("web-{host}")
     }
 
-    /// The reading of a series in a round, 0 being the oldest: a steady level, or a steady growth.
-    pub(super) fn value(&self, host: usize, series: usize, round: usize) -> f64 {
+    /// What a series comes to, by the signal's own measure: a level, or a growth each second.
+    fn level(&self, host: usize, series: usize) -> f64 {
         let load = self.busy * self.dice.share(16 + 16 * host as u64 + series as u64);
         match self.kind {
             Kind::Cpu => CPU_TARGET * load,
             Kind::Queue => (QUEUE_TARGET * load / 2.0).floor(),
+            Kind::Requests => REQUESTS_TARGET * load / 2.0,
+        }
+    }
+
+    /// The reading of a series in a round, 0 being the oldest: a steady level, or a steady growth.
+    pub(super) fn value(&self, host: usize, series: usize, round: usize) -> f64 {
+        let level = self.level(host, series);
+        match self.kind {
+            Kind::Cpu | Kind::Queue => level,
             // Counters of two hosts are far apart, and none is younger than the window.
             Kind::Requests => {
-                let growth = REQUESTS_TARGET * load / 2.0 * STEP_MS as f64 / 1000.0;
+                let growth = level * STEP_MS as f64 / 1000.0;
                 10_000.0 * 4_f64.powi(i32::try_from(host).unwrap()) + growth * round as f64
             }
         }

@@ -47,11 +47,13 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
             }
             What::Drop => {
                 let lost: &mut usize = lost.entry((lie.host, series)).or_default();
-                *lost += 1;
-                if *lost <= LOST_MAX
-                    && let Some(lines) = &mut rounds[lie.host][lie.round]
-                {
-                    lines.retain(|line| !is_of(line, series));
+                for lines in rounds[lie.host].iter_mut().skip(lie.round).take(lie.lost()) {
+                    *lost += 1;
+                    if *lost <= LOST_MAX
+                        && let Some(lines) = lines
+                    {
+                        lines.retain(|line| !is_of(line, series));
+                    }
                 }
             }
             What::WrongHost if !anything_is_lost => {
@@ -63,6 +65,11 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
             What::Ended => {
                 for lines in rounds[lie.host].iter_mut().take(2).flatten() {
                     lines.push(format!("{QUEUE}{{q=\"ended\"}} {}", lie.amount));
+                }
+            }
+            What::Broken => {
+                for lines in rounds[lie.host].iter_mut().skip(lie.round).flatten() {
+                    corrupt(lie, series, lines);
                 }
             }
             _ => {
@@ -117,7 +124,7 @@ fn corrupt(lie: &Lie, series: usize, lines: &mut Vec<String>) {
             lines.reverse();
             return;
         }
-        What::NotANumber => "NaN".to_owned(),
+        What::NotANumber | What::Broken => "NaN".to_owned(),
         What::Infinite => ["+Inf", "-Inf"][usize::from(lie.amount) % 2].to_owned(),
         What::Text => ["n/a", "\"7\"", "{count:1}", ""][usize::from(lie.amount) % 4].to_owned(),
         What::Negative => format!("{:?}", -number - 0.1),

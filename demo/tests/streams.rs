@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use left_behind::left_behind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tidepool_logging::testing::{Started, Stream, Unwritable, nowhere};
+use tidepool_logging::testing::{Started, Stream, Unwritable, fails_with, nowhere, prints_for_whoever_reads};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-demo");
 /// Debug builds on a busy machine.
@@ -50,30 +50,16 @@ fn ctrl_c_leaves_nothing_behind_whatever_becomes_of_standard_error() {
 #[test]
 fn a_reader_that_has_seen_enough_is_not_a_failure_and_a_full_disk_is_one() {
     for arguments in [&["completions", "bash"][..], &["--help"], &["--version"]] {
-        for (kind, code) in [
-            (Unwritable::ReaderGone, 0),
-            (Unwritable::Closed, 0),
-            (Unwritable::Full, 1),
-        ] {
-            let (mut command, _held) = kind.command(PROGRAM, Stream::Stdout);
-            let output = command.args(arguments).stderr(Stdio::piped()).output().unwrap();
-            let errors = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(
-                output.status.code(),
-                Some(code),
-                "{arguments:?}, {kind:?}: {errors}"
-            );
-            assert!(!errors.contains("panic"), "{arguments:?}, {kind:?}: {errors}");
-        }
+        prints_for_whoever_reads(PROGRAM, |command| {
+            command.args(arguments);
+        });
     }
 }
 
 #[test]
 fn a_failure_exits_with_its_code_whatever_becomes_of_standard_error() {
-    for kind in Unwritable::ALL {
-        let (mut command, _held) = kind.command(PROGRAM, Stream::Stderr);
+    fails_with(64, PROGRAM, |command| {
         command.args(["demo", "--seconds", "30", "--load", "tide"]);
-        let status = Started::spawn(command.env_remove("DEMO_LOAD")).ended();
-        assert_eq!(status.code(), Some(64), "{kind:?}: {status}");
-    }
+        command.env_remove("DEMO_LOAD");
+    });
 }

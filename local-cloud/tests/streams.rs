@@ -5,10 +5,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use tidepool_logging::testing::{Started, Stream, Unwritable, nowhere, started_until_its_reader_leaves};
+use tidepool_logging::testing::{
+    Started, Stream, Unwritable, fails_with, nowhere, prints_for_whoever_reads,
+    started_until_its_reader_leaves,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-local-cloud");
 const API: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
@@ -74,38 +77,21 @@ fn serves_and_obeys_sigterm_when_the_reader_of_its_log_goes_away() {
 #[test]
 fn a_reader_that_has_seen_enough_is_not_a_failure_and_a_full_disk_is_one() {
     let folder = tempfile::tempdir().unwrap();
-    // The state of a cloud that left nothing behind.
-    std::fs::write(folder.path().join("instance"), folder.path().to_str().unwrap()).unwrap();
     // A folder from which a local cloud was served.
     std::fs::write(folder.path().join("instance"), "test").unwrap();
     let sweep = ["sweep", "--state", folder.path().to_str().unwrap()];
     for arguments in [&sweep[..], &["completions", "bash"], &["--help"], &["--version"]] {
-        for (kind, code) in [
-            (Unwritable::ReaderGone, 0),
-            (Unwritable::Closed, 0),
-            (Unwritable::Full, 1),
-        ] {
-            let (mut command, _held) = kind.command(PROGRAM, Stream::Stdout);
-            let output = command.args(arguments).stderr(Stdio::piped()).output().unwrap();
-            let errors = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(
-                output.status.code(),
-                Some(code),
-                "{arguments:?}, {kind:?}: {errors}"
-            );
-            assert!(!errors.contains("panic"), "{arguments:?}, {kind:?}: {errors}");
-        }
+        prints_for_whoever_reads(PROGRAM, |command| {
+            command.args(arguments);
+        });
     }
 }
 
 #[test]
 fn a_failure_exits_with_its_code_whatever_becomes_of_standard_error() {
-    for kind in Unwritable::ALL {
-        let (mut command, _held) = kind.command(PROGRAM, Stream::Stderr);
+    fails_with(64, PROGRAM, |command| {
         command
             .args(["sweep", "--state", "/nonexistent"])
             .stdout(nowhere());
-        let status = Started::spawn(&mut command).ended();
-        assert_eq!(status.code(), Some(64), "{kind:?}: {status}");
-    }
+    });
 }

@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -91,7 +91,7 @@ fn pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-fn attach(command: &mut Command, stream: Stream, target: impl Into<std::process::Stdio>) {
+fn attach(command: &mut Command, stream: Stream, target: impl Into<Stdio>) {
     match stream {
         Stream::Stdout => command.stdout(target),
         Stream::Stderr => command.stderr(target),
@@ -184,11 +184,49 @@ pub fn nowhere() -> File {
     OpenOptions::new().write(true).open("/dev/null").unwrap()
 }
 
+/// Runs a command that prints and ends, whose arguments are added by `prepare`: a reader that has seen enough is not a
+/// failure, and a full disk is one.
+///
+/// # Panics
+/// It ends otherwise.
+pub fn prints_for_whoever_reads(program: &str, prepare: impl Fn(&mut Command)) {
+    for (kind, code) in [
+        (Unwritable::ReaderGone, 0),
+        (Unwritable::Closed, 0),
+        (Unwritable::Full, 1),
+    ] {
+        let (mut command, _held) = kind.command(program, Stream::Stdout);
+        prepare(&mut command);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{command:?}, {kind:?}: {errors}"
+        );
+        assert!(!errors.contains("panic"), "{command:?}, {kind:?}: {errors}");
+    }
+}
+
+/// Runs a command that fails, whose arguments are added by `prepare`: it exits with its code, whatever becomes of standard
+/// error.
+///
+/// # Panics
+/// It ends otherwise.
+pub fn fails_with(code: i32, program: &str, prepare: impl Fn(&mut Command)) {
+    for kind in Unwritable::ALL {
+        let (mut command, _held) = kind.command(program, Stream::Stderr);
+        prepare(&mut command);
+        let status = Started::spawn(&mut command).ended();
+        assert_eq!(status.code(), Some(code), "{command:?}, {kind:?}: {status}");
+    }
+}
+
 /// Starts `program` with a standard error that is read line by line until one holds `needle`; then the reader goes away.
 #[must_use]
 pub fn started_until_its_reader_leaves(command: &mut Command, needle: &str) -> Started {
     use std::io::BufRead as _;
-    let mut started = Started::spawn(command.stderr(std::process::Stdio::piped()));
+    let mut started = Started::spawn(command.stderr(Stdio::piped()));
     let mut lines = std::io::BufReader::new(started.0.stderr.take().expect("a pipe")).lines();
     let found = lines.any(|line| line.is_ok_and(|line| line.contains(needle)));
     assert!(found, "it did not say {needle:?}");

@@ -3,9 +3,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use tidepool_logging::testing::{Started, Stream, Unwritable, nowhere, started_until_its_reader_leaves};
+use tidepool_logging::testing::{
+    Started, Stream, Unwritable, fails_with, nowhere, prints_for_whoever_reads,
+    started_until_its_reader_leaves,
+};
 
 use super::harness::{Connection, Folder, program};
 
@@ -79,12 +82,8 @@ fn serves_and_obeys_sigterm_when_the_reader_of_its_log_goes_away() {
 fn a_failure_exits_with_its_code_whatever_becomes_of_standard_error() {
     let folder = Folder::new();
     let taken = std::net::TcpListener::bind((PUBLIC, 0)).unwrap();
-    for kind in Unwritable::ALL {
-        let (mut command, _held) = kind.command(PROGRAM, Stream::Stderr);
-        serve_on(&mut command, &folder, &taken.local_addr().unwrap().to_string());
-        let status = Started::spawn(&mut command).ended();
-        assert_eq!(status.code(), Some(1), "{kind:?}: {status}");
-    }
+    let address = taken.local_addr().unwrap().to_string();
+    fails_with(1, PROGRAM, |command| serve_on(command, &folder, &address));
 }
 
 #[test]
@@ -114,20 +113,8 @@ fn a_reader_that_has_seen_enough_is_not_a_failure_and_a_full_disk_is_one() {
         &["--help"],
         &["--version"],
     ] {
-        for (kind, code) in [
-            (Unwritable::ReaderGone, 0),
-            (Unwritable::Closed, 0),
-            (Unwritable::Full, 1),
-        ] {
-            let (mut command, _held) = kind.command(PROGRAM, Stream::Stdout);
-            let output = command.args(arguments).stderr(Stdio::piped()).output().unwrap();
-            let errors = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(
-                output.status.code(),
-                Some(code),
-                "{arguments:?}, {kind:?}: {errors}"
-            );
-            assert!(!errors.contains("panic"), "{arguments:?}, {kind:?}: {errors}");
-        }
+        prints_for_whoever_reads(PROGRAM, |command| {
+            command.args(arguments);
+        });
     }
 }

@@ -18,7 +18,8 @@ mod writer;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -84,17 +85,31 @@ pub fn init(format: Format, filter: &str) -> Result<(), InitError> {
     Ok(())
 }
 
-/// Starts the queue before standard error, so that messages can't block the program: call it first in `main`. Log lines need
-/// [`init`] besides.
+/// Starts the queue before standard error, so that messages can't block the program, and keeps the limit of file sizes from
+/// ending it: call it first in `main`. Log lines need [`init`] besides.
 ///
 /// # Errors
-/// When the system refuses a file descriptor or a thread.
+/// When the system refuses a signal's handler, a file descriptor or a thread.
 pub fn init_messages() -> Result<(), InitError> {
+    outlive_file_size_limit()?;
     start()?;
     std::panic::set_hook(Box::new(|panic| {
         report(&format!("panic at {}: {}", location(panic), payload(panic)));
     }));
     Ok(())
+}
+
+/// From now on a write beyond the limit of file sizes (`ulimit -f`, `LimitFSIZE=`) fails as on a full disk. Without this SIGXFSZ
+/// ends the process.
+///
+/// The signal gets a handler that does nothing of use: unlike an ignored signal it is as before in the programs that this
+/// one starts.
+///
+/// # Errors
+/// When the system refuses the handler.
+pub fn outlive_file_size_limit() -> std::io::Result<()> {
+    let nobody_looks = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, nobody_looks).map(drop)
 }
 
 fn start() -> std::io::Result<&'static Queue> {

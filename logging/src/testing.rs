@@ -9,24 +9,29 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter, Write as _};
+use std::io::{PipeReader, PipeWriter, Seek as _, SeekFrom, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// How long anything may take; a loaded machine is slow, not wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The smallest pipe that the kernel makes.
 const PIPE_BYTES: usize = 4096;
+/// How large a file may be that has reached its limit: more than any other file that a test's program writes.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// A stream that can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unwritable {
     /// Its disk is full.
     Full,
+    /// A file as large as the process's limit of file sizes allows.
+    AtLimit,
     /// It was closed before the program began.
     Closed,
     /// A pipe that nobody reads any more.
@@ -46,7 +51,13 @@ pub enum Stream {
 
 impl Unwritable {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Closed, Self::ReaderGone, Self::ReaderStalls];
+    pub const ALL: [Self; 5] = [
+        Self::Full,
+        Self::AtLimit,
+        Self::Closed,
+        Self::ReaderGone,
+        Self::ReaderStalls,
+    ];
 
     /// A command line of `program` whose `stream` is of this kind; arguments are added to it. The reader that stalls is returned
     /// and must be kept.
@@ -57,6 +68,14 @@ impl Unwritable {
             Self::Full => {
                 let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
                 attach(&mut command, stream, full);
+                (command, None)
+            }
+            Self::AtLimit => {
+                let mut command = with_file_size_limit(program, FILE_BYTES_MAX);
+                let mut file = File::from(memfd_create(c"log", MFdFlags::empty()).unwrap());
+                file.set_len(FILE_BYTES_MAX).unwrap();
+                file.seek(SeekFrom::End(0)).unwrap();
+                attach(&mut command, stream, file);
                 (command, None)
             }
             Self::Closed => {
@@ -79,6 +98,16 @@ impl Unwritable {
             }
         }
     }
+}
+
+/// A command line of `program` that can't make a file larger than this; arguments are added to it.
+#[must_use]
+pub fn with_file_size_limit(program: impl AsRef<OsStr>, bytes: u64) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    // The unit of `ulimit -f` is 512 bytes in a POSIX shell.
+    let script = format!("ulimit -f {} && exec \"$0\" \"$@\"", bytes / 512);
+    shell.arg("-c").arg(script).arg(program.as_ref());
+    shell
 }
 
 fn pipe() -> (PipeReader, PipeWriter) {
@@ -194,6 +223,7 @@ pub fn prints_for_whoever_reads(program: &str, prepare: impl Fn(&mut Command)) {
         (Unwritable::ReaderGone, 0),
         (Unwritable::Closed, 0),
         (Unwritable::Full, 1),
+        (Unwritable::AtLimit, 1),
     ] {
         let (mut command, _held) = kind.command(program, Stream::Stdout);
         prepare(&mut command);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
+use tidepool_logging::testing::with_file_size_limit;
+
 use super::harness::{Folder, SOON, Server, program, run, stderr, stdout, wait_until};
 
 const DOCUMENT: &str = "/v1/collections/c/documents/a";
@@ -425,12 +427,9 @@ fn a_file_system_that_is_read_only_is_refused_at_the_start_with_the_reason() {
 #[test]
 fn a_disk_without_room_is_not_ready_until_there_is_room() {
     let folder = Folder::new();
-    let mut shell = std::process::Command::new("sh");
-    // As on a full disk: no file grows beyond 512 KiB, and the signal for that is ignored.
+    // As on a full disk: no file grows beyond 512 KiB.
+    let mut shell = with_file_size_limit(program(&[]).get_program(), 512 * 1024);
     shell
-        .arg("-c")
-        .arg("trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"")
-        .arg(program(&[]).get_program())
         .args(["serve", "--store", &folder.store, "--listen", "127.0.0.1:0"])
         .args(["--ops-listen", "127.0.0.1:0", "--log-format", "json"]);
     let mut server = Server::spawn_command(&mut shell);
@@ -455,6 +454,38 @@ fn a_disk_without_room_is_not_ready_until_there_is_room() {
             .status,
         200
     );
+}
+
+#[test]
+fn commands_that_reach_the_limit_of_file_sizes_say_so_and_leave_nothing() {
+    let folder = Folder::new();
+    another_store(&database(&folder));
+    let copy = folder.path("copy.db").display().to_string();
+    let new = format!("sqlite:{}", folder.path("new.db").display());
+    let commands: [&[&str]; 2] = [
+        &["backup", "--store", &folder.store, &copy],
+        &[
+            "keys", "create", "--store", &new, "--name", "a", "--scope", "read:*",
+        ],
+    ];
+    for arguments in commands {
+        let mut command = with_file_size_limit(program(&[]).get_program(), 16 * 1024);
+        let output = command.args(arguments).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.starts_with("tidepool-api: "), "{arguments:?}: {said}");
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+    assert_eq!(names_in(&folder, "copy.db"), [""; 0]);
+}
+
+/// What there is of this name or made from it.
+fn names_in(folder: &Folder, part: &str) -> Vec<String> {
+    std::fs::read_dir(folder.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains(part))
+        .collect()
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use tidepool_api::store::{self, DocumentCreate, OpenOptions, StoreErrorKind};
 
+use tidepool_logging::testing::with_file_size_limit;
+
 use crate::values::{collection, id, json, stamp};
 
 const ROLE: &str = "TIDEPOOL_TEST_CHILD_ROLE";
@@ -22,6 +24,8 @@ const WRITERS: usize = 8;
 #[test]
 fn the_others_child() {
     let Ok(role) = std::env::var(ROLE) else { return };
+    // As the program does at its start.
+    tidepool_logging::outlive_file_size_limit().unwrap();
     let file = std::env::var(FILE).unwrap();
     let name = std::env::var(NAME).unwrap();
     match role.as_str() {
@@ -112,16 +116,10 @@ impl Running {
         Self::run(Command::new(program), role, file, name)
     }
 
-    /// One that can't make files larger than this; the signal that would end it is ignored, so writes fail instead.
+    /// One that can't make files larger than this.
     pub(crate) fn start_limited(role: &str, file: &Path, name: &str, file_bytes_max: u64) -> Self {
-        let mut shell = Command::new("sh");
-        // The unit of `ulimit -f` is 512 bytes in a POSIX shell.
-        let script = format!(
-            "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
-            file_bytes_max / 512
-        );
-        shell.arg("-c").arg(script).arg(std::env::current_exe().unwrap());
-        Self::run(shell, role, file, name)
+        let program = std::env::current_exe().unwrap();
+        Self::run(with_file_size_limit(program, file_bytes_max), role, file, name)
     }
 
     fn run(mut command: Command, role: &str, file: &Path, name: &str) -> Self {

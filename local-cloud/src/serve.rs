@@ -87,17 +87,17 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         },
         fleet,
         state,
-        balancers: Balancers::new(balancer::Settings {
+        balancers: Arc::new(Balancers::new(balancer::Settings {
             retry: plan.lb_retry,
             connections_max: division.balancers,
-        }),
+        })),
         limits: RateLimits::new(Rates {
             per_hour: plan.rate_limit_per_hour,
             per_minute: plan.rate_limit_per_minute,
         }),
         probe: reqwest::Client::builder().no_proxy().build()?,
         cloud,
-    }));
+    })?);
     resume(&app).await?;
     let address = listener.local_addr()?;
     let calls = CancellationToken::new();

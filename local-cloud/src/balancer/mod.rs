@@ -193,6 +193,11 @@ impl Balancers {
         self.lock().remove(id);
     }
 
+    /// Ends those that are not to stay.
+    pub(crate) fn retain(&self, stays: impl Fn(&str) -> bool) {
+        self.lock().retain(|id, _| stays(id));
+    }
+
     /// Ends all.
     pub(crate) fn clear(&self) {
         self.lock().clear();

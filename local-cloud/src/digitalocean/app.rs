@@ -1,7 +1,8 @@
 //! What DigitalOcean's routes share: the fleet, the records, the balancers before it. Every change goes through
-//! [`App::change`], which writes the state and updates the balancers.
+//! [`App::change`]: it is answered when it is on disk and the balancers know it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tidepool_listener::TrustedHosts;
@@ -17,6 +18,12 @@ use crate::fleet::Fleet;
 use crate::machines::Power;
 use crate::state::dir::StateDir;
 use crate::state::file;
+use crate::state::owner::{Follower, Owner};
+
+/// Pause before the end of an action is noted again, when the disk refused it.
+const NOTED_AGAIN: Duration = Duration::from_secs(1);
+/// How often that is tried: an hour's time to make room on a disk. The next start settles what is left.
+const NOTED_TRIES_MAX: u32 = 3_600;
 
 /// What a user may set of a running cloud.
 #[derive(Debug, Clone)]
@@ -33,7 +40,7 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) state: StateDir,
-    pub(crate) balancers: Balancers,
+    pub(crate) balancers: Arc<Balancers>,
     pub(crate) limits: RateLimits,
     pub(crate) probe: reqwest::Client,
     pub(crate) cloud: Cloud,
@@ -45,17 +52,27 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) state: StateDir,
-    pub(crate) balancers: Balancers,
+    pub(crate) balancers: Arc<Balancers>,
     pub(crate) faults: Faults,
     pub(crate) limits: RateLimits,
     /// Asks droplets whether they are ready.
     pub(crate) probe: reqwest::Client,
-    cloud: Mutex<Cloud>,
+    cloud: Owner<Cloud>,
 }
 
 impl App {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self {
+    /// Called inside of the runtime.
+    ///
+    /// # Errors
+    /// When the system has no thread to write the state.
+    pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
+        let path = parts.state.file();
+        let follower = Following {
+            fleet: Arc::clone(&parts.fleet),
+            balancers: Arc::clone(&parts.balancers),
+        };
+        let write = move |cloud: &Cloud| file::save(&path, cloud);
+        Ok(Self {
             settings: parts.settings,
             fleet: parts.fleet,
             state: parts.state,
@@ -63,8 +80,8 @@ impl App {
             faults: Faults::default(),
             limits: parts.limits,
             probe: parts.probe,
-            cloud: Mutex::new(parts.cloud),
-        }
+            cloud: Owner::start(parts.cloud, write, follower)?,
+        })
     }
 
     /// The time, as the API writes it.
@@ -76,27 +93,24 @@ impl App {
         Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    /// Looks at the state.
+    /// Looks at the state as it is on disk.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Cloud) -> T) -> T {
-        look(&self.cloud())
+        look(&self.cloud.read())
     }
 
     /// Changes the state; it is on disk and the balancers know it when this returns.
     ///
     /// # Errors
-    /// Those of `change`.
+    /// Those of `change`, and 500 when the state can't be written: nothing is changed then.
     pub(crate) async fn change<T>(&self, change: impl FnOnce(&mut Cloud) -> Result<T>) -> Result<T> {
-        let mut cloud = self.cloud();
-        let result = change(&mut cloud);
-        self.after_change(&cloud);
-        result
+        self.cloud.change(change).await
     }
 
     /// Notes how an action on a droplet ended, and the power that the droplet has since; None leaves it as it was.
     pub(crate) async fn action_done(&self, ended: Ended) {
         let now = self.now();
-        let noted = self
-            .change(|cloud| {
+        for _try in 0..NOTED_TRIES_MAX {
+            let noted = self.change(|cloud| {
                 if let Some(droplet) = cloud.records.droplets.get_mut(&ended.droplet) {
                     droplet.locked = false;
                 }
@@ -105,15 +119,14 @@ impl App {
                 }
                 cloud.records.action_end(ended.action, ended.state, &now);
                 Ok(())
-            })
-            .await;
-        if let Err(error) = noted {
-            tracing::error!(
-                action = ended.action,
-                reason = error.message,
-                "the end of an action is not noted"
-            );
+            });
+            if noted.await.is_ok() {
+                return;
+            }
+            // It has happened, whatever the disk says: without it the droplet stays locked.
+            tokio::time::sleep(NOTED_AGAIN).await;
         }
+        tracing::error!(action = ended.action, "the end of an action is not noted");
     }
 
     /// Takes droplets out of the state, then ends what runs of them and removes what is left.
@@ -140,15 +153,16 @@ impl App {
             tracing::warn!(machine = id, %error, "something is left of a destroyed machine");
         }
     }
+}
 
-    fn cloud(&self) -> MutexGuard<'_, Cloud> {
-        self.cloud.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Tells the balancers who is behind them.
+struct Following {
+    fleet: Arc<Fleet>,
+    balancers: Arc<Balancers>,
+}
 
-    fn after_change(&self, cloud: &Cloud) {
-        if let Err(error) = file::save(&self.state.file(), cloud) {
-            tracing::error!(%error, "the state could not be written: a restart would forget the last change");
-        }
+impl Follower<Cloud> for Following {
+    fn kept(&mut self, cloud: &Cloud) {
         for balancer in cloud.records.balancers.values() {
             let targets = cloud.behind(balancer).map(|machine| {
                 let network = self.fleet.network(machine);
@@ -160,6 +174,19 @@ impl App {
             });
             self.balancers.set_members(&balancer.id, targets.collect());
         }
+    }
+
+    /// Balancers run before they are noted, because a port may be taken: those of changes that are undone go back.
+    fn undone(&mut self, cloud: &Cloud) {
+        let records = &cloud.records.balancers;
+        self.balancers.retain(|id| records.contains_key(id));
+        for balancer in records.values() {
+            let ip = self.fleet.addresses.balancer_ip(balancer.slot);
+            if let Err(error) = self.balancers.apply(&balancer.spec(ip)) {
+                tracing::error!(balancer = balancer.name, %error, "a load balancer can't go back to what it was");
+            }
+        }
+        self.kept(cloud);
     }
 }
 

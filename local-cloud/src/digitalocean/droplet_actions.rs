@@ -140,6 +140,7 @@ fn list_where(cloud: &Cloud, call: &Call, keep: impl Fn(&Action) -> bool) -> Res
         .actions
         .values()
         .rev()
+        .map(Arc::as_ref)
         .filter(|action| keep(action))
         .collect();
     page::answer(call, "actions", &actions, |action| views::action(action))
@@ -407,7 +408,8 @@ pub(crate) async fn act_on_image(app: &App, id: u64, call: &Call) -> Result {
             }
             let action = cloud.action_start(kind, (ResourceKind::Image, id), &now);
             cloud.records.action_end(action.id, ActionState::Completed, &now);
-            Ok(cloud.records.actions.get(&action.id).cloned().unwrap_or(action))
+            let ended = cloud.records.actions.get(&action.id);
+            Ok(ended.map_or(action, |ended| Action::clone(ended)))
         })
         .await?;
     Answer::created(json!({"action": views::action(&action)}))

@@ -3,6 +3,8 @@
 use http::StatusCode;
 use tidepool_listener::Early;
 
+use crate::state::owner::NotKept;
+
 /// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
@@ -11,6 +13,12 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// The methods that the path has, for 405.
     pub(crate) allow: Option<&'static str>,
+}
+
+impl From<NotKept> for ApiError {
+    fn from(error: NotKept) -> Self {
+        Self::server_error(error.to_string())
+    }
 }
 
 impl ApiError {

@@ -92,10 +92,19 @@ async fn answer(app: &Arc<App>, request: Request) -> (Option<Standing>, Result) 
         }
     }
     let result = match read(request).await {
-        Ok(call) => route(app, &call).await,
+        Ok(call) => to_its_end(app, call).await,
         Err(error) => Err(error),
     };
     (standing, result)
+}
+
+/// Runs the call to its end, although its client may go away: what it has begun is not left half done.
+async fn to_its_end(app: &Arc<App>, call: Call) -> Result {
+    let app = Arc::clone(app);
+    let running = tokio::spawn(async move { route(&app, &call).await });
+    running
+        .await
+        .unwrap_or_else(|error| Err(ApiError::server_error(error.to_string())))
 }
 
 /// Where any token is taken, a web page could make one up: it must be on this machine, and of this listener's own origin to

@@ -2,6 +2,7 @@
 
 pub(crate) mod dir;
 pub(crate) mod file;
+pub(crate) mod owner;
 
 use serde::Serialize;
 

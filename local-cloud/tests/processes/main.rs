@@ -1,4 +1,5 @@
-//! Droplets are processes: started, stopped, cut off. How they end with their cloud is in `ends`.
+//! Droplets are processes: started, stopped, cut off. How they end with their cloud is in `ends`, what a full
+//! disk does in `disk`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -10,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod disk;
 mod ends;
 
 use common::{Cloud, all_gone, droplet_body, is_alive, marked, run};

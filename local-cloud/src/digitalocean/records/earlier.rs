@@ -75,20 +75,40 @@ pub(crate) fn machines(text: &str) -> Result<Vec<Machine>, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digitalocean::records::Cloud;
+    use crate::state::file;
+
+    const EARLIER: &str = r#"{"next_id": 10000008, "next_slot": 3, "tags": {}, "keys": {}, "image_ids": {"web": 10000001},
+        "vpcs": {}, "balancers": {}, "actions": {},
+        "snapshots": {"10000007": {"id": 10000007, "name": "s", "base_slug": "web", "droplet": 10000002,
+            "created_at": "2026-01-01T00:00:00Z", "min_disk_gb": 25, "regions": ["nyc3"]}},
+        "droplets": {
+            "10000002": {"id": 10000002, "name": "a", "slot": 0, "status": "Active", "locked": true,
+                "created_at": "2026-01-01T00:00:00Z", "region": "nyc3", "size": "s-1vcpu-1gb", "image": 10000001,
+                "base_slug": "web", "tags": ["t"], "features": [], "vpc": "v", "snapshots": [10000007]},
+            "10000004": {"id": 10000004, "name": "b", "slot": 2, "status": "Off", "locked": false, "disk_gb": 25,
+                "created_at": "2026-01-01T00:00:00Z", "region": "nyc3", "size": "s-1vcpu-2gb", "image": 10000007,
+                "public_networking": false, "base_slug": "web", "tags": [], "features": [], "vpc": "v", "snapshots": []}}}"#;
+
+    #[test]
+    fn a_whole_file_of_an_earlier_version_is_read_and_written_as_one_of_this() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cloud.json");
+        std::fs::write(&path, EARLIER).unwrap();
+        let cloud: Cloud = file::load(&path, machines).unwrap();
+        let names: Vec<&str> = cloud
+            .droplets()
+            .map(|found| found.machine.name.as_str())
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+        file::save(&path, &cloud).unwrap();
+        let again: Cloud = file::load(&path, |_| panic!("machines have a place of their own now")).unwrap();
+        assert_eq!(again.machines, cloud.machines);
+        assert_eq!(again.machines.clone().new_id(), 10_000_008);
+    }
 
     #[test]
     fn a_droplets_record_of_an_earlier_version_is_a_droplet_and_a_machine() {
-        let text = r#"{"next_id": 10000008, "next_slot": 3, "tags": {}, "keys": {}, "image_ids": {"web": 10000001},
-            "vpcs": {}, "balancers": {}, "actions": {},
-            "snapshots": {"10000007": {"id": 10000007, "name": "s", "base_slug": "web", "droplet": 10000002,
-                "created_at": "2026-01-01T00:00:00Z", "min_disk_gb": 25, "regions": ["nyc3"]}},
-            "droplets": {
-                "10000002": {"id": 10000002, "name": "a", "slot": 0, "status": "Active", "locked": true,
-                    "created_at": "2026-01-01T00:00:00Z", "region": "nyc3", "size": "s-1vcpu-1gb", "image": 10000001,
-                    "base_slug": "web", "tags": ["t"], "features": [], "vpc": "v", "snapshots": [10000007]},
-                "10000004": {"id": 10000004, "name": "b", "slot": 2, "status": "Off", "locked": false, "disk_gb": 25,
-                    "created_at": "2026-01-01T00:00:00Z", "region": "nyc3", "size": "s-1vcpu-2gb", "image": 10000007,
-                    "public_networking": false, "base_slug": "web", "tags": [], "features": [], "vpc": "v", "snapshots": []}}}"#;
         let machine = |id, name: &str, slot, power, snapshot, memory_mb| Machine {
             id,
             name: name.to_owned(),
@@ -103,7 +123,7 @@ mod tests {
             },
         };
         assert_eq!(
-            machines(text).unwrap(),
+            machines(EARLIER).unwrap(),
             [
                 machine(10_000_002, "a", 0, Power::On, None, 1_024),
                 machine(10_000_004, "b", 2, Power::Off, Some(10_000_007), 2_048),

@@ -7,6 +7,7 @@ pub(crate) mod load_balancer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,8 @@ pub(crate) struct Records {
     pub(crate) snapshots: BTreeMap<u64, Snapshot>,
     pub(crate) vpcs: BTreeMap<String, Vpc>,
     pub(crate) balancers: BTreeMap<String, LoadBalancer>,
-    pub(crate) actions: BTreeMap<u64, Action>,
+    /// Shared by the copies that changes are made on: there may be many, and few change.
+    pub(crate) actions: BTreeMap<u64, Arc<Action>>,
 }
 
 /// A tag; which droplets have it stands at the droplets.
@@ -173,7 +175,7 @@ impl Cloud {
             region: region.unwrap_or_else(|| catalog::DEFAULT_REGION.to_owned()),
         };
         let actions = &mut self.records.actions;
-        actions.insert(action.id, action.clone());
+        actions.insert(action.id, Arc::new(action.clone()));
         while actions.len() > ACTIONS_MAX {
             actions.pop_first();
         }
@@ -198,6 +200,7 @@ impl Cloud {
             .values_mut()
             .filter(|action| action.state == ActionState::InProgress)
         {
+            let action = Arc::make_mut(action);
             action.state = ActionState::Completed;
             action.completed_at = Some(now.to_owned());
         }
@@ -250,6 +253,7 @@ impl Records {
     /// Notes the end of an action.
     pub(crate) fn action_end(&mut self, id: u64, state: ActionState, now: &str) {
         if let Some(action) = self.actions.get_mut(&id) {
+            let action = Arc::make_mut(action);
             action.state = state;
             action.completed_at = Some(now.to_owned());
         }

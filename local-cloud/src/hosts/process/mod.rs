@@ -117,7 +117,7 @@ impl Hosts for ProcessHosts {
     }
 
     async fn power_on(&self, boot: Boot) -> Result<(), HostError> {
-        self.0.power_on(&self.0, boot);
+        self.0.power_on(boot);
         Ok(())
     }
 
@@ -222,7 +222,7 @@ async fn aside(work: impl FnOnce() -> Result<(), HostError> + Send + 'static) ->
 
 impl Inner {
     /// The programs start after the simulated boot.
-    fn power_on(&self, this: &Arc<Self>, boot: Boot) {
+    fn power_on(self: &Arc<Self>, boot: Boot) {
         let machine = boot.machine.id;
         let off = CancellationToken::new();
         {
@@ -242,7 +242,7 @@ impl Inner {
             };
             table.runs.insert(machine, run);
         }
-        let hosts = Arc::clone(this);
+        let hosts = Arc::clone(self);
         tokio::spawn(async move {
             tokio::select! {
                 () = off.cancelled() => {}

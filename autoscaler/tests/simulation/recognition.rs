@@ -166,7 +166,7 @@ async fn a_member_without_a_value_says_why() {
                 .map_or("no cause", String::as_str)
         })
         .collect();
-    assert_eq!(causes, ["it has no value"; 2]);
+    assert_eq!(causes, ["HTTP 500", "it has no value"]);
     let known = members.iter().filter(|member| !member.signals.is_empty());
     assert_eq!(
         known.filter(|member| member.signal_problems.is_empty()).count(),

@@ -284,7 +284,13 @@ impl MetricSource for FakeMetrics {
                 at,
             };
             let samples: Vec<Sample> = query.hosts.keys().take(answering).map(sample).collect();
-            Ok(samples.into())
+            let mut reading = Reading::from(samples);
+            // Of one of those that are silent the source knows why.
+            let silent = query.hosts.keys().skip(answering).take(1);
+            reading
+                .causes
+                .extend(silent.map(|host| (host.clone(), "HTTP 500".to_owned())));
+            Ok(reading)
         };
         queries.iter().map(answer).collect()
     }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use tidepool_listener::Stage;
 use tidepool_listener::Stages;
 
-/// The stage, and what is in flight.
+/// The stage, what is in flight, and how much of it is still being worked on.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     stages: Arc<Stages>,
+    in_flight: AtomicUsize,
     reads: AtomicUsize,
     writes: AtomicUsize,
 }
@@ -44,10 +45,10 @@ impl Lifecycle {
         Arc::clone(&self.stages)
     }
 
-    /// Requests in flight.
+    /// Requests in flight: until the last byte of their answer has been taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.reads.load(Ordering::Relaxed) + self.writes.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     fn counter(&self, kind: RequestKind) -> &AtomicUsize {
@@ -58,26 +59,49 @@ impl Lifecycle {
     }
 }
 
-/// One request in flight, until dropped. It is counted also beyond the bound: its refusal takes time too.
+/// One request in flight, until dropped.
 #[derive(Debug)]
 pub struct InFlight {
     lifecycle: Arc<Lifecycle>,
-    kind: RequestKind,
 }
 
 impl InFlight {
-    /// Counts a request, and says how many of its kind there are with it.
+    /// Counts a request.
     #[must_use]
-    pub fn enter(lifecycle: &Arc<Lifecycle>, kind: RequestKind) -> (Self, usize) {
-        let before = lifecycle.counter(kind).fetch_add(1, Ordering::Relaxed);
+    pub fn enter(lifecycle: &Arc<Lifecycle>) -> Self {
+        lifecycle.in_flight.fetch_add(1, Ordering::Relaxed);
         let lifecycle = Arc::clone(lifecycle);
-        (Self { lifecycle, kind }, before + 1)
+        Self { lifecycle }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.lifecycle.counter(self.kind).fetch_sub(1, Ordering::Relaxed);
+        self.lifecycle.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request that is being worked on, until dropped: when its answer is ready, however slowly the client takes it. Bounds
+/// count these, or clients that don't read would shut out the others.
+#[derive(Debug)]
+pub struct Working<'a> {
+    counter: &'a AtomicUsize,
+}
+
+impl<'a> Working<'a> {
+    /// Counts a request, also beyond the bound (its refusal takes time, too), and says how many of its kind there are with
+    /// it.
+    #[must_use]
+    pub fn enter(lifecycle: &'a Lifecycle, kind: RequestKind) -> (Self, usize) {
+        let counter = lifecycle.counter(kind);
+        let before = counter.fetch_add(1, Ordering::Relaxed);
+        (Self { counter }, before + 1)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -86,14 +110,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_flight_counts_both_kinds_and_lets_go() {
+    fn in_flight_counts_every_request_and_lets_go() {
         let lifecycle = Arc::new(Lifecycle::default());
-        let (read, reads) = InFlight::enter(&lifecycle, RequestKind::Read);
-        let (write, writes) = InFlight::enter(&lifecycle, RequestKind::Write);
-        assert_eq!((reads, writes, lifecycle.in_flight()), (1, 1, 2));
-        drop(read);
+        let first = InFlight::enter(&lifecycle);
+        let second = InFlight::enter(&lifecycle);
+        assert_eq!(lifecycle.in_flight(), 2);
+        drop(first);
         assert_eq!(lifecycle.in_flight(), 1);
-        drop(write);
+        drop(second);
         assert_eq!(lifecycle.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_is_worked_on_is_counted_by_kind() {
+        let lifecycle = Lifecycle::default();
+        let (read, reads) = Working::enter(&lifecycle, RequestKind::Read);
+        let (_write, writes) = Working::enter(&lifecycle, RequestKind::Write);
+        assert_eq!((reads, writes), (1, 1));
+        drop(read);
+        let (_again, reads) = Working::enter(&lifecycle, RequestKind::Read);
+        assert_eq!(reads, 1);
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use tidepool_listener::{AnswerBody, Answering, Early, Peer, RequestBody, Service, TrustedHosts};
+use tidepool_listener::{AnswerBody, Early, Peer, RequestBody, Service, TrustedHosts};
 use tidepool_logging::chain;
 use tokio::sync::Mutex;
 
@@ -174,7 +174,7 @@ impl Operations {
 }
 
 impl Service for Operations {
-    type Body = AnswerBody<Full<Bytes>, Answering>;
+    type Body = AnswerBody<Full<Bytes>>;
 
     async fn answer(
         self: Arc<Self>,
@@ -183,7 +183,7 @@ impl Service for Operations {
     ) -> Response<Self::Body> {
         let answering = peer.answering();
         let response = self.answer_path(&request, &peer).await;
-        response.map(|body| AnswerBody::new(body, answering))
+        response.map(|body| AnswerBody::new(body, answering, ()))
     }
 
     fn answer_early(
@@ -200,7 +200,7 @@ impl Service for Operations {
             let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
             response.headers_mut().insert(ALLOW, methods);
         }
-        response.map(|body| AnswerBody::new(body, peer.answering()))
+        response.map(|body| AnswerBody::new(body, peer.answering(), ()))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::http::access::Access;
 use crate::http::error::{Problem, ProblemKind};
 use crate::http::{RequestId, Route, finish};
 use crate::keys::KeyFreshness;
-use crate::lifecycle::{InFlight, Lifecycle, RequestKind, Stage};
+use crate::lifecycle::{InFlight, Lifecycle, RequestKind, Stage, Working};
 use crate::metrics::Metrics;
 
 /// The methods that some route has, for `OPTIONS *`.
@@ -73,7 +73,8 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
             RequestKind::Read => parts.limits.reads_in_flight_max,
             RequestKind::Write => parts.limits.writes_in_flight_max,
         };
-        if head.of_its_kind > most {
+        let (_working, of_its_kind) = Working::enter(&parts.lifecycle, head.kind);
+        if of_its_kind > most {
             return Err(Refusal::Overloaded);
         }
         if parts.access.is_open() {
@@ -106,13 +107,12 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
             Method::GET | Method::HEAD | Method::OPTIONS => RequestKind::Read,
             _ => RequestKind::Write,
         };
-        let (in_flight, of_its_kind) = InFlight::enter(&self.parts.lifecycle, kind);
+        let in_flight = InFlight::enter(&self.parts.lifecycle);
         let head = Head {
             method,
             version,
             kind,
             began,
-            of_its_kind,
         };
         (head, (in_flight, peer.answering_since(began)))
     }
@@ -207,11 +207,10 @@ struct Head {
     version: Version,
     kind: RequestKind,
     began: Instant,
-    of_its_kind: usize,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Service for PublicService<E> {
-    type Body = AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, Held>;
+    type Body = AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, InFlight>;
 
     async fn answer(
         self: Arc<Self>,
@@ -266,9 +265,10 @@ type Held = (InFlight, Answering);
 fn hold(
     response: Response,
     held: Held,
-) -> http::Response<AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, Held>> {
+) -> http::Response<AnswerBody<BoxBody<bytes::Bytes, std::io::Error>, InFlight>> {
     let response: http::Response<BoxBody<bytes::Bytes, std::io::Error>> = response.into();
-    response.map(|body| AnswerBody::new(body, held))
+    let (in_flight, answering) = held;
+    response.map(|body| AnswerBody::new(body, answering, in_flight))
 }
 
 /// A line for each request at debug, for slow ones at info. Failures are logged where they are handled.

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidepool_listener::{BoundSocket, Limits, Server, Stages, Tls, TlsError};
+use tidepool_listener::{BoundSocket, HeadRoom, Limits, Server, Stages, Tls, TlsError};
 use tidepool_logging::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -172,6 +172,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let server = Server {
         name: "public",
         limits: room.public,
+        heads: HeadRoom::default(),
         stages: lifecycle.stages(),
         metrics: Some(metrics),
         tls,
@@ -331,6 +332,7 @@ impl OperationsTask {
         let server = Server {
             name: "operations",
             limits,
+            heads: HeadRoom::default(),
             stages: Arc::clone(&stages),
             metrics: None,
             tls: None,

@@ -10,7 +10,7 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, h
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidepool_autoscaler_core::decide::Control;
-use tidepool_listener::{Early, EndpointService, Limits, Server, Stranger, TrustedHosts};
+use tidepool_listener::{Early, EndpointService, HeadRoom, Limits, Server, Stranger, TrustedHosts};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,7 @@ pub async fn serve(listener: TcpListener, shared: Shared, limits: Limits, stop: 
     let server = Server {
         name: "status",
         limits,
+        heads: HeadRoom::default(),
         stages: Arc::default(),
         metrics: None,
         tls: None,

@@ -1,16 +1,19 @@
 //! What a connection is doing and since when, so that each state has its bound; and the socket that reports it.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::Limits;
+use crate::heads::HeadHold;
+use crate::{HeadRoom, Limits};
 
-/// Longest time that a client may leave an answer's bytes unread before it is cut.
+/// Longest time that a client may leave an answer's bytes unread before it is cut: on HTTP/1 by not reading its socket, on
+/// HTTP/2 also by giving a stream no window.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Longest time that a request may take from its headers to its answer. The store answers within 25 s (contract), a
@@ -53,6 +56,17 @@ pub struct Activity {
     blocked_since_ms: AtomicU64,
     body_unread: AtomicBool,
     overdue: AtomicBool,
+    head: HeadHold,
+    /// Of HTTP/2 only, where a client may read all but one answer.
+    answers: Mutex<Answers>,
+}
+
+/// Answers that are not taken whole yet; at most as many as a connection has streams.
+#[derive(Debug, Default)]
+struct Answers {
+    next: u64,
+    /// By number: milliseconds since when nothing of it has been asked for.
+    waiting_since_ms: BTreeMap<u64, u64>,
 }
 
 /// Why a connection is cut.
@@ -83,7 +97,7 @@ impl Cut {
 }
 
 impl Activity {
-    pub(crate) fn new(http2: bool) -> Self {
+    pub(crate) fn new(http2: bool, heads: &HeadRoom) -> Self {
         // An HTTP/2 connection's frames are not requests; only its streams count.
         let phase = if http2 { Phase::Idle } else { Phase::Reading };
         Self {
@@ -95,6 +109,8 @@ impl Activity {
             blocked_since_ms: AtomicU64::new(0),
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
+            head: HeadHold::new(heads.clone()),
+            answers: Mutex::default(),
         }
     }
 
@@ -124,6 +140,7 @@ impl Activity {
     /// A request's headers are complete.
     fn request_begun(&self, now: Instant) {
         if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.head.let_go();
             self.enter(Phase::Busy, now);
         }
     }
@@ -163,6 +180,13 @@ impl Activity {
         if blocked != 0 && past(blocked - 1, WRITE_STALL_MAX) {
             return Some(Cut::SlowReader);
         }
+        if self.http2
+            && self
+                .oldest_answer_ms()
+                .is_some_and(|since| past(since, WRITE_STALL_MAX))
+        {
+            return Some(Cut::SlowReader);
+        }
         let since = self.since_ms.load(Ordering::Relaxed);
         match self.phase() {
             Phase::Idle => past(since, limits.idle_timeout).then_some(Cut::Idle),
@@ -177,10 +201,25 @@ impl Activity {
         }
     }
 
-    fn bytes_came(&self) {
-        if !self.http2 && self.phase.load(Ordering::Relaxed) == Phase::Idle as u8 {
-            self.enter(Phase::Reading, Instant::now());
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn oldest_answer_ms(&self) -> Option<u64> {
+        self.answers().waiting_since_ms.values().min().copied()
+    }
+
+    /// Whether there is room for them: an unfinished head takes some.
+    fn bytes_came(&self, bytes: usize) -> bool {
+        if self.http2 {
+            return true;
         }
+        match self.phase() {
+            Phase::Idle => self.enter(Phase::Reading, Instant::now()),
+            Phase::Reading => {}
+            Phase::Busy | Phase::Lingering => return true,
+        }
+        self.head.grow(bytes)
     }
 
     fn wrote(&self, pending: bool) {
@@ -198,18 +237,46 @@ impl Activity {
 #[derive(Debug)]
 pub struct Answering {
     activity: Arc<Activity>,
+    /// Its answer's number, once there is one (HTTP/2 only).
+    answer: Option<u64>,
 }
 
 impl Answering {
     pub(crate) fn begin(activity: &Arc<Activity>, now: Instant) -> Self {
         activity.request_begun(now);
-        let activity = Arc::clone(activity);
-        Self { activity }
+        Self {
+            activity: Arc::clone(activity),
+            answer: None,
+        }
+    }
+
+    /// The answer is ready, and waits for the client to take it.
+    pub(crate) fn answered(&mut self, now: impl FnOnce() -> Instant) {
+        if !self.activity.http2 {
+            return;
+        }
+        let now_ms = self.activity.now_ms(now());
+        let mut answers = self.activity.answers();
+        answers.next += 1;
+        let number = answers.next;
+        answers.waiting_since_ms.insert(number, now_ms);
+        self.answer = Some(number);
+    }
+
+    /// The next piece of the answer is asked for: what came before it has room in the client's window.
+    pub(crate) fn asked_for_more(&self, now: impl FnOnce() -> Instant) {
+        if let Some(number) = self.answer {
+            let now_ms = self.activity.now_ms(now());
+            self.activity.answers().waiting_since_ms.insert(number, now_ms);
+        }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
+        if let Some(number) = self.answer {
+            self.activity.answers().waiting_since_ms.remove(&number);
+        }
         self.activity.request_ended();
     }
 }
@@ -262,8 +329,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.activity.bytes_came();
+        let came = buffer.filled().len() - before;
+        if came > 0 && !self.activity.bytes_came(came) {
+            let detail = "there is no room for more unfinished requests";
+            return Poll::Ready(Err(std::io::Error::new(
+                std::io::ErrorKind::QuotaExceeded,
+                detail,
+            )));
         }
         read
     }
@@ -336,4 +408,44 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(activity: &Activity, now: Instant) -> Option<Cut> {
+        activity.judge(now, &Limits::PRIVATE)
+    }
+
+    #[test]
+    fn an_http2_client_that_opens_no_window_for_one_of_its_answers_is_cut() {
+        let began = Instant::now();
+        let after = |secs| began + Duration::from_secs(secs);
+        let activity = Arc::new(Activity::new(true, &HeadRoom::default()));
+        let mut stalled = Answering::begin(&activity, began);
+        let mut taken = Answering::begin(&activity, began);
+        stalled.answered(|| began);
+        taken.answered(|| began);
+        taken.asked_for_more(|| after(29));
+        assert_eq!(judged(&activity, after(29)), None);
+        assert_eq!(judged(&activity, after(31)), Some(Cut::SlowReader));
+        drop(stalled);
+        assert_eq!(
+            judged(&activity, after(31)),
+            None,
+            "the other one was asked for 2 s ago"
+        );
+        assert_eq!(judged(&activity, after(60)), Some(Cut::SlowReader));
+        drop(taken);
+        assert_eq!(judged(&activity, after(60)), None, "nothing waits any more");
+    }
+
+    #[test]
+    fn what_is_still_being_worked_on_is_not_the_clients_fault() {
+        let began = Instant::now();
+        let activity = Arc::new(Activity::new(true, &HeadRoom::default()));
+        let _worked_on = Answering::begin(&activity, began);
+        assert_eq!(judged(&activity, began + Duration::from_secs(60)), None);
+    }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::activity::Activity;
+use crate::activity::{Activity, Answering};
 
 /// A request's body. After its deadline reading fails with `TimedOut`, and its [`Lateness`] says so to whoever answers.
 pub struct RequestBody {
@@ -115,15 +115,21 @@ impl Drop for RequestBody {
 }
 
 /// An answer's body; what it holds is let go when the last byte has been taken or the client is gone.
-pub struct AnswerBody<B, G> {
+pub struct AnswerBody<B, G = ()> {
     inner: B,
+    answering: Answering,
     _held: G,
 }
 
 impl<B, G> AnswerBody<B, G> {
     /// Puts them together.
-    pub fn new(inner: B, held: G) -> Self {
-        Self { inner, _held: held }
+    pub fn new(inner: B, mut answering: Answering, held: G) -> Self {
+        answering.answered(std::time::Instant::now);
+        Self {
+            inner,
+            answering,
+            _held: held,
+        }
     }
 }
 
@@ -135,6 +141,7 @@ impl<B: Body + Unpin, G: Unpin> Body for AnswerBody<B, G> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.answering.asked_for_more(std::time::Instant::now);
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 

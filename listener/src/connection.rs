@@ -90,7 +90,7 @@ async fn serve_http1<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     ends: Ends,
 ) {
-    let activity = Arc::new(Activity::new(false));
+    let activity = Arc::new(Activity::new(false, &server.heads));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
     let peer = Peer {
         activity: Arc::clone(&activity),
@@ -130,7 +130,10 @@ async fn serve_http1<S: Service>(
         .await;
     if let Some(error) = ended {
         let mut io = connection.into_parts().io.into_inner();
-        if let Some(withheld) = io.take_withheld() {
+        let unread = io
+            .take_withheld()
+            .or_else(|| refusal::unanswered(&error, &activity));
+        if let Some(withheld) = unread {
             refusal::send(&*service, &peer, (io, withheld), &error).await;
         }
     }
@@ -165,7 +168,7 @@ async fn serve_http2<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     ends: Ends,
 ) {
-    let activity = Arc::new(Activity::new(true));
+    let activity = Arc::new(Activity::new(true, &server.heads));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
     let peer = Peer {
         activity: Arc::clone(&activity),

@@ -48,7 +48,7 @@ impl<E: Endpoint<Output = Response> + 'static> EndpointService<E> {
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Service for EndpointService<E> {
-    type Body = AnswerBody<BoxBody<Bytes, io::Error>, Answering>;
+    type Body = AnswerBody<BoxBody<Bytes, io::Error>>;
 
     async fn answer(
         self: Arc<Self>,
@@ -75,10 +75,7 @@ impl<E: Endpoint<Output = Response> + 'static> Service for EndpointService<E> {
     }
 }
 
-fn held(
-    response: Response,
-    answering: Answering,
-) -> http::Response<AnswerBody<BoxBody<Bytes, io::Error>, Answering>> {
+fn held(response: Response, answering: Answering) -> http::Response<AnswerBody<BoxBody<Bytes, io::Error>>> {
     let response: http::Response<BoxBody<Bytes, io::Error>> = response.into();
-    response.map(|body| AnswerBody::new(body, answering))
+    response.map(|body| AnswerBody::new(body, answering, ()))
 }

@@ -82,12 +82,19 @@ impl Early {
     }
 }
 
+/// Most headers of a request: hyper's own bound on HTTP/1, which HTTP/2 does not have.
+const HEADERS_MAX: usize = 100;
+
 /// Checks a request's framing, target and host. Afterwards its `Host` is that of an absolute target or `:authority`, where
 /// there is one: services look nowhere else.
 ///
 /// # Errors
 /// The answer that it gets instead of a route's.
 pub(crate) fn examine<B>(request: &mut Request<B>) -> Result<(), Early> {
+    // On HTTP/1 hyper counts them.
+    if request.headers().len() > HEADERS_MAX {
+        return Err(Early::HeadersTooLarge);
+    }
     if request.headers().contains_key(TRANSFER_ENCODING) {
         demand_chunked(request.headers())?;
     }

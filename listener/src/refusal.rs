@@ -6,8 +6,14 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use crate::activity::{LINGER_MAX, WatchedIo};
+use crate::activity::{Activity, LINGER_MAX, Phase, WatchedIo};
 use crate::{Peer, Service, front};
+
+/// What stands in for hyper's bare answer where it has none: to a client that begins HTTP/2 without TLS.
+pub(crate) fn unanswered(error: &hyper::Error, activity: &Activity) -> Option<Vec<u8>> {
+    let unread = error.is_parse() && activity.phase() != Phase::Busy;
+    unread.then(|| b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec())
+}
 
 /// Sends the service's words in place of hyper's, and closes.
 pub(crate) async fn send<S: Service>(

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::{ConnectionMetrics, Limits, Service, Stage, Stages, Tls, connection};
+use crate::{ConnectionMetrics, HeadRoom, Limits, Service, Stage, Stages, Tls, connection};
 
 /// Pause after a failed accept (usually: no file descriptors left), so that the loop does not spin. Doubles up to the
 /// second value: connections that end meanwhile free descriptors.
@@ -24,6 +24,8 @@ pub struct Server {
     pub name: &'static str,
     /// Bounds.
     pub limits: Limits,
+    /// What unfinished heads of all its connections may take together.
+    pub heads: HeadRoom,
     /// When to stop.
     pub stages: Arc<Stages>,
     /// Where connections are counted, if they are.

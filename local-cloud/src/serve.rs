@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
-use tidepool_listener::{EndpointService, Server, TrustedHosts};
+use tidepool_listener::{EndpointService, HeadRoom, Server, TrustedHosts};
 use tidepool_logging::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -106,6 +106,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         let server = Server {
             name: "api",
             limits: division.api,
+            heads: HeadRoom::default(),
             stages: Arc::default(),
             metrics: None,
             tls: None,

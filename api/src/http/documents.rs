@@ -172,10 +172,13 @@ impl Documents {
         &self,
         state: State<'_>,
         collection: Path<CollectionName>,
-        // Checked as everywhere, though a new document has no version that a condition could name.
-        _conditions: Conditions,
+        conditions: Conditions,
         body: DocumentCreateBody,
     ) -> Result<CreateDocument, Problem> {
+        // What is created has no version yet that `If-Match` could name, nor one that `If-None-Match` could rule out.
+        if !conditions.0.if_match_holds(None) {
+            return Err(precondition_failed());
+        }
         let body_bytes = body.0.len();
         let parse = move || NewDocument::parse(&body.0);
         let document = state

@@ -112,7 +112,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         problems: &[P::CollectionNotFound, P::InvalidPageToken],
         handler: handler!(Documents.list(state, collection, limit, page_token)) },
     Operation { id: "create_document", method: Method::POST, path: DOCUMENTS, access: WRITE, query: &[], body: JSON,
-        problems: &[P::CollectionNotFound, P::AlreadyExists],
+        problems: &[P::CollectionNotFound, P::AlreadyExists, P::PreconditionFailed],
         handler: handler!(Documents.create(state, collection, conditions, body)) },
     Operation { id: "get_document", method: Method::GET, path: DOCUMENT, access: READ, query: &[], body: BodyMode::Unread,
         problems: &[P::CollectionNotFound, P::DocumentNotFound, P::PreconditionFailed],

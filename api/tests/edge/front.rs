@@ -244,6 +244,22 @@ fn a_refusal_that_leaves_the_body_unread_closes() {
 }
 
 #[test]
+fn http2_without_tls_is_answered() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    assert_problem(&asked(server.public, preface), 400, "HTTP/2");
+    assert_eq!(asked(server.ops, preface).status, 400);
+    // Also on a connection that was used before.
+    let mut connection = Connection::open(server.public);
+    connection.write("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_problem(&connection.read_answer(false), 404, "the first");
+    connection.write(preface);
+    assert_problem(&connection.read_answer(false), 400, "HTTP/2");
+    assert!(connection.closed_within(SOON).is_some());
+}
+
+#[test]
 fn what_cannot_be_read_is_a_problem_with_a_request_id() {
     let folder = Folder::new();
     let server = Server::start(&folder, &["--limits-header-bytes-max", "8192"]);

@@ -62,6 +62,12 @@ async fn both_protocols_are_served_over_tls() {
         .await
         .unwrap();
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let mut many = two.get(&url);
+    for number in 0..101 {
+        many = many.header(format!("x-{number}"), "1");
+    }
+    let answer = many.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 
     // Both clients hold an idle connection.
     server.signal(Signal::SIGTERM);
@@ -71,6 +77,38 @@ async fn both_protocols_are_served_over_tls() {
         "{}",
         server.log()
     );
+}
+
+#[tokio::test]
+async fn answers_that_http2_clients_do_not_take_shut_nobody_else_out() {
+    let folder = Folder::new();
+    let files = make(&folder, "good");
+    let flags = [
+        "--tls-cert-file",
+        &files.cert,
+        "--tls-key-file",
+        &files.key,
+        "--limits-reads-in-flight-max",
+        "2",
+    ];
+    let server = Server::start(&folder, &flags);
+    let url = format!("https://localhost:{}/v1/collections", server.public.port());
+    let client = || {
+        Client::builder()
+            .add_root_certificate(files.authority.clone())
+            .resolve("localhost", server.public)
+            .timeout(SOON)
+    };
+    // Its streams have no window: the headers come, the text can't.
+    let stalled = client().http2_initial_stream_window_size(0).build().unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        answers.push(stalled.get(&url).send().await.unwrap());
+    }
+    assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK));
+    let other = client().build().unwrap().get(&url).send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::OK);
+    drop(answers);
 }
 
 /// Whether a client that trusts this authority alone gets an answer on a new connection.

@@ -142,6 +142,29 @@ async fn contract_25_if_match_on_what_does_not_exist() {
 }
 
 #[tokio::test]
+async fn contract_25_what_is_created_has_no_version_that_if_match_could_name() {
+    let api = Api::with_collection().await;
+    let create = async |condition: (&str, &str)| {
+        let headers = [("content-type", "application/json"), condition];
+        let body = Some(r#"{"id":"new","data":{}}"#.into());
+        api.send("POST", "/v1/collections/c/documents", &headers, body)
+            .await
+    };
+    for tags in ["*", "\"x\"", "W/\"x\""] {
+        create(("if-match", tags))
+            .await
+            .expect_problem(412, "precondition-failed");
+    }
+    create(("if-match", "x")).await.expect_status(400);
+    create(("if-none-match", "*")).await.expect_status(201);
+    // Taken: what the condition says comes first.
+    create(("if-match", "*"))
+        .await
+        .expect_problem(412, "precondition-failed");
+    create(("if-none-match", "\"x\"")).await.expect_status(409);
+}
+
+#[tokio::test]
 async fn contract_26_if_match_counts_on_get_and_comes_first() {
     let (api, etag) = with_document().await;
     for method in ["GET", "HEAD"] {

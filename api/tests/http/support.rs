@@ -119,6 +119,7 @@ impl Api {
         let server = Server {
             name: "public",
             limits: limits.connections,
+            heads: tidepool_listener::HeadRoom::default(),
             stages: lifecycle.stages(),
             metrics: Some(metrics),
             tls: None,

@@ -11,7 +11,7 @@ use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::spec::{Across, Lifetimes, Policy, PoolSpec, SignalSettings};
 
 use crate::support::{
-    NOW, at, booting, cpu, decided, following, member, members, reading, seen, signal, spec, watched,
+    NOW, at, booting, cpu, decided, following, member, members, reading, seen, signal, spec, target, watched,
 };
 
 /// One tick at `secs`, taken into the memory.
@@ -82,10 +82,10 @@ fn several_missed_ticks_are_a_gap_and_two_late_ones_are_not() {
 
 /// The hosts that a formula multiplies by.
 fn hosts_of(decision: &Decision) -> f64 {
-    match decision.proposals.first().unwrap().working {
-        Working::Load { hosts, .. } => hosts,
-        Working::Unread => panic!("{}", decision.reason()),
-    }
+    let Working::Load { hosts, .. } = decision.proposals.first().unwrap().working else {
+        panic!("{}", decision.reason());
+    };
+    hosts
 }
 
 fn serving_since(n: u32, since: i64) -> (tidepool_autoscaler_core::observe::MemberId, MemberMemory) {
@@ -286,12 +286,10 @@ fn a_member_without_power_is_not_a_slow_boot() {
 #[test]
 fn two_policies_go_by_one_signal() {
     let mut both = following(&[("cpu", 0.5)], spec());
-    let Policy::Target(first) = both.policies[0].clone();
     both.policies
         .push(Policy::Target(tidepool_autoscaler_core::spec::TargetPolicy {
             name: "cpu-high".to_owned(),
-            target: 0.25,
-            ..first
+            ..target("cpu", 0.25)
         }));
     let decision = decided(&both, &cpu(4, 0.5), &watched());
     assert_eq!(decision.recommended, 8, "{}", decision.reason());
@@ -332,8 +330,7 @@ fn settings_and_memory_of_an_older_version_can_be_read() {
             ..signal("requests")
         }]
     );
-    let Policy::Target(policy) = &old.policies[0];
-    assert_eq!((policy.signal.as_str(), policy.target), ("requests", 200.0));
+    assert_eq!(old.policies, [Policy::Target(target("requests", 200.0))]);
     let again: PoolSpec = serde_json::from_str(&serde_json::to_string(&old).unwrap()).unwrap();
     assert_eq!(again, old);
 

@@ -293,7 +293,12 @@ async fn perform(app: &App, machine: &Machine, order: Order) -> std::result::Res
             Ok(None)
         }
         Order::Resize { size, with_disk } => {
-            resize(app, machine, size, with_disk).await?;
+            let mut resized = machine.clone();
+            resized.size = size.of_machine();
+            if !with_disk {
+                resized.size.disk_gb = machine.size.disk_gb;
+            }
+            resize(app, &resized, size.slug).await?;
             Ok(None)
         }
         Order::Nothing => Ok(None),
@@ -321,21 +326,12 @@ fn edit(cloud: &mut Cloud, id: u64, change: impl FnOnce(&mut Droplet, &mut Machi
     }
 }
 
-async fn resize(
-    app: &App,
-    machine: &Machine,
-    size: &catalog::Size,
-    with_disk: bool,
-) -> std::result::Result<(), Failure> {
-    let mut resized = machine.clone();
-    resized.size = size.of_machine();
-    if !with_disk {
-        resized.size.disk_gb = machine.size.disk_gb;
-    }
-    app.fleet.hosts.resize(&resized).await?;
+/// Gives a machine its new size, and its droplet the slug of it.
+async fn resize(app: &App, resized: &Machine, slug: &str) -> std::result::Result<(), Failure> {
+    app.fleet.hosts.resize(resized).await?;
     app.change(|cloud| {
-        edit(cloud, machine.id, |droplet, machine| {
-            size.slug.clone_into(&mut droplet.size);
+        edit(cloud, resized.id, |droplet, machine| {
+            slug.clone_into(&mut droplet.size);
             machine.size = resized.size;
         });
         Ok(())

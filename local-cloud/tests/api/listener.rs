@@ -240,3 +240,28 @@ async fn half_sent_requests_are_cut_and_leave_room_for_others() {
     let ended = first.read_to_end(&mut rest);
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
+
+#[tokio::test]
+async fn a_create_is_done_to_its_end_although_its_client_goes_away() {
+    let cloud = Cloud::start(&[]);
+    let body = json!({"name": "gone", "image": "tiny", "size": "s-1vcpu-1gb", "region": "nyc3"}).to_string();
+    let request = format!(
+        "POST /v2/droplets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(cloud.url.trim_start_matches("http://")).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+    }
+    cloud.droplet("last", "tiny", &[]).await;
+    cloud
+        .until("every droplet is done", async || {
+            let listed = cloud
+                .call(Method::GET, "/v2/droplets?per_page=200", Value::Null)
+                .await;
+            let droplets = listed.at("/droplets").as_array().unwrap();
+            let done = |droplet: &Value| droplet["status"] == "active" && droplet["locked"] == false;
+            droplets.len() > 1 && droplets.iter().all(done)
+        })
+        .await;
+}

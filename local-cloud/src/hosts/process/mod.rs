@@ -464,3 +464,83 @@ fn end_marked(instance: &str, machine: u64) -> bool {
         std::thread::sleep(LOOK_AGAIN);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::machines::Size;
+    use crate::manifests::Image;
+
+    fn machine() -> Machine {
+        Machine {
+            id: 7,
+            name: "seven".to_owned(),
+            slot: 0,
+            power: Power::New,
+            image: "x".to_owned(),
+            snapshot: None,
+            size: Size {
+                vcpus: 1,
+                memory_mb: 1_024,
+                disk_gb: 25,
+            },
+        }
+    }
+
+    fn boot() -> Boot {
+        let endpoint = |port| (port, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Boot {
+            machine: machine(),
+            network: Network {
+                public: Ipv4Addr::LOCALHOST,
+                private: Ipv4Addr::LOCALHOST,
+                endpoints: [8080, 9090].map(endpoint),
+            },
+            image: Image {
+                slug: "x".to_owned(),
+                name: "X".to_owned(),
+                distribution: "Unknown".to_owned(),
+                boot_secs: 0.0,
+                min_disk_gb: 1,
+                ready_url: None,
+                processes: Vec::new(),
+            },
+            after: Duration::from_secs(3_600),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_was_destroyed_is_not_powered_on_again_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        let hosts = ProcessHosts::start(&state, "instance".to_owned()).unwrap();
+        let is_on = || !hosts.0.table().runs.is_empty();
+        hosts.create(&machine(), &FirstBoot::default()).await.unwrap();
+        hosts.power_on(boot()).await.unwrap();
+        assert!(is_on());
+        assert!(hosts.view(7).root.is_dir());
+        hosts.destroy(7).await.unwrap();
+        hosts.power_on(boot()).await.unwrap();
+        assert!(!is_on());
+        assert_eq!(std::fs::read_dir(state.hosts()).unwrap().count(), 0);
+        hosts.destroy(7).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_told_at_the_first_boot_is_refused_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = ProcessHosts::start(&StateDir::new(dir.path()), "instance".to_owned()).unwrap();
+        let first_boot = FirstBoot {
+            authorized_keys: String::new(),
+            user_data: "#cloud-config\nwrite_files:\n- path: ../x\n  content: x\n".to_owned(),
+        };
+        assert!(matches!(hosts.check(&first_boot), Err(HostError::Refused(_))));
+        assert!(matches!(
+            hosts.create(&machine(), &first_boot).await,
+            Err(HostError::Refused(_))
+        ));
+        assert!(!hosts.view(7).root.exists());
+    }
+}

@@ -248,6 +248,7 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
                 tidepool_logging::report(&format!("warning: {warning}"));
             }
             let pools = crate::record::names(checked.pools.iter().map(|pool| &pool.spec.name));
+            let pools = if pools.is_empty() { "none" } else { &pools };
             print(&format!(
                 "{} is in order; pools: {pools}",
                 config.config.display()

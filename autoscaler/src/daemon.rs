@@ -93,6 +93,9 @@ pub type PoolProviders<'c> = Vec<(&'c PoolConfig, Arc<dyn Provider>)>;
 
 /// Each pool's provider.
 pub fn providers<'c>(config: &'c Config, runtime: &Runtime) -> Result<PoolProviders<'c>, DaemonError> {
+    if config.pools.is_empty() {
+        return Ok(Vec::new());
+    }
     let digitalocean = config.digitalocean.clone().ok_or(DaemonError::NoProvider)?;
     let account = Arc::new(Account::new(
         digitalocean.base_url.as_deref(),

@@ -100,6 +100,20 @@ fn help_reads_like_a_manual_page() {
 }
 
 #[test]
+fn check_accepts_a_configuration_without_pools_and_without_an_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("none.toml");
+    std::fs::write(&path, "state_dir = \"state\"\nmetrics = \"scrape\"\npool = []\n").unwrap();
+    let output = run(&["check", "--config", path.to_str().unwrap()], None);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stderr),
+        "warning: pool: is empty: nothing is scaled\n"
+    );
+    assert!(text(&output.stdout).ends_with("is in order; pools: none\n"));
+}
+
+#[test]
 fn completions_are_printed_for_shells() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell], None);

@@ -51,7 +51,7 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Where samples come from.
     pub metrics: MetricsConfig,
-    /// DigitalOcean's API; `None` only where secrets were not wanted.
+    /// DigitalOcean's API; `None` only where secrets were not wanted, or where there are no pools.
     pub digitalocean: Option<DigitalOceanConfig>,
     /// The pools, in the file's order.
     pub pools: Vec<PoolConfig>,
@@ -168,21 +168,15 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
         section.problem("elasticsearch_index", "needs an [elasticsearch] table");
     }
     let audit = read_audit(section, around, state_dir.as_deref(), server.as_ref());
+    let pools = pool_sections(&mut root);
     let provider = root.has("digitalocean");
-    if !provider {
+    if !provider && !pools.is_empty() {
         root.problem("digitalocean", "is missing; the pools' provider needs it");
     }
     let section = root.section("digitalocean");
     let digitalocean = provider
         .then(|| read_digitalocean(section, around, purpose))
         .flatten();
-    let has_pools = root.has("pool");
-    let pools = root.sections("pool");
-    if pools.is_empty() && !has_pools {
-        root.problem("pool", "is missing; at least one [[pool]] is needed");
-    } else if pools.len() > POOLS_MAX {
-        root.problem("pool", format!("at most {POOLS_MAX} pools"));
-    }
     let context = reader::Context {
         around,
         source_kind: source_kind.unwrap_or(SourceKind::Elasticsearch),
@@ -224,6 +218,23 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
         pools: pools?,
         warnings: Vec::new(),
     })
+}
+
+/// The pools' tables. `pool = []` says that there are none yet: a daemon that was just installed has no account either.
+fn pool_sections<'p>(root: &mut Section<'p>) -> Vec<Section<'p>> {
+    let given = root.has("pool");
+    let pools = root.sections("pool");
+    if !given {
+        root.problem(
+            "pool",
+            "is missing; at least one [[pool]] is needed (pool = [] if there are none yet)",
+        );
+    } else if pools.is_empty() {
+        root.warn("pool", "is empty: nothing is scaled");
+    } else if pools.len() > POOLS_MAX {
+        root.problem("pool", format!("at most {POOLS_MAX} pools"));
+    }
+    pools
 }
 
 fn read_status(mut section: Section<'_>, around: &Surroundings<'_>) -> Option<StatusConfig> {

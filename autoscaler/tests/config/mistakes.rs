@@ -245,7 +245,7 @@ fn two_pools_of_one_name_are_refused_and_so_is_none() {
     let none = &text[..text.find("[[pool]]").unwrap()];
     assert_eq!(
         problems_of(none),
-        ["pool: is missing; at least one [[pool]] is needed"]
+        ["pool: is missing; at least one [[pool]] is needed (pool = [] if there are none yet)"]
     );
 }
 

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidepool_listener::{BoundSocket, HeadRoom, Limits, Server, Stages, Tls, TlsError};
+use tidepool_listener::{BoundSocket, HeadRoom, Limits, Server, ServiceManager, Stages, Tls, TlsError};
 use tidepool_logging::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -180,6 +180,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     tracing::info!(%address, tls = config.tls.is_some(), store = %config.store.url, "listening");
     lifecycle.advance(Stage::Serving);
     let public = tokio::spawn(server.run(listener, service));
+    ServiceManager::of_process().ready();
 
     signals.next().await;
     let ended = drain(&lifecycle, public, config.drain, &mut signals).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{PoolName, SignalReading, UnixMillis};
-use tidepool_listener::Limits;
+use tidepool_listener::{Limits, ServiceManager};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -211,6 +211,7 @@ pub async fn run(config: Config, runtime: Runtime) -> Result<(), DaemonError> {
     tracing::info!(listen = %config.status.listen, pools = pools.len(), "tidepool-autoscaler runs");
     let limits = status_limits()?;
     let port = tokio::spawn(server::serve(listener, shared, limits, runtime.stop.clone()));
+    ServiceManager::of_process().ready();
     let services = Arc::new(Services {
         source,
         state,

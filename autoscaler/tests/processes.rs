@@ -4,6 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -155,6 +156,41 @@ fn a_hangup_changes_nothing() {
     let mut daemon = Daemon::start("true");
     daemon.signal("-HUP");
     daemon.until("it says so", || daemon.log().contains("nothing to reload"));
+    assert!(daemon.answers());
+    daemon.signal("-TERM");
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(0), "{}", daemon.log());
+}
+
+#[test]
+fn the_service_manager_is_told_once_the_status_port_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = TcpListener::bind("127.77.4.3:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "state_dir = {:?}\nmetrics = \"scrape\"\nstatus.listen = \"{status}\"\npool = []\n",
+        dir.path().join("state")
+    );
+    let (file, socket) = (dir.path().join("autoscaler.toml"), dir.path().join("notify"));
+    std::fs::write(&file, config).unwrap();
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let log = dir.path().join("log");
+    let child = Command::new(env!("CARGO_BIN_EXE_tidepool-autoscaler"))
+        .args(["run", "--config"])
+        .arg(&file)
+        .env("NOTIFY_SOCKET", &socket)
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon {
+        child,
+        status,
+        log,
+        calls: Arc::default(),
+        _dir: dir,
+    };
+    let mut state = [0; 64];
+    let length = manager.recv(&mut state).unwrap();
+    assert_eq!(state.get(..length), Some(&b"READY=1"[..]));
     assert!(daemon.answers());
     daemon.signal("-TERM");
     assert_eq!(daemon.child.wait().unwrap().code(), Some(0), "{}", daemon.log());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
-use tidepool_listener::{EndpointService, HeadRoom, Server, TrustedHosts};
+use tidepool_listener::{EndpointService, HeadRoom, Server, ServiceManager, TrustedHosts};
 use tidepool_logging::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -120,6 +120,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     };
     tracing::info!(addresses = app.fleet.addresses.describe(), state = %app.state.path().display(), "serving");
     announce(address);
+    ServiceManager::of_process().ready();
     stop.asked().await;
     tracing::info!("stopping; once more to cut the power of all droplets at once");
     calls.cancel();

@@ -16,6 +16,7 @@ mod held;
 mod keys;
 mod limits;
 mod operations;
+mod readiness;
 mod secrets;
 mod service;
 mod store_faults;

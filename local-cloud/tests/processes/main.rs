@@ -327,3 +327,18 @@ async fn with_ports_instead_of_addresses_everything_is_on_127_0_0_1() {
     assert!(address.starts_with("http://127.0.0.1:"));
     assert_eq!(common::client().get(address).send().await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn the_service_manager_is_told_once_calls_are_taken() {
+    let dir = common::images();
+    let path = dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let mut command = std::process::Command::new(common::PROGRAM);
+    command.env("NOTIFY_SOCKET", &path);
+    let cloud = Cloud::start_by(command, dir, &[]);
+    let mut state = [0; 64];
+    let length = manager.recv(&mut state).unwrap();
+    assert_eq!(&state[..length], b"READY=1");
+    assert_eq!(cloud.get("/v2/droplets").await.status, 200);
+}

@@ -77,6 +77,13 @@ enum Command {
         /// The shell to complete in.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command, into a directory.
+    #[command(after_long_help = help::MANUAL_AFTER)]
+    Manual {
+        /// The directory; it must exist.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -224,6 +231,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "tidepool-api", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
+        Command::Manual { directory } => {
+            clap_mangen::generate_to(Cli::command(), &directory).map_err(|error| {
+                Failure::Failed(format!(
+                    "the manual can't be written into {}: {error}",
+                    directory.display()
+                ))
+            })
+        }
     }
 }
 
@@ -283,6 +298,7 @@ mod tests {
             help::KEYS_ABOUT,
             help::KEYS_AFTER,
             help::COMPLETIONS_AFTER,
+            help::MANUAL_AFTER,
         ];
         for text in texts {
             let mut before = "";

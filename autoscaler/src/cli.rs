@@ -147,6 +147,12 @@ pub enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command, into a directory.
+    Manual {
+        /// The directory; it must exist.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Why a command ended badly.
@@ -181,6 +187,9 @@ pub enum CommandError {
     /// A pool can't be observed.
     #[error("pool {0} can't be planned")]
     Plan(String, #[source] crate::tick::TickError),
+    /// The manual pages can't be written.
+    #[error("the manual can't be written into {}", .0.display())]
+    Manual(PathBuf, #[source] std::io::Error),
     /// The answer can't be written.
     #[error("standard output can't be written")]
     Output(#[from] std::io::Error),
@@ -198,6 +207,7 @@ impl CommandError {
             | CommandError::Client(_)
             | CommandError::Http(_)
             | CommandError::Plan(..)
+            | CommandError::Manual(..)
             | CommandError::Output(_)
             | CommandError::Json(_) => EXIT_FAILURE,
         })
@@ -274,6 +284,8 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
             clap_complete::generate(shell, &mut Cli::command(), "tidepool-autoscaler", &mut text);
             Ok(tidepool_logging::print(&String::from_utf8_lossy(&text))?)
         }
+        Command::Manual { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            .map_err(|error| CommandError::Manual(directory, error)),
     }
 }
 

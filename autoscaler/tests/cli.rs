@@ -100,6 +100,27 @@ fn help_reads_like_a_manual_page() {
 }
 
 #[test]
+fn the_manual_has_a_page_for_each_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["manual", dir.path().to_str().unwrap()], None);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for page in [
+        "tidepool-autoscaler.1",
+        "tidepool-autoscaler-run.1",
+        "tidepool-autoscaler-scale.1",
+    ] {
+        assert!(dir.path().join(page).is_file(), "{page}");
+    }
+    let output = run(&["manual", "/nonexistent/man1"], None);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("the manual can't be written into /nonexistent/man1"),
+        "{message}"
+    );
+}
+
+#[test]
 fn check_accepts_a_configuration_without_pools_and_without_an_account() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.toml");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidepool_listener::TrustedHosts;
@@ -89,6 +90,12 @@ enum Command {
     Completions {
         /// Which shell.
         shell: Shell,
+    },
+    /// Write the manual pages, one for each command, into a directory.
+    Manual {
+        /// The directory; it must exist.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
     /// Waits for the end of its parent, then sweeps. Started by `serve`.
     #[command(hide = true)]
@@ -210,6 +217,7 @@ fn run_command() -> u8 {
         Command::State { endpoint } => block_on(fault_command::state(&endpoint)),
         Command::Sweep { state } => sweep_command(&state),
         Command::Completions { shell } => completions(shell),
+        Command::Manual { directory } => manual(&directory),
         Command::Guard { state } => guard::watch(&state).map(|_| ()).map_err(anyhow::Error::from),
         Command::Launch(args) => launcher::become_program(&args).map_err(anyhow::Error::from),
         Command::TestHost(args) => block_on(test_host::run(args)),
@@ -307,6 +315,11 @@ fn completions(shell: Shell) -> anyhow::Result<()> {
     clap_complete::generate(shell, &mut Cli::command(), "tidepool-local-cloud", &mut script);
     tidepool_logging::print(&String::from_utf8_lossy(&script))?;
     Ok(())
+}
+
+fn manual(directory: &std::path::Path) -> anyhow::Result<()> {
+    clap_mangen::generate_to(Cli::command(), directory)
+        .with_context(|| format!("the manual can't be written into {}", directory.display()))
 }
 
 /// What `serve` logs unless `RUST_LOG` says otherwise: a load balancer's own lines are of no use to whoever tries one.

@@ -119,3 +119,9 @@ Examples:
       > ~/.local/share/bash-completion/completions/tidepool-api
   tidepool-api completions fish \\
       > ~/.config/fish/completions/tidepool-api.fish";
+
+pub(super) const MANUAL_AFTER: &str = "\
+Example:
+  mkdir -p ~/.local/share/man/man1
+  tidepool-api manual ~/.local/share/man/man1
+  man tidepool-api-serve";

@@ -174,6 +174,25 @@ fn help_reads_like_a_manual_and_exits_0() {
 }
 
 #[test]
+fn the_manual_has_a_page_for_each_command_and_each_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["manual", dir.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let page = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(page("tidepool-api.1").contains("tidepool\\-api\\-serve(1)"));
+    assert!(page("tidepool-api-serve.1").contains("TIDEPOOL_LIMITS_CONNECTIONS_MAX"));
+    assert!(page("tidepool-api-keys-create.1").contains("\\-\\-scope"));
+
+    let output = run(&["manual", "/nonexistent/man1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    assert!(
+        message.starts_with("tidepool-api: the manual can't be written into /nonexistent/man1: "),
+        "{message}"
+    );
+}
+
+#[test]
 fn completions_and_the_openapi_document_go_to_standard_output() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell]);

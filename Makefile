@@ -1,14 +1,14 @@
 # `make` prints what there is. Every target is one command that can also be typed by hand.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test bench services-up services-down fmt lint mutants screenshots
+.PHONY: help demo stack test packages e2e-packages bench services-up services-down fmt lint mutants screenshots
 
 CACHE := $(or $(TIDEPOOL_CACHE),.cache)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 PROGRAMS := -p tidepool-api -p tidepool-autoscaler -p tidepool-local-cloud -p tidepool-demo
 
 help: ## print this
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s@
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s@
 
 demo: ## watch an API scale itself on this machine (DEMO_SECONDS=150 ends by itself, DEMO_LOAD=flat keeps the load level)
 	cargo build --release --locked $(PROGRAMS)
@@ -25,6 +25,15 @@ test: ## every test, against real servers and clients; sets up what it needs
 bench: ## requests a second, latency and CPU a request beside a minimal server
 	cargo build --release --locked -p tidepool-api -p tidepool-bench
 	services/with-empty-cassandra bash -c '$(RELEASE)/tidepool-bench $${CASSANDRA_HOSTS:+--cassandra $$CASSANDRA_HOSTS}'
+
+packages: $(CACHE)/cargo/bin/cargo-deb ## Debian packages in target/packages (VERSION=1.2.3; default: from git describe)
+	PATH="$(abspath $(CACHE))/cargo/bin:$$PATH" VERSION="$(VERSION)" packaging/build
+
+e2e-packages: $(CACHE)/cargo/bin/cargo-deb ## make, install, use, upgrade, remove and purge the packages on a host of their own (root)
+	e2e/run packages
+
+$(CACHE)/cargo/bin/cargo-deb:
+	cargo install --locked --version 3.8.0 --root $(CACHE)/cargo cargo-deb
 
 services-up: ## start Cassandra (3 nodes) and Elasticsearch, build Metricbeat, print where they listen
 	services/services up

@@ -245,6 +245,7 @@ pub fn queries(pool: &PoolName, signals: &[SignalConfig], members: &[Member]) ->
         hosts: hosts.clone(),
         what: signal.what.clone(),
         window_secs: signal.window_secs,
+        fresh_secs: signal.fresh_secs,
     };
     signals.iter().map(query).collect()
 }

@@ -80,6 +80,7 @@ fn query(what: SignalSpec, hosts: &[(&str, Option<IpAddr>)]) -> SignalQuery {
         hosts,
         what,
         window_secs: 60,
+        fresh_secs: 90,
     }
 }
 
@@ -282,6 +283,45 @@ async fn members_that_do_not_answer_well_have_no_sample_and_spoil_no_other() {
 }
 
 #[tokio::test]
+async fn only_a_whole_answer_in_a_text_format_is_an_exposition() {
+    let member = Member::start().await;
+    let typed = |status: u16, media: &str| ResponseTemplate::new(status).set_body_raw("m 5\n# EOF\n", media);
+    let asked = || query(family("m", PerHost::Last), &[("web-1", HERE)]);
+    for media in [
+        "text/plain",
+        "Text/Plain; version=0.0.4; charset=utf-8",
+        "text/plain;version=1.0.0;escaping=underscores",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    ] {
+        member.answers(typed(200, media)).await;
+        assert_eq!(read(&member.source(), asked()).await[0].value, 5.0, "{media}");
+    }
+    member
+        .answers(ResponseTemplate::new(200).set_body_bytes(b"m 5\n".to_vec()))
+        .await;
+    assert_eq!(read(&member.source(), asked()).await[0].value, 5.0);
+    for media in [
+        "text/html",
+        "text/html; charset=utf-8",
+        "application/json",
+        "application/octet-stream",
+        "text/plainer",
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+    ] {
+        member.answers(typed(200, media)).await;
+        let (why, at_least) = cause(&member.source(), asked()).await;
+        let expected = format!("its /metrics is {media:?}, which is not a text format of metrics: m 5 # EOF");
+        assert_eq!((why, at_least), (expected, None));
+    }
+    for status in [201, 202, 203, 206, 226, 304] {
+        member.answers(typed(status, "text/plain")).await;
+        let (why, at_least) = cause(&member.source(), asked()).await;
+        assert!(why.starts_with(&format!("HTTP {status}")), "{why}");
+        assert_eq!(at_least, None);
+    }
+}
+
+#[tokio::test]
 async fn what_a_member_said_before_it_fell_silent_is_not_repeated() {
     let member = Member::start().await;
     member.says("m 5\n").await;
@@ -391,8 +431,8 @@ async fn times_quoted_names_and_exemplars_are_read() {
     let member = Member::start().await;
     member
         .says(
-            "# TYPE process_cpu_seconds counter\nprocess_cpu_seconds_total 12.5 1739184970.553\n\
-             tidepool_host_cpu_ratio 0.4 1.739184970e9\n{\"app.queue.depth\", \"queue.name\"=\"mail\"} 3\n\
+            "# TYPE process_cpu_seconds counter\nprocess_cpu_seconds_total 12.5 1799999999.553\n\
+             tidepool_host_cpu_ratio 0.4 1.8e9\n{\"app.queue.depth\", \"queue.name\"=\"mail\"} 3\n\
              other_queue{\"queue.name\"=\"mail\"} 4 # {trace_id=\"x\"} 0.5\n# EOF\n",
         )
         .await;

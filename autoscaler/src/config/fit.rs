@@ -128,6 +128,7 @@ fn values_that_never_count(spec: &PoolSpec, signal: &SignalConfig, source: Sourc
         what,
         window_secs,
         place,
+        ..
     } = signal;
     let tick_secs = spec.tick_secs;
     let settings = spec.signals.iter().find(|s| s.name == *name);

@@ -6,7 +6,7 @@ use tidepool_autoscaler_core::spec::{Across, Policy, PolicyKind, SignalSettings,
 use toml::{Table, Value};
 
 use super::reader::{Context, Section, WINDOW_SECS_MAX};
-use crate::metrics::presets::resolve;
+use crate::metrics::presets::{SourceKind, resolve};
 use crate::metrics::range::Range;
 use crate::metrics::{PerHost, SignalSpec};
 
@@ -28,6 +28,8 @@ pub struct SignalConfig {
     pub what: SignalSpec,
     /// How far back.
     pub window_secs: u32,
+    /// How old the newest value may be.
+    pub fresh_secs: u32,
     /// Where its keys are: a table of its own, such as `signal[0]`, or its policy's, such as `policy[1]`.
     pub place: String,
 }
@@ -222,6 +224,12 @@ impl PolicyReader<'_> {
 fn read_signal(section: &mut Section<'_>, context: &Context<'_>, place: String) -> Option<Signal> {
     let preset: Option<String> = section.optional("preset");
     let field: Option<String> = section.optional("field");
+    if let Some(problem) = field
+        .as_deref()
+        .and_then(|field| field_problem(field, context.source_kind))
+    {
+        section.problem("field", problem);
+    }
     let base = match (&preset, &field) {
         (Some(_), Some(_)) => {
             section.problem("preset", "stands beside field; one of them must go");
@@ -296,8 +304,33 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>, place: String) 
         place,
         what,
         window_secs,
+        fresh_secs,
     };
     Some((settings, config))
+}
+
+/// What is wrong with a field's name. Elasticsearch's may not hold blanks, stars or empty parts; of `/metrics` it is one family, or
+/// two of which the first is divided by the second.
+fn field_problem(field: &str, source: SourceKind) -> Option<String> {
+    let parts: Vec<&str> = match source {
+        SourceKind::Elasticsearch => vec![field],
+        SourceKind::Scrape => field.split(" / ").collect(),
+    };
+    let is_name = |part: &&str| {
+        let blank = |c: char| c.is_whitespace() || c.is_control();
+        !part.is_empty() && !part.contains(blank)
+    };
+    let is_path = |part: &&str| !part.contains('*') && part.split('.').all(|name| !name.is_empty());
+    let problem = match source {
+        SourceKind::Elasticsearch if !parts.iter().all(|part| is_name(part) && is_path(part)) => {
+            "is not the name of a field, such as \"system.load.norm.5\""
+        }
+        SourceKind::Scrape if parts.len() > 2 || !parts.iter().all(is_name) => {
+            "must be one metric's name, or two with \" / \" between them"
+        }
+        SourceKind::Elasticsearch | SourceKind::Scrape => return None,
+    };
+    Some(format!("{field:?} {problem}"))
 }
 
 /// `range = [low, high]`; an end is open where it is `-inf` or `inf`.

@@ -14,6 +14,8 @@ mod http;
 mod query;
 #[cfg(test)]
 pub(super) mod test_server;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -27,8 +29,7 @@ use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
 
 use self::answer::Answer;
 pub use self::config::{
-    Auth, ConnectError, ElasticsearchConfig, HOST_FIELD_DEFAULT, INDEX_DEFAULT, SKEW_SECS_DEFAULT,
-    TIMEOUT_DEFAULT, connect,
+    Auth, ConnectError, ElasticsearchConfig, HOST_FIELD_DEFAULT, INDEX_DEFAULT, TIMEOUT_DEFAULT, connect,
 };
 use self::fields::Fields;
 use self::hosts::{Directory, Owners};
@@ -233,12 +234,13 @@ impl ElasticsearchSource {
         if answer.has_new_series || !silent.is_empty() {
             self.forget();
         }
+        let until = now.plus_secs(self.config.skew_secs);
         let no_field = knowledge.fields.explain(&query.what.field, &self.config.index);
         for (n, name) in silent.into_iter().enumerate() {
             let cause = match &no_field {
                 Some(cause) => cause.clone(),
                 // Names are compared for about as many as are reported.
-                None if n < EXPLAINED_MAX => knowledge.directory.explain(name, query, now),
+                None if n < EXPLAINED_MAX => knowledge.directory.explain(name, query, until),
                 None => "no documents of this signal within the window".to_owned(),
             };
             reading.causes.insert(name.clone(), cause);

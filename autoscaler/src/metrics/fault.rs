@@ -34,6 +34,26 @@ pub(super) enum Fault {
         /// The value after it.
         after: f64,
     },
+    /// A counter leapt, and its other readings don't bear that out.
+    #[error("a counter leapt from {before} to {after}: it may be wrong, or two counters that answer in turn")]
+    Leap {
+        /// The value before.
+        before: f64,
+        /// The value after it.
+        after: f64,
+    },
+    /// More than a machine counts to.
+    #[error("a value of {0} is more than any counter comes to that didn't fall below zero")]
+    TooLarge(f64),
+    /// A sample says itself that it is from long ago.
+    #[error("the time of a sample is too long ago: older than fresh_secs = {fresh_secs}")]
+    Old {
+        /// How old it may be.
+        fresh_secs: u32,
+    },
+    /// A sample says itself that it is yet to come.
+    #[error("the time of a sample is in the future")]
+    Future,
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),

@@ -2,6 +2,7 @@
 //!
 //! Only `elasticsearch.rs` knows Metricbeat's field names; only `scrape.rs` knows Prometheus text.
 
+mod counter;
 pub mod elasticsearch;
 mod fault;
 #[cfg(test)]
@@ -20,6 +21,9 @@ use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, Reading,
 
 use self::range::Range;
 
+/// A value that claims to be from so far in the future still counts, seconds: hosts' clocks differ by as much.
+pub const SKEW_SECS_DEFAULT: u32 = 5;
+
 /// One signal of one pool to be read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalQuery {
@@ -34,6 +38,8 @@ pub struct SignalQuery {
     pub what: SignalSpec,
     /// How far back values count, seconds; also the window of a rate.
     pub window_secs: u32,
+    /// How old the newest value may be, seconds.
+    pub fresh_secs: u32,
 }
 
 /// What is known of a member beside its name.
@@ -99,6 +105,12 @@ pub enum MetricError {
     },
 }
 
+/// A filter in words.
+fn shown(filter: &BTreeMap<String, String>) -> String {
+    let one = |(name, value): (&String, &String)| format!("{name} = {value:?}");
+    fault::words(&filter.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
 /// A source of samples.
 #[async_trait]
 pub trait MetricSource: Send + Sync + 'static {
@@ -123,5 +135,6 @@ fn test_query(members: &[(&str, &str)]) -> SignalQuery {
         hosts: hosts.collect(),
         what: presets::resolve("cpu", presets::SourceKind::Elasticsearch).unwrap(),
         window_secs: 60,
+        fresh_secs: 90,
     }
 }

@@ -1,6 +1,6 @@
 //! The two text formats of `/metrics`, Prometheus' (0.0.4 and 1.0.0) and OpenMetrics 1.0, as far as a signal needs them: the
-//! sample lines of the families that are wanted. Comments (types, help, units) are passed over, and so are times and
-//! exemplars: a value is about the time at which it was scraped.
+//! sample lines of the families that are wanted, each with its time where it has one. Comments (types, help, units) and
+//! exemplars are passed over.
 //!
 //! A line that can't be read costs its own family, no other. A parser of our own, and why: docs/adr/0061.
 
@@ -34,6 +34,15 @@ pub(super) struct Line {
     /// Without those that are blank: a label without a value is the same as no label.
     pub(super) labels: BTreeMap<String, String>,
     pub(super) value: f64,
+    pub(super) time: Option<Time>,
+}
+
+/// A sample's own time. Its unit depends on the format: milliseconds, or OpenMetrics' seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Time {
+    number: f64,
+    /// It is written with a fraction or an exponent, which milliseconds never are.
+    is_broken: bool,
 }
 
 /// A line that can't be read.
@@ -85,6 +94,19 @@ struct RawLine<'a> {
     bytes: &'a [u8],
     /// The text ends within it.
     cut_off: bool,
+}
+
+impl Time {
+    /// Milliseconds since the Unix epoch.
+    pub(super) fn unix_ms(self, is_openmetrics: bool) -> i64 {
+        let factor = if is_openmetrics || self.is_broken {
+            1000.0
+        } else {
+            1.0
+        };
+        // A float to integer cast saturates at both ends, which are far from any time that counts.
+        (self.number * factor).round() as i64
+    }
 }
 
 impl Exposition {
@@ -176,7 +198,13 @@ fn sample(line: &str) -> Result<Line, &'static str> {
     let value = value.parse().map_err(|_| "its value is not a number")?;
     // Then, perhaps, a time (milliseconds, or seconds with a fraction), and perhaps an exemplar (`# {…} value time`).
     let mut after = words.next();
-    if after.is_some_and(|word| word.parse::<f64>().is_ok()) {
+    let mut time = None;
+    if let Some((word, Ok(number))) = after.map(|word| (word, word.parse::<f64>())) {
+        if !number.is_finite() {
+            return Err("its time is not a finite number");
+        }
+        let is_broken = word.contains(['.', 'e', 'E']);
+        time = Some(Time { number, is_broken });
         after = words.next();
     }
     if after.is_some_and(|word| !word.starts_with('#')) {
@@ -186,6 +214,7 @@ fn sample(line: &str) -> Result<Line, &'static str> {
         name,
         labels: inside.labels,
         value,
+        time,
     })
 }
 
@@ -335,7 +364,31 @@ mod tests {
     }
 
     #[test]
-    fn times_of_both_formats_and_exemplars_are_passed_over() {
+    fn times_have_the_unit_of_their_format() {
+        for (time, in_older_format, in_openmetrics) in [
+            ("1395066363000", 1_395_066_363_000, 1_395_066_363_000_000),
+            ("1395066363", 1_395_066_363, 1_395_066_363_000),
+            ("1739184970.553", 1_739_184_970_553, 1_739_184_970_553),
+            ("1.739184970e9", 1_739_184_970_000, 1_739_184_970_000),
+            ("-1", -1, -1000),
+            ("9223372036854775807", i64::MAX, i64::MAX),
+        ] {
+            let found = read(&format!("m 1 {time}"), &["m"]);
+            let read = |is_openmetrics| found.samples[0].time.unwrap().unix_ms(is_openmetrics);
+            assert_eq!(
+                (read(false), read(true)),
+                (in_older_format, in_openmetrics),
+                "{time}"
+            );
+        }
+        assert_eq!(read("m 1 # {a=\"b\"} 1 2", &["m"]).samples[0].time, None);
+        for time in ["NaN", "inf", "-Infinity"] {
+            assert_eq!(read(&format!("m 1 {time}"), &["m"]).broken.len(), 1, "{time}");
+        }
+    }
+
+    #[test]
+    fn times_of_both_formats_and_exemplars_are_read_over() {
         for time in ["", " 1395066363000", " 1739184970.553", " 1.739184970e9", " -1"] {
             for exemplar in ["", " # {trace_id=\"x\"} 0.5", " # {} 0.5 1739184970.5", " #"] {
                 let text = format!("m_total 17{time}{exemplar}");

@@ -2,8 +2,14 @@
 
 use super::fault::Fault;
 
-/// A ratio that was rounded to a few digits may be over its bound by as much; it counts as the bound.
+/// A value that is outside by no more than this share of the range's width is measuring noise, and counts as the bound: a
+/// machine that is fully busy is measured at 100.04 %. A value further out is a fault.
+const NOISE_SHARE: f64 = 0.05;
+/// The same where the range is open, so that it has no width: as much as rounding to a few digits can make.
 const ROUNDING: f64 = 1e-6;
+/// Where a range is open, no value is so large: 2^63 less 2^32. Numbers below zero in 64 bits without a sign are larger, and so
+/// is the largest number with one; both stand for errors, and no machine counts so far.
+const OPEN_MAX: f64 = 9_223_372_032_559_808_512.0;
 
 /// The least and the largest value that a signal can have; both belong to it, and either may be infinite.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,7 +81,18 @@ impl Range {
         if !value.is_finite() {
             return Err(Fault::NotFinite);
         }
-        let slack = |bound: f64| ROUNDING * bound.abs().max(1.0);
+        let open = if value < 0.0 { self.low } else { self.high };
+        if open.is_infinite() && value.abs() >= OPEN_MAX {
+            return Err(Fault::TooLarge(value));
+        }
+        let width = self.high - self.low;
+        let slack = |bound: f64| {
+            if width.is_finite() {
+                NOISE_SHARE * width
+            } else {
+                ROUNDING * bound.abs().max(1.0)
+            }
+        };
         if value < self.low - slack(self.low) || value > self.high + slack(self.high) {
             return Err(Fault::OutOfRange {
                 value,
@@ -102,19 +119,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_outside_are_refused_and_rounding_is_not() {
+    fn values_outside_are_refused_and_noise_is_not() {
+        const PERCENT: Range = Range {
+            low: 0.0,
+            high: 100.0,
+        };
         for (range, value, expected) in [
             (Range::RATIO, 0.0, Some(0.0)),
             (Range::RATIO, 1.0, Some(1.0)),
             (Range::RATIO, 1.000_000_5, Some(1.0)),
             (Range::RATIO, -0.000_000_5, Some(0.0)),
-            (Range::RATIO, 1.001, None),
+            (Range::RATIO, 1.0003, Some(1.0)),
+            (Range::RATIO, 1.05, Some(1.0)),
+            (Range::RATIO, -0.05, Some(0.0)),
+            (Range::RATIO, 1.051, None),
+            (Range::RATIO, -0.051, None),
+            (PERCENT, 104.9, Some(100.0)),
+            (PERCENT, 105.1, None),
+            (PERCENT, -4.9, Some(0.0)),
+            (PERCENT, -5.1, None),
+            // The width of an open range is not known.
+            (Range::NOT_NEGATIVE, -0.001, None),
+            (Range::NOT_NEGATIVE, -0.000_000_5, Some(0.0)),
+            (Range::NOT_NEGATIVE, 4_294_967_295.0, Some(4_294_967_295.0)),
+            (Range::NOT_NEGATIVE, 1e300, None),
+            (Range::ANY, -1e300, None),
+            // Numbers below zero in 64 bits without a sign, and the largest with one.
+            (Range::NOT_NEGATIVE, 18_446_744_073_709_551_615.0, None),
+            (Range::NOT_NEGATIVE, 18_446_744_073_709_551_616.0 - 1e6, None),
+            (Range::ANY, 9_223_372_036_854_775_807.0, None),
             (Range::RATIO, 161.0, None),
             (Range::RATIO, -30.0, None),
-            (Range::NOT_NEGATIVE, 1e300, Some(1e300)),
+            (Range::NOT_NEGATIVE, 9e18, Some(9e18)),
             (Range::NOT_NEGATIVE, -0.1, None),
             (Range::NOT_NEGATIVE, f64::INFINITY, None),
-            (Range::ANY, -1e300, Some(-1e300)),
+            (Range::ANY, -9e18, Some(-9e18)),
             (Range::ANY, f64::NAN, None),
             (Range::ANY, f64::NEG_INFINITY, None),
         ] {

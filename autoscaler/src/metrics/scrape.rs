@@ -5,6 +5,8 @@
 //! scrape gives no rate. A member that does not answer has no value, and the reading says why.
 
 mod history;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
 use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
 
-use self::history::{Answer, History, Scrape, families};
-use super::fault::{Fault, first_words, innermost};
+use self::history::{Answer, History, Scrape, Window, families};
+use super::fault::{Fault, first_words, innermost, words};
 use super::range::Range;
 use super::series::HostValue;
 use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
@@ -113,14 +116,19 @@ impl ScrapeSource {
         let request = self.http.get(url).header(ACCEPT, ACCEPTED);
         let response = request.send().await.map_err(|error| self.reason(&error))?;
         let status = response.status();
-        if !status.is_success() {
-            let words = match body(response, REFUSAL_BYTES_MAX).await {
-                Ok(body) | Err(BodyError::TooLong(body)) => first_words(&body),
-                Err(BodyError::Broken(_)) => String::new(),
-            };
-            return Err(format!("HTTP {}{words}", status.as_u16()));
+        // Another success than 200 is about a part, or about nothing.
+        if status != StatusCode::OK {
+            return Err(format!("HTTP {}{}", status.as_u16(), refusal(response).await));
         }
-        let is_openmetrics = header_starts(response.headers(), "application/openmetrics-text");
+        let media = media_type(response.headers());
+        let is_openmetrics = media.as_deref() == Some("application/openmetrics-text");
+        if let Some(media) = media.filter(|media| !(is_openmetrics || media == "text/plain")) {
+            let shown = content_type(response.headers()).unwrap_or(media);
+            let (shown, rest) = (words(&shown), refusal(response).await);
+            return Err(format!(
+                "its /metrics is {shown:?}, which is not a text format of metrics{rest}"
+            ));
+        }
         let ends_with_connection = response.version() < reqwest::Version::HTTP_2
             && response.content_length().is_none()
             && !response.headers().contains_key(TRANSFER_ENCODING);
@@ -225,19 +233,24 @@ fn reading(
     (since_ms, now): (i64, UnixMillis),
 ) -> Reading {
     let mut reading = Reading::default();
+    let window = Window {
+        since_ms,
+        now,
+        fresh_secs: query.fresh_secs,
+    };
     for name in query.hosts.keys() {
         let value = match outcomes.get(name) {
             None => Err("it has no address".to_owned()),
             Some(Err(reason)) => Err(reason.clone()),
             Some(Ok(())) => members
                 .get(name)
-                .map(|history| history.value(&query.what, since_ms))
+                .map(|history| history.value(&query.what, window))
                 .ok_or_else(|| "too many members are scraped".to_owned()),
         };
         let value = value.unwrap_or_else(|reason| HostValue::None {
             fault: Some(Fault::Other(reason)),
         });
-        value.dated(now).put(name, &mut reading);
+        value.put(name, &mut reading);
     }
     reading
 }
@@ -261,9 +274,25 @@ async fn body(mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u
     Ok(body)
 }
 
-fn header_starts(headers: &HeaderMap, media: &str) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    value.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with(media))
+/// The first words of an answer that is not wanted.
+async fn refusal(response: reqwest::Response) -> String {
+    match body(response, REFUSAL_BYTES_MAX).await {
+        Ok(body) | Err(BodyError::TooLong(body)) => first_words(&body),
+        Err(BodyError::Broken(_)) => String::new(),
+    }
+}
+
+/// `Content-Type` as it was sent; `None` where there is none, or nothing in it.
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = String::from_utf8_lossy(headers.get(CONTENT_TYPE)?.as_bytes()).into_owned();
+    (!value.trim().is_empty()).then_some(value)
+}
+
+/// The media type in it, in lower case and without parameters.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = content_type(headers)?;
+    let media = value.split(';').next().unwrap_or_default();
+    Some(media.trim().to_ascii_lowercase())
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidepool_autoscaler_core::observe::{MemberName, Reading, Sample, UnixMillis};
 
+use super::counter;
 use super::fault::Fault;
 use super::range::InRange;
 use super::{PerHost, SignalSpec};
@@ -14,9 +15,13 @@ const RATE_SPAN_MS_MIN: i64 = 500;
 /// or two readings may be late or lost; a label that is gone (a queue that was deleted) would otherwise be summed until the
 /// window's end.
 const ENDED: [(i64, usize); 2] = [(5, 3), (9, 2)];
-/// A counter that falls below half of what it was has been reset. One that falls by less may as well have been read out of
-/// order, or be two counters of one name, so that what it counted since is not known.
-const RESET_SHARE: f64 = 0.5;
+
+/// Two readings of one series are not nearer to each other than this part of its step: nearer ones are several series' own,
+/// read one after another. An agent that is restarted reads once in between.
+const NEAR_PARTS: i64 = 20;
+const NEAR_MIN: usize = 2;
+
+const TELL_APART: &str = "name the field or label that tells them apart in `series_fields` or `filter`";
 
 /// One reading of one series.
 #[derive(Debug, Clone)]
@@ -55,11 +60,15 @@ pub(super) enum HostValue {
 }
 
 impl HostValue {
-    /// The same value, said to be of another time: the reader's clock instead of what the readings were counted by.
-    pub(super) fn dated(self, at: UnixMillis) -> HostValue {
+    /// The same value by another clock: the reader's instead of what the readings were counted by.
+    pub(super) fn dated(self, clock: impl FnOnce(UnixMillis) -> UnixMillis) -> HostValue {
         match self {
-            HostValue::Whole { value, .. } => HostValue::Whole { value, at },
-            HostValue::AtLeast { value, fault, .. } => HostValue::AtLeast { value, at, fault },
+            HostValue::Whole { value, at } => HostValue::Whole { value, at: clock(at) },
+            HostValue::AtLeast { value, at, fault } => HostValue::AtLeast {
+                value,
+                at: clock(at),
+                fault,
+            },
             HostValue::None { fault } => HostValue::None { fault },
         }
     }
@@ -113,6 +122,8 @@ struct Series {
     period_ms: Option<i64>,
     /// Who wrote it, where its documents say so.
     agent: Option<String>,
+    /// It is still reported, however old it says that its values are.
+    lives: bool,
 }
 
 impl HostSeries {
@@ -151,8 +162,13 @@ impl HostSeries {
         }
     }
 
+    /// This series is reported now, so it hasn't ended.
+    pub(super) fn lives(&mut self, key: &str) {
+        self.series.entry(key.to_owned()).or_default().lives = true;
+    }
+
     /// The newest time of any reading.
-    pub(super) fn newest(&self) -> Option<UnixMillis> {
+    fn newest(&self) -> Option<UnixMillis> {
         self.series.values().filter_map(Series::newest).max()
     }
 
@@ -166,6 +182,9 @@ impl HostSeries {
                 fault: fault.cloned(),
             };
         };
+        if let Some(fault) = self.series.values().find_map(Series::crowd) {
+            return HostValue::None { fault: Some(fault) };
+        }
         let usual = Pace {
             times: self.series.values().flat_map(Series::times).collect(),
             step_ms: self.step_ms(),
@@ -216,8 +235,7 @@ impl Series {
         #[expect(clippy::float_cmp, reason = "the very same number, delivered twice")]
         if before.is_some_and(|before| before != value) {
             self.points.remove(&at);
-            let hint = "name the field or label that tells them apart in `series_fields` or `filter`";
-            self.faults.insert(at, Fault::Conflict(hint));
+            self.faults.insert(at, Fault::Conflict(TELL_APART));
         }
     }
 
@@ -238,7 +256,24 @@ impl Series {
         self.period_ms.max(gaps.max()).filter(|step| *step > 0)
     }
 
+    /// That several series are in this one. A text tells its series apart by itself.
+    fn crowd(&self) -> Option<Fault> {
+        let step_ms = self.step_ms().filter(|_| !self.lives)?;
+        let times: Vec<i64> = self.times().into_iter().map(|at| at.0).collect();
+        let gaps = times.iter().zip(times.iter().skip(1)).map(|(a, b)| b - a);
+        let near = gaps
+            .filter(|gap| gap.saturating_mul(NEAR_PARTS) < step_ms)
+            .count();
+        (near >= NEAR_MIN).then(|| {
+            let hint = format!("several series in one, read one after another: {TELL_APART}");
+            Fault::Other(hint)
+        })
+    }
+
     fn has_ended(&self, newest: UnixMillis, host: &Pace) -> bool {
+        if self.lives {
+            return false;
+        }
         let Some(last) = self.newest() else {
             return true;
         };
@@ -287,26 +322,13 @@ impl Series {
         }
         #[expect(clippy::cast_precision_loss, reason = "a window is far below 2^52 ms")]
         let span_secs = span_ms as f64 / 1000.0;
-        Some(self.growth(fault) / span_secs)
-    }
-
-    /// A counter's growth. One that falls below half was reset, and has grown to its present value since.
-    fn growth(&self, fault: &mut Option<Fault>) -> f64 {
-        let mut values = self.points.values().copied();
-        let mut before = values.next().unwrap_or_default();
-        let mut sum = 0.0;
-        for value in values {
-            if value >= before {
-                sum += value - before;
-            } else if value < before * RESET_SHARE {
-                sum += value;
-            } else {
-                fault.get_or_insert(Fault::WentBack { before, after: value });
-                continue;
+        match counter::growth(&self.points) {
+            Ok(growth) => Some(growth / span_secs),
+            Err(doubt) => {
+                fault.get_or_insert(doubt);
+                None
             }
-            before = value;
         }
-        sum
     }
 }
 
@@ -390,12 +412,138 @@ mod tests {
     #[test]
     fn a_counter_that_goes_back_a_little_is_not_reset_and_is_not_trusted() {
         let back: &[(&str, &[(i64, f64)])] = &[("", &[(0, 1000.0), (10, 999.0), (20, 1010.0)])];
-        assert_eq!(at_least(back, PerHost::Rate), Some(0.5));
-        let HostValue::AtLeast { fault, .. } = host(back).value(&spec(PerHost::Rate, Range::NOT_NEGATIVE))
-        else {
+        let none = host(back).value(&spec(PerHost::Rate, Range::NOT_NEGATIVE));
+        let HostValue::None { fault: Some(fault) } = none else {
             panic!()
         };
         assert_eq!(fault.to_string(), "a counter went back from 1000 to 999");
+    }
+
+    /// A counter that was read every ten seconds; what is known of its rate, and the reason.
+    fn counter(values: &[f64]) -> (Option<f64>, Option<f64>, String) {
+        let points: Vec<(i64, f64)> = (0..).step_by(10).zip(values.iter().copied()).collect();
+        match host(&[("", &points)]).value(&spec(PerHost::Rate, Range::NOT_NEGATIVE)) {
+            HostValue::Whole { value, .. } => (Some(value), None, String::new()),
+            HostValue::AtLeast { value, fault, .. } => (None, Some(value), fault.to_string()),
+            HostValue::None { fault } => (None, None, fault.unwrap().to_string()),
+        }
+    }
+
+    #[test]
+    fn a_jump_that_no_counter_makes_is_never_growth() {
+        let wrapped = 18_446_744_073_709_551_615.0;
+        for lie in [
+            wrapped,
+            9_223_372_036_854_775_807.0,
+            4_294_967_295.0,
+            1e18,
+            1e300,
+            1e6,
+            15_000.0,
+        ] {
+            for place in 0..7 {
+                let mut values: Vec<f64> = (0..7).map(|n| 5_000.0 + 50.0 * f64::from(n)).collect();
+                values[place] = lie;
+                let (whole, at_least, why) = counter(&values);
+                assert_eq!(whole, None, "{values:?}");
+                assert!(
+                    at_least.is_none_or(|rate| rate <= 5.0),
+                    "{values:?}: {at_least:?}"
+                );
+                assert!(why.contains("counter"), "{why}");
+            }
+        }
+        // It may stay for two readings, or for good.
+        for values in [
+            [1000.0, 1010.0, 1e9, 1e9, 1020.0, 1030.0],
+            [1000.0, 1010.0, 1e9, 1e9 + 10.0, 1e9 + 20.0, 1e9 + 30.0],
+            [1e9, 1e9, 1e9, 1000.0, 1010.0, 1020.0],
+        ] {
+            let (whole, at_least, _) = counter(&values);
+            assert_eq!(whole, None, "{values:?}");
+            assert!(
+                at_least.is_none_or(|rate| rate <= 1.0),
+                "{values:?}: {at_least:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn workers_that_answer_in_turn_are_not_one_counter() {
+        let (a, b) = (
+            [10_000.0, 10_005.0, 10_010.0, 10_015.0],
+            [3_000.0, 3_005.0, 3_010.0, 3_015.0],
+        );
+        for turns in [
+            "ab", "ba", "abab", "baba", "aabb", "bbaa", "abba", "baab", "aba", "bab", "aab", "abb", "babb",
+            "aaab",
+        ] {
+            let (mut next_a, mut next_b) = (a.into_iter(), b.into_iter());
+            let values: Vec<f64> = turns
+                .chars()
+                .map(|turn| if turn == 'a' { next_a.next() } else { next_b.next() })
+                .map(Option::unwrap)
+                .collect();
+            let (whole, at_least, why) = counter(&values);
+            assert_eq!(whole, None, "{turns}: {values:?}");
+            assert!(at_least.is_none_or(|rate| rate <= 0.5), "{turns}: {at_least:?}");
+            assert!(why.contains("counter"), "{turns}: {why}");
+        }
+    }
+
+    #[test]
+    fn restarts_and_surges_are_believed() {
+        for (values, growth) in [
+            // A restart, early and late in the window, and of a young process.
+            (vec![1e6, 1e6 + 500.0, 400.0, 900.0, 1_400.0], 1_900.0),
+            (vec![1e6, 200.0, 700.0, 1_200.0], 1_200.0),
+            (vec![1e6, 1e6 + 500.0, 1e6 + 1_000.0, 300.0], 1_300.0),
+            (vec![1e6, 30.0], 30.0),
+            (vec![100.0, 140.0, 10.0, 50.0, 90.0, 130.0, 170.0], 210.0),
+            // A surge of an old counter, and one of a young one that lasts.
+            (vec![1e6, 1e6 + 10.0, 1e6 + 20.0, 1e6 + 5_020.0], 5_020.0),
+            (vec![10.0, 20.0, 30.0, 5_030.0, 10_030.0], 10_020.0),
+            // A young counter, and one that hardly counts.
+            (vec![0.0, 300.0, 600.0], 600.0),
+            (vec![0.0, 0.0, 0.0, 7.0, 7.0], 7.0),
+            (vec![100.0, 200.0], 100.0),
+        ] {
+            let span_secs = 10.0 * (values.len() - 1) as f64;
+            let (whole, _, why) = counter(&values);
+            let whole = whole.unwrap_or_else(|| panic!("{values:?}: {why}"));
+            assert!((whole - growth / span_secs).abs() < 1e-6, "{values:?}: {whole}");
+        }
+    }
+
+    #[test]
+    fn series_that_are_read_together_are_several() {
+        // Four containers in one key, a few milliseconds apart, at the period that their documents tell or at none.
+        for period_ms in [None, Some(10_000)] {
+            for per_host in [PerHost::Last, PerHost::Avg, PerHost::Max] {
+                let mut host = HostSeries::default();
+                for round in 0..5 {
+                    for (nth, value) in [0.9, 0.02, 0.02, 0.03].into_iter().enumerate() {
+                        let at = UnixMillis(round * 10_000 + 3 * nth as i64);
+                        host.add(
+                            String::new(),
+                            Point {
+                                at,
+                                value: Range::RATIO.check(value),
+                                period_ms,
+                            },
+                        );
+                    }
+                }
+                let HostValue::None { fault: Some(fault) } = host.value(&spec(per_host, Range::RATIO)) else {
+                    panic!("{per_host:?}")
+                };
+                assert!(fault.to_string().contains("series_fields"), "{fault}");
+            }
+        }
+        // An agent that was restarted reads once more in between.
+        let restarted: &[(&str, &[(i64, f64)])] =
+            &[("", &[(0, 0.2), (100, 0.2), (101, 0.4), (201, 0.4), (301, 0.4)])];
+        assert!(whole(restarted, PerHost::Avg).is_some());
     }
 
     #[test]

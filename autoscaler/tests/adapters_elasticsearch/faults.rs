@@ -139,6 +139,54 @@ async fn an_answer_that_is_not_whole_is_incomplete() {
             with("/_clusters", json!({ "total": 3, "successful": 1, "skipped": 2 })),
             "2 remote clusters did not answer in full",
         ),
+        // Shards that are missing are neither failed nor skipped.
+        (
+            with(
+                "/_shards",
+                json!({ "total": 2, "successful": 1, "skipped": 0, "failed": 0 }),
+            ),
+            "1 of 2 shards did not answer",
+        ),
+        (
+            with(
+                "/_shards",
+                json!({ "total": 5, "successful": 0, "skipped": 4, "failed": 0 }),
+            ),
+            "5 of 5 shards did not answer",
+        ),
+        (
+            with(
+                "/_shards",
+                json!({ "total": 2, "successful": 2, "failed": 0, "failures": [
+                { "shard": 1, "reason": { "type": "circuit_breaking_exception", "reason": "Data too large" } }] }),
+            ),
+            "1 of 2 shards failed: circuit_breaking_exception: Data too large",
+        ),
+        (
+            with("/_clusters", json!({ "total": 2, "successful": 1 })),
+            "1 remote clusters did not answer in full",
+        ),
+        (
+            with("/_clusters", json!({ "total": 2, "successful": 1, "running": 1 })),
+            "1 remote clusters did not answer in full",
+        ),
+        (
+            with(
+                "/_clusters",
+                json!({ "total": 2, "successful": 2, "details": {
+                "eu": { "status": "successful", "timed_out": false },
+                "us": { "status": "partial", "timed_out": true } } }),
+            ),
+            "1 remote clusters did not answer in full",
+        ),
+        (
+            with(
+                "/_clusters",
+                json!({ "total": 1, "successful": 1, "details": {
+                "eu": { "status": "successful", "_shards": { "total": 3, "successful": 2, "failed": 0 } } } }),
+            ),
+            "1 remote clusters did not answer in full",
+        ),
         (
             with("/_clusters", json!({ "total": 1, "successful": 0, "partial": 1 })),
             "1 remote clusters did not answer in full",
@@ -150,6 +198,26 @@ async fn an_answer_that_is_not_whole_is_incomplete() {
             expected
         );
     }
+}
+
+#[tokio::test]
+async fn a_document_without_a_time_makes_its_host_unreadable() {
+    for sort in [json!([null]), json!(["soon"]), json!([]), json!(null)] {
+        let answer = with("/aggregations/series/buckets/0/newest/hits/hits/0/sort", sort);
+        let reading = reading(&server(responses(&[answer])).await).await.unwrap();
+        assert_eq!((reading.samples.len(), reading.at_least.len()), (0, 0));
+        let cause = &reading.causes[&MemberName("web-1".to_owned())];
+        assert_eq!(cause, "a document has no time that can be read");
+    }
+}
+
+#[tokio::test]
+async fn documents_that_a_group_leaves_out_make_its_host_unreadable() {
+    let answer = with("/aggregations/series/buckets/0/doc_count", json!(6));
+    let reading = reading(&server(responses(&[answer])).await).await.unwrap();
+    assert_eq!((reading.samples.len(), reading.at_least.len()), (0, 0));
+    let cause = &reading.causes[&MemberName("web-1".to_owned())];
+    assert_eq!(cause, "1 of 6 of its newest documents are in the answer");
 }
 
 #[tokio::test]
@@ -167,7 +235,6 @@ async fn garbage_is_not_an_answer() {
         json!({ "responses": [null] }).to_string(),
         json!({ "responses": [no_aggregations] }).to_string(),
         json!({ "responses": [with("/aggregations/series/buckets/0/key", json!({}))] }).to_string(),
-        json!({ "responses": [with("/aggregations/series/buckets/0/newest/hits/hits/0/sort", json!(["soon"]))] }).to_string(),
         json!({ "responses": [with("/timed_out", json!("no"))] }).to_string(),
     ];
     for body in bodies {

@@ -58,5 +58,6 @@ fn query(what: SignalSpec, hosts: &[&str], window_secs: u32) -> SignalQuery {
             .collect(),
         what,
         window_secs,
+        fresh_secs: 90,
     }
 }

@@ -84,3 +84,48 @@ fn signals_have_a_range() {
         assert_eq!(range(policy), expected, "{policy}");
     }
 }
+
+#[test]
+fn names_of_fields_are_checked() {
+    let refused = "must be one metric's name, or two with \" / \" between them";
+    for (field, problem) in [
+        ("", refused),
+        (" ", refused),
+        ("a b", refused),
+        ("a\\tb", refused),
+        ("a / b / c", refused),
+        ("a / ", refused),
+        (" / b", refused),
+        ("a /b", refused),
+    ] {
+        let policy = format!("{{ field = \"{field}\", target = 5 }}");
+        let problems = problems_of(&least("{ preset = \"cpu\", target = 0.6 }", &policy));
+        let shown = format!("\"{field}\" {problem}");
+        assert_eq!(problems, [format!("pool[0].policy[0].field: {shown}")]);
+    }
+    for field in ["a", "a / b", "app.queue-depth", "node:cpu:rate", "größe"] {
+        let policy = format!("{{ field = \"{field}\", target = 5 }}");
+        let problems = problems_of(&least("{ preset = \"cpu\", target = 0.6 }", &policy));
+        assert_eq!(problems, [] as [String; 0], "{field}");
+    }
+    let source = "metrics = \"elasticsearch\"\nelasticsearch.url = \"http://es:9200\"";
+    for (field, is_name) in [
+        ("system.load.5", true),
+        ("http.server-requests", true),
+        ("", false),
+        ("a b", false),
+        ("a / b", false),
+        ("system..load", false),
+        ("system.", false),
+        ("system.*", false),
+    ] {
+        let policy = format!("{{ field = \"{field}\", target = 5 }}");
+        let text = least("{ preset = \"cpu\", target = 0.6 }", &policy);
+        let problems = problems_of(
+            &text
+                .replace("metrics = \"scrape\"", source)
+                .replace("scrape = {}\n", ""),
+        );
+        assert_eq!(problems.is_empty(), is_name, "{field}: {problems:?}");
+    }
+}

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidepool_autoscaler_core::observe::{MemberName, Reading};
+use tidepool_autoscaler_core::observe::{MemberId, MemberName, Reading};
 
 use super::document::Document;
-use super::hosts::{Origin, Owner, Owners};
-use super::query::{Problem, SERIES_MAX, Search};
+use super::hosts::{Origin, Owner, Owners, contradicts, of_another_droplet};
+use super::query::{Problem, SERIES_MAX, Search, documents};
 use crate::metrics::SignalQuery;
 use crate::metrics::fault::{Fault, words};
 use crate::metrics::series::{HostSeries, HostValue};
@@ -39,6 +39,8 @@ struct Response {
 #[derive(Debug, Deserialize)]
 struct Shards {
     total: u64,
+    /// Those that were skipped because they hold nothing of the window are among them.
+    successful: u64,
     failed: u64,
     #[serde(default)]
     failures: Vec<ShardFailure>,
@@ -51,13 +53,15 @@ struct ShardFailure {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Clusters {
-    #[serde(default)]
+    total: u64,
+    successful: u64,
     skipped: u64,
-    #[serde(default)]
+    running: u64,
     partial: u64,
-    #[serde(default)]
     failed: u64,
+    details: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,9 +142,20 @@ fn answer(
     let mut hosts: BTreeMap<&MemberName, HostSeries> = BTreeMap::new();
     for (origin, bucket) in buckets {
         match assigned.get(&origin) {
-            Some(Owner::Member(member)) if query.hosts.contains_key(*member) => {
+            Some(Owner::Member(member)) => {
+                let Some(host) = query.hosts.get(*member) else {
+                    continue;
+                };
                 let series = hosts.entry(member).or_default();
-                answer.has_new_series |= add(series, bucket, query, search);
+                let own = origin.instance.is_none().then_some(&host.id);
+                answer.has_new_series |= Group { query, search, own }.add(series, bucket);
+            }
+            Some(Owner::Another(members)) => {
+                for (member, host) in members.iter().filter_map(|m| Some((*m, query.hosts.get(*m)?))) {
+                    let id = origin.instance.as_deref().unwrap_or_default();
+                    let cause = of_another_droplet(&host.id, id);
+                    answer.reading.causes.insert(member.clone(), cause);
+                }
             }
             Some(Owner::Unclear(members)) => {
                 let names: Vec<&str> = members.iter().map(|member| member.0.as_str()).collect();
@@ -153,9 +168,14 @@ fn answer(
                     answer.reading.causes.insert((*member).clone(), cause.clone());
                 }
             }
-            Some(Owner::Member(_) | Owner::Nobody) | None => {}
+            Some(Owner::Nobody) | None => {}
         }
     }
+    // Who has documents of its own doesn't care whose the others are.
+    answer
+        .reading
+        .causes
+        .retain(|member, _| !hosts.contains_key(member));
     for (member, series) in hosts {
         let value = match series.value(&query.what) {
             HostValue::None { fault: None } => HostValue::None {
@@ -170,32 +190,67 @@ fn answer(
     answer
 }
 
-/// Adds the documents of one group to its host's series; whether they hold series that the mappings didn't tell apart yet.
-fn add(series: &mut HostSeries, bucket: Bucket, query: &SignalQuery, search: &Search) -> bool {
-    let mut keys = BTreeSet::new();
-    let (documents, found) = (bucket.newest.hits.hits, bucket.doc_count);
-    let cut_short = found > documents.len();
-    for document in &documents {
-        let Some(point) = document.point(&query.what.field, query.what.range) else {
-            continue;
-        };
-        let key = document.series_key(&search.dimensions);
-        if let Some(agent) = document.agent() {
-            series.written_by(&key, agent);
+/// What the documents of one group are read with.
+struct Group<'a> {
+    query: &'a SignalQuery,
+    search: &'a Search,
+    /// Its host's own id, where the group doesn't show whose id the documents have.
+    own: Option<&'a MemberId>,
+}
+
+impl Group<'_> {
+    /// Adds the documents to their host's series; whether they hold what the mappings didn't tell apart yet.
+    fn add(&self, series: &mut HostSeries, bucket: Bucket) -> bool {
+        let Group { query, search, .. } = self;
+        let mut keys = BTreeSet::new();
+        let mut has_strangers = false;
+        let (read, found) = (bucket.newest.hits.hits, bucket.doc_count);
+        let expected = found.min(documents(query.what.per_host));
+        if read.len() < expected {
+            series.refuse(Fault::Other(format!(
+                "{} of {expected} of its newest documents are in the answer",
+                read.len()
+            )));
         }
-        series.add(key.clone(), point);
-        keys.insert(key);
+        for document in &read {
+            let Some(point) = document.point(&query.what.field, query.what.range) else {
+                continue;
+            };
+            if let Some(fault) = self.strange(document) {
+                series.doubt(fault);
+                has_strangers = true;
+                continue;
+            }
+            let key = document.series_key(&search.dimensions);
+            if let Some(agent) = document.agent() {
+                series.written_by(&key, agent);
+            }
+            match point {
+                Ok(point) => series.add(key.clone(), point),
+                // Of when it is can't be told, so that it may be the newest.
+                Err(fault) => series.refuse(fault),
+            }
+            keys.insert(key);
+        }
+        // A label that is newer than what we know of the fields: several series share a group, and its newest documents
+        // are not all of them. The next read asks about the fields again.
+        let has_new_series = keys.len() > 1 && found > read.len();
+        if has_new_series {
+            let count = read.len();
+            series.refuse(Fault::Other(format!(
+                "it has new series, of which only the newest {count} documents were read"
+            )));
+        }
+        has_new_series || has_strangers
     }
-    // A label that is newer than what we know of the fields: several series share a group, and its newest documents
-    // are not all of them. The next read asks about the fields again.
-    let has_new_series = keys.len() > 1 && cut_short;
-    if has_new_series {
-        let count = documents.len();
-        series.refuse(Fault::Other(format!(
-            "it has new series, of which only the newest {count} documents were read"
-        )));
+
+    /// That a document of the group is of another droplet.
+    fn strange(&self, document: &Document) -> Option<Fault> {
+        let own = self.own?;
+        let written = document.instances();
+        let strange = written.iter().find(|id| contradicts(own, id))?;
+        (!written.contains(&own.0)).then(|| Fault::Other(of_another_droplet(own, strange)))
     }
-    has_new_series
 }
 
 /// What an answer is that can't be read: an error of Elasticsearch, or something else.
@@ -216,19 +271,42 @@ fn missing_part(response: &Response) -> Option<String> {
     if response.terminated_early {
         return Some("the search was ended early".to_owned());
     }
-    if shards.failed > 0 {
+    let failed = shards.failed.max(shards.failures.len() as u64);
+    if failed > 0 {
         let first = shards
             .failures
             .first()
             .and_then(|failure| error_reason(&failure.reason));
         let reason = first.map(|reason| format!(": {reason}")).unwrap_or_default();
-        return Some(format!(
-            "{} of {} shards failed{reason}",
-            shards.failed, shards.total
-        ));
+        return Some(format!("{failed} of {} shards failed{reason}", shards.total));
     }
-    let away = clusters.skipped + clusters.partial + clusters.failed;
+    if shards.successful < shards.total {
+        let silent = shards.total - shards.successful;
+        return Some(format!("{silent} of {} shards did not answer", shards.total));
+    }
+    let away = clusters.away();
     (away > 0).then(|| format!("{away} remote clusters did not answer in full"))
+}
+
+impl Clusters {
+    /// How many did not answer in full, by whichever of the counts says most.
+    fn away(&self) -> u64 {
+        let counted = [self.skipped, self.running, self.partial, self.failed];
+        let counted = counted.into_iter().fold(0, u64::saturating_add);
+        let listed = self.details.values().filter(|one| !answered_in_full(one)).count();
+        let missing = self.total.saturating_sub(self.successful);
+        counted.max(missing).max(listed as u64)
+    }
+}
+
+/// Whether one cluster's part of an answer is whole, by its own entry.
+fn answered_in_full(cluster: &Value) -> bool {
+    let number = |pointer| cluster.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    let status = cluster.get("status").and_then(Value::as_str);
+    status.is_none_or(|status| status == "successful")
+        && cluster.get("timed_out").and_then(Value::as_bool) != Some(true)
+        && number("/_shards/failed") == 0
+        && number("/_shards/successful") >= number("/_shards/total")
 }
 
 /// The words of an `error` object, or text, of Elasticsearch.

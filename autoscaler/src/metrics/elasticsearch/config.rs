@@ -9,14 +9,14 @@ use ::elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilde
 use reqwest::Url;
 use tidepool_logging::Secret;
 
+use crate::metrics::SKEW_SECS_DEFAULT;
+
 /// Where Metricbeat puts the host's name.
 pub const HOST_FIELD_DEFAULT: &str = "host.name";
 /// Metricbeat's indices and data streams.
 pub const INDEX_DEFAULT: &str = "metricbeat-*";
 /// A tick waits so long for metrics: half of the shortest sensible tick of 10 s.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Documents that a host's clock puts so far into the future still count.
-pub const SKEW_SECS_DEFAULT: u32 = 5;
 
 /// How to log in.
 #[derive(Clone, PartialEq, Eq)]

@@ -16,7 +16,9 @@ use crate::metrics::series::Point;
 
 /// Where Metricbeat says how often a metricset is read, milliseconds.
 pub(super) const PERIOD_FIELD: &str = "metricset.period";
-/// Who wrote a document.
+/// Which droplet wrote a document (`add_cloud_metadata`).
+pub(super) const INSTANCE_FIELD: &str = "cloud.instance.id";
+/// Who wrote it.
 pub(super) const AGENT_FIELD: &str = "agent.id";
 
 /// A document in an answer.
@@ -26,8 +28,9 @@ pub(super) struct Document {
     source: Value,
     #[serde(default)]
     fields: Map<String, Value>,
-    /// `@timestamp`, milliseconds.
-    sort: (i64,),
+    /// `@timestamp`, milliseconds, alone in a list.
+    #[serde(default)]
+    sort: Value,
 }
 
 /// A field that stands for another one where that is missing: a share that Metricbeat left to the reader.
@@ -63,19 +66,26 @@ pub(super) fn fallback(field: &str) -> Option<Fallback> {
 }
 
 impl Document {
-    /// The reading of `field`; `None` when the document has none.
-    pub(super) fn point(&self, field: &str, range: Range) -> Option<Point> {
+    /// When it was written, where that can be read.
+    fn at(&self) -> Result<UnixMillis, Fault> {
+        let ms = self.sort.get(0).and_then(Value::as_i64);
+        ms.map(UnixMillis)
+            .ok_or_else(|| Fault::Other("a document has no time that can be read".to_owned()))
+    }
+
+    /// The reading of `field`, if it has a time; `None` when the document has none.
+    pub(super) fn point(&self, field: &str, range: Range) -> Option<Result<Point, Fault>> {
         let value = match self.number(field) {
             Some(value) => value,
             None => self.computed(&fallback(field)?)?,
         };
         let period = self.number(PERIOD_FIELD).and_then(Result::ok);
-        Some(Point {
-            at: UnixMillis(self.sort.0),
+        Some(self.at().map(|at| Point {
+            at,
             value: value.and_then(|value| range.check(value)),
             // A float to integer cast saturates at both ends, and only its size matters.
             period_ms: period.map(|ms| ms as i64),
-        })
+        }))
     }
 
     /// Who wrote it.
@@ -83,6 +93,14 @@ impl Document {
         let mut found = Vec::new();
         leaves(&self.source, AGENT_FIELD, &mut found);
         found.first().and_then(|id| id.as_str())
+    }
+
+    /// Which droplets it says it is of: one, or none.
+    pub(super) fn instances(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        leaves(&self.source, INSTANCE_FIELD, &mut found);
+        let text = |id: &&Value| id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        found.iter().map(text).collect()
     }
 
     /// What tells this document's series from others of the same host.
@@ -188,7 +206,7 @@ mod tests {
 
     /// The value, or what is wrong.
     fn read(source: Value, fields: Value, field: &str) -> Option<Result<f64, String>> {
-        let point = document(source, fields).point(field, Range::ANY)?;
+        let point = document(source, fields).point(field, Range::ANY)?.unwrap();
         Some(point.value.map(InRange::get).map_err(|fault| fault.to_string()))
     }
 
@@ -282,7 +300,10 @@ mod tests {
         let reason = read(without, json!({}), field).unwrap().unwrap_err();
         assert!(reason.contains("normalized_percentages"), "{reason}");
         let no_cores = json!({ "system": { "cpu": { "cores": 0, "total": { "pct": 1.5 } } } });
-        let point = document(no_cores, json!({})).point(field, Range::RATIO).unwrap();
+        let point = document(no_cores, json!({}))
+            .point(field, Range::RATIO)
+            .unwrap()
+            .unwrap();
         assert_eq!(point.value, Err(Fault::NotFinite));
     }
 

@@ -7,11 +7,9 @@ use serde_json::Value;
 use tidepool_autoscaler_core::observe::UnixMillis;
 
 use super::config::ElasticsearchConfig;
-use super::document::fallback;
+use super::document::{INSTANCE_FIELD, fallback};
 use crate::metrics::SignalQuery;
 
-/// Where a document says which droplet wrote it (`add_cloud_metadata`).
-const INSTANCE_FIELD: &str = "cloud.instance.id";
 /// Fields of Metricbeat's modules that tell the series of one host apart: the beginning of the value's field, and theirs.
 const DIMENSIONS: &[(&str, &str)] = &[
     ("prometheus.", "prometheus.labels.*"),
@@ -20,6 +18,25 @@ const DIMENSIONS: &[(&str, &str)] = &[
     ("system.filesystem.", "system.filesystem.mount_point"),
     ("system.core.", "system.core.id"),
     ("system.process.", "process.pid"),
+    ("docker.", "container.id"),
+    ("docker.network.", "docker.network.interface"),
+    ("containerd.", "container.id"),
+    ("containerd.", "containerd.namespace"),
+    ("kubernetes.", "kubernetes.namespace"),
+    ("kubernetes.", "kubernetes.pod.name"),
+    ("kubernetes.container.", "kubernetes.container.name"),
+    ("kubernetes.volume.", "kubernetes.volume.name"),
+    ("haproxy.stat.", "haproxy.stat.proxy.name"),
+    ("haproxy.stat.", "haproxy.stat.service_name"),
+    ("kafka.", "kafka.topic.name"),
+    ("kafka.", "kafka.partition.id"),
+    ("mongodb.dbstats.", "mongodb.dbstats.db"),
+    ("postgresql.database.", "postgresql.database.name"),
+    ("rabbitmq.", "rabbitmq.vhost"),
+    ("rabbitmq.queue.", "rabbitmq.queue.name"),
+    ("redis.keyspace.", "redis.keyspace.id"),
+    // Whichever module: two services of one kind on one host.
+    ("", "service.address"),
 ];
 /// Only indices with documents of the last hour are asked: an old index with another mapping can't disturb.
 const RECENT_MS: i64 = 3_600_000;

@@ -1,6 +1,6 @@
 //! Whose documents are whose. Names are compared as RFC 4343 compares host names (without case, without a dot at the end),
 //! short ones match fully qualified ones, and the droplet's id decides where the documents have it. What could be two
-//! members' is neither's.
+//! members' is neither's, and what has another droplet's id is not the member's, whatever its name (docs/adr/0104).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,8 @@ use tidepool_autoscaler_core::observe::{MemberId, MemberName, UnixMillis};
 
 use super::config::ElasticsearchConfig;
 use super::fields::Fields;
-use crate::metrics::{Host, SignalQuery};
+use crate::metrics::fault::words;
+use crate::metrics::{Host, SignalQuery, shown};
 
 /// Names that are compared at most; more make the reasons poorer and the spellings fewer, nothing else.
 pub(super) const NAMES_MAX: usize = 10_000;
@@ -88,11 +89,18 @@ impl Directory {
         seen.chain(own).collect()
     }
 
-    /// Why a host has no documents of a signal, as far as the names show.
-    pub(super) fn explain(&self, member: &MemberName, query: &SignalQuery, now: UnixMillis) -> String {
-        let id = query.hosts.get(member).map(|host| &host.id.0);
+    /// Why a host has no documents of a signal, as far as the names show. Those later than `until` don't count.
+    pub(super) fn explain(&self, member: &MemberName, query: &SignalQuery, until: UnixMillis) -> String {
+        let id = query.hosts.get(member).map(|host| &host.id);
+        let shared = shared_ids(&self.seen.keys().collect());
+        let anothers = |origin: &Origin| {
+            let written = origin.instance.as_deref().filter(|id| !shared.contains(id))?;
+            let own = id.filter(|own| contradicts(own, written))?;
+            Some(of_another_droplet(own, written))
+        };
         let mine = |origin: &&Origin| {
-            id.is_some_and(|id| origin.instance.as_ref() == Some(id)) || may_write(&member.0, &origin.name)
+            id.is_some_and(|id| origin.instance.as_ref() == Some(&id.0))
+                || (may_write(&member.0, &origin.name) && anothers(origin).is_none())
         };
         let newest = self.seen.iter().filter(|(origin, _)| mine(origin));
         if let Some((origin, at)) = newest.max_by_key(|(_, at)| **at) {
@@ -101,11 +109,22 @@ impl Directory {
             } else {
                 format!(" (as {:?})", origin.name)
             };
-            return if *at > now.plus_secs(LOOK_BACK_SECS / 5) {
+            let filter = match shown(&query.what.filter) {
+                none if none.is_empty() => none,
+                filter => format!(" with {filter}"),
+            };
+            return if *at > until {
                 format!("its documents{named} claim to be from the future: its clock is wrong")
             } else {
-                format!("it writes documents{named}, but none of this signal within the window")
+                format!("it writes documents{named}, but none of this signal{filter} within the window")
             };
+        }
+        let named = self
+            .seen
+            .keys()
+            .filter(|origin| may_write(&member.0, &origin.name));
+        if let Some(cause) = named.filter_map(anothers).next() {
+            return cause;
         }
         let more = if self.truncated {
             format!(" (only {NAMES_MAX} hosts were compared)")
@@ -145,7 +164,7 @@ impl Origin {
         };
         Some(Origin {
             name: text("host")?,
-            instance: text("instance"),
+            instance: text("instance").filter(|id| !id.is_empty()),
         })
     }
 }
@@ -157,6 +176,8 @@ pub(super) enum Owner<'a> {
     Member(&'a MemberName),
     /// Nobody's that was asked about.
     Nobody,
+    /// Another droplet's, though they are in the name of these.
+    Another(BTreeSet<&'a MemberName>),
     /// One of several members', so neither's.
     Unclear(BTreeSet<&'a MemberName>),
 }
@@ -166,6 +187,8 @@ pub(super) enum Owner<'a> {
 pub(super) struct Owners<'a> {
     by_short_name: BTreeMap<String, BTreeSet<&'a MemberName>>,
     by_id: BTreeMap<&'a MemberId, &'a MemberName>,
+    /// Several where pools share a name.
+    ids: BTreeMap<&'a MemberName, BTreeSet<&'a MemberId>>,
 }
 
 /// How surely an origin is a member's; the surest ones count alone.
@@ -173,8 +196,8 @@ pub(super) struct Owners<'a> {
 enum Claim {
     /// By its id; or by its whole name, where the documents have no id.
     Sure,
-    /// By its whole name, though the id is another one.
-    OtherId,
+    /// By its whole name, though the id is of another provider's format, or several hosts' own.
+    OddId,
     /// By a shorter or longer form of its name.
     OtherForm,
 }
@@ -187,6 +210,7 @@ impl<'a> Owners<'a> {
             let short = short(&normal(&name.0)).to_owned();
             owners.by_short_name.entry(short).or_default().insert(name);
             owners.by_id.insert(&host.id, name);
+            owners.ids.entry(name).or_default().insert(&host.id);
         }
         owners
     }
@@ -197,11 +221,7 @@ impl<'a> Owners<'a> {
         let mut claims: BTreeMap<&MemberName, BTreeMap<Claim, Vec<&Origin>>> = BTreeMap::new();
         let mut owners: BTreeMap<&Origin, Owner<'a>> = BTreeMap::new();
         for origin in origins {
-            let id = origin
-                .instance
-                .as_ref()
-                .filter(|id| !shared.contains(id.as_str()));
-            match self.owner(origin, id) {
+            match self.owner(origin, &shared) {
                 (Owner::Member(member), claim) => {
                     let member_claims = claims.entry(member).or_default();
                     member_claims.entry(claim).or_default().push(origin);
@@ -229,21 +249,35 @@ impl<'a> Owners<'a> {
         owners
     }
 
-    fn owner(&self, origin: &Origin, id: Option<&String>) -> (Owner<'a>, Claim) {
-        let by_id = id.and_then(|id| self.by_id.get(&MemberId(id.clone())));
+    fn owner(&self, origin: &Origin, shared: &BTreeSet<&str>) -> (Owner<'a>, Claim) {
+        let instance = origin.instance.as_deref();
+        let id = instance.filter(|id| !shared.contains(id));
+        let by_id = id.and_then(|id| self.by_id.get(&MemberId(id.to_owned())));
         if let Some(member) = by_id {
             return (Owner::Member(member), Claim::Sure);
         }
         let alike = self.by_short_name.get(short(&normal(&origin.name)));
-        let candidates: BTreeSet<&MemberName> = alike
+        let named: BTreeSet<&MemberName> = alike
             .into_iter()
             .flatten()
             .copied()
             .filter(|member| may_write(&member.0, &origin.name))
             .collect();
+        let is_another = |member: &MemberName| {
+            let mut own = self.ids.get(member).into_iter().flatten();
+            id.is_some_and(|id| own.all(|own| contradicts(own, id)))
+        };
+        let candidates: BTreeSet<&MemberName> = named
+            .iter()
+            .copied()
+            .filter(|member| !is_another(member))
+            .collect();
+        if candidates.is_empty() && !named.is_empty() {
+            return (Owner::Another(named), Claim::Sure);
+        }
         let claim = match candidates.first() {
             Some(member) if normal(&member.0) != normal(&origin.name) => Claim::OtherForm,
-            _ if id.is_some() => Claim::OtherId,
+            _ if instance.is_some() => Claim::OddId,
             _ => Claim::Sure,
         };
         let owner = match (candidates.len(), candidates.first()) {
@@ -266,6 +300,30 @@ fn shared_ids<'o>(origins: &BTreeSet<&'o Origin>) -> BTreeSet<&'o str> {
     }
     let shared = names.into_iter().filter(|(_, names)| names.len() > 1);
     shared.map(|(id, _)| id).collect()
+}
+
+/// Whether a document with the id `written` can't be of the droplet `own`: both are of one provider's format, and they differ.
+pub(super) fn contradicts(own: &MemberId, written: &str) -> bool {
+    let own = own.0.as_str();
+    let is_number = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit());
+    let marks = |id: &str| -> Vec<(usize, char)> {
+        let chars = id.char_indices();
+        chars.filter(|(_, c)| !c.is_ascii_alphanumeric()).collect()
+    };
+    let alike = match (is_number(own), is_number(written)) {
+        (true, true) => true,
+        (false, false) => own.len() == written.len() && marks(own) == marks(written),
+        _ => false,
+    };
+    alike && own != written && !written.is_empty()
+}
+
+/// That documents are in a member's name and not its own.
+pub(super) fn of_another_droplet(own: &MemberId, written: &str) -> String {
+    let (own, written) = (words(&own.0), words(written));
+    format!(
+        "the documents in its name are another droplet's: cloud.instance.id is {written:?}, and its own is {own:?}"
+    )
 }
 
 /// A host's name as names of hosts compare (RFC 4343): without case, and without the root's dot.
@@ -304,7 +362,7 @@ mod tests {
         let assigned = Owners::of(&queries).assign(&origins.iter().collect());
         let text = |origin| match &assigned[origin] {
             Owner::Member(member) => member.0.clone(),
-            Owner::Nobody => "-".to_owned(),
+            Owner::Nobody | Owner::Another(_) => "-".to_owned(),
             Owner::Unclear(_) => "?".to_owned(),
         };
         origins.iter().map(text).collect()
@@ -369,6 +427,37 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_another_droplets_id_is_not_the_members() {
+        for (id, written, owner) in [
+            ("7", "8", "-"),
+            ("100", "900", "-"),
+            ("412345678", "41234", "-"),
+            ("i-0abc", "i-0abd", "-"),
+            (
+                "5f0c1a2e-1111-4222-8333-444455556666",
+                "5f0c1a2e-1111-4222-8333-444455556667",
+                "-",
+            ),
+            // Formats of other providers, and what is not an id at all.
+            ("7", "i-0abc", "web-1"),
+            ("7", "5f0c1a2e-1111-4222-8333-444455556666", "web-1"),
+            ("7", "", "web-1"),
+            ("i-0abc", "7", "web-1"),
+        ] {
+            for name in ["web-1", "WEB-1.example.com"] {
+                assert_eq!(
+                    owners(&[("web-1", id)], &[(name, Some(written))]),
+                    [owner],
+                    "{id} {written}"
+                );
+            }
+        }
+        // Neither among others, nor where the member's own documents have no id.
+        let written = [("web-1", Some("8")), ("web-1", None)];
+        assert_eq!(owners(&[("web-1", "7")], &written), ["-", "web-1"]);
+    }
+
+    #[test]
     fn an_id_that_several_hosts_claim_identifies_nobody() {
         let members = [("web-1", "7"), ("web-2", "8")];
         let written = [("web-1", Some("7")), ("web-2", Some("7")), ("db-1", Some("7"))];
@@ -379,7 +468,7 @@ mod tests {
     fn where_nothing_matches_the_nearest_name_is_given() {
         let answer = json!({ "aggregations": { "hosts": { "buckets": [
             { "key": { "host": "web-bb", "instance": null }, "newest": { "value": 1_000_000.0 } },
-            { "key": { "host": "WEB-C", "instance": "9" }, "newest": { "value": 9_000_000.0 } },
+            { "key": { "host": "WEB-C", "instance": "i-9" }, "newest": { "value": 9_000_000.0 } },
             { "key": { "host": "web-d.example.com" }, "newest": { "value": 1_000_000.0 } },
         ] } } });
         let directory = Directory::read(&answer);
@@ -402,6 +491,11 @@ mod tests {
         assert_eq!(
             explain("web-d"),
             "it writes documents (as \"web-d.example.com\"), but none of this signal within the window"
+        );
+        let soon = UnixMillis(9_000_000 - 20_000);
+        assert_eq!(
+            directory.explain(&MemberName("web-c".to_owned()), &queries[0], soon),
+            "its documents (as \"WEB-C\") claim to be from the future: its clock is wrong"
         );
         assert_eq!(explain("database"), "no documents of it, among those of 3 hosts");
         let spellings = directory.spellings(&queries[0].hosts);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidepool_autoscaler_core::observe::UnixMillis;
 
 use super::config::ElasticsearchConfig;
-use super::document::{AGENT_FIELD, PERIOD_FIELD, fallback};
+use super::document::{AGENT_FIELD, INSTANCE_FIELD, PERIOD_FIELD, fallback};
 use super::fields::{self, Fields};
 use super::hosts::Directory;
 use crate::metrics::{MetricError, PerHost, SignalQuery};
@@ -99,7 +99,13 @@ impl Search {
         ];
         let mut must_not = Vec::new();
         for (field, value, not) in &self.filter {
-            if *not { &mut must_not } else { &mut filter }.push(json!({ "term": { field: value } }));
+            let mut condition = json!({ "term": { field: value } });
+            // As for Prometheus: what is not there is empty.
+            if value.is_empty() {
+                let absent = json!({ "bool": { "must_not": { "exists": { "field": field } } } });
+                condition = any_of(vec![condition, absent]);
+            }
+            if *not { &mut must_not } else { &mut filter }.push(condition);
         }
         let mut sources = vec![json!({ "host": { "terms": { "field": self.host } } })];
         if let Some(instance) = &self.instance {
@@ -112,6 +118,7 @@ impl Search {
             query.what.field.clone(),
             PERIOD_FIELD.to_owned(),
             AGENT_FIELD.to_owned(),
+            INSTANCE_FIELD.to_owned(),
         ];
         source.extend(
             fallback(&query.what.field)

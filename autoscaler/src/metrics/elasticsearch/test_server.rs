@@ -10,7 +10,7 @@ use super::config::{Auth, ElasticsearchConfig};
 use super::fields::{Fields, asked};
 use super::hosts::{Directory, Owners};
 use super::query::Search;
-use crate::metrics::SignalQuery;
+use crate::metrics::{MetricError, SignalQuery};
 
 /// A document, as far as a search looks at it.
 #[derive(Debug, Clone)]
@@ -31,16 +31,57 @@ pub(in crate::metrics) struct Stored {
 
 /// What the adapter makes of these documents.
 pub(in crate::metrics) fn read(query: &SignalQuery, stored: &[Stored], now: UnixMillis) -> Reading {
+    search(query, stored, now, 0).unwrap()
+}
+
+/// The same, where so many shards did not answer.
+pub(in crate::metrics) fn search(
+    query: &SignalQuery,
+    stored: &[Stored],
+    now: UnixMillis,
+    missing: u32,
+) -> Result<Reading, MetricError> {
+    read_answer(query, stored, now, |response| {
+        response.replace("\"total\":1,", &format!("\"total\":{},", 1 + missing))
+    })
+}
+
+/// The same, with `null` for the time of a host's newest document.
+pub(in crate::metrics) fn read_without_times(
+    query: &SignalQuery,
+    stored: &[Stored],
+    now: UnixMillis,
+    host: &str,
+) -> Reading {
+    read_answer(query, stored, now, |response| {
+        let mut response: Value = serde_json::from_str(&response).unwrap();
+        let buckets = response.pointer_mut("/aggregations/series/buckets").unwrap();
+        for bucket in buckets.as_array_mut().unwrap() {
+            if bucket["key"]["host"] == host {
+                bucket["newest"]["hits"]["hits"][0]["sort"] = json!([null]);
+            }
+        }
+        response.to_string()
+    })
+    .unwrap()
+}
+
+fn read_answer(
+    query: &SignalQuery,
+    stored: &[Stored],
+    now: UnixMillis,
+    told: impl Fn(String) -> String,
+) -> Result<Reading, MetricError> {
     let config = ElasticsearchConfig::new("http://test".to_owned(), Auth::Anonymous);
     let queries = std::slice::from_ref(query);
     let keyword = || json!({ "keyword": { "aggregatable": true } });
     let caps = json!({ "fields": { "host.name": keyword(), "cloud.instance.id": keyword(), "prometheus.labels.q": keyword() } });
     let fields = Fields::read(asked(queries, &config), &caps).unwrap();
     let search = Search::new(query, &config, &fields, &Directory::default()).unwrap();
-    let response = respond(&search.body(query, now, &config), stored);
+    let response = told(respond(&search.body(query, now, &config), stored));
     answer::read(query, &search, &Owners::of(queries), &response)
-        .unwrap()
-        .reading
+        .map(|answer| answer.reading)
+        .map_err(|problem| problem.of(query))
 }
 
 fn respond(body: &Value, stored: &[Stored]) -> String {
@@ -81,7 +122,7 @@ fn respond(body: &Value, stored: &[Stored]) -> String {
     });
     let buckets = buckets.collect::<Vec<_>>().join(",");
     format!(
-        "{{\"timed_out\":false,\"_shards\":{{\"total\":1,\"failed\":0}},\
+        "{{\"timed_out\":false,\"_shards\":{{\"total\":1,\"successful\":1,\"failed\":0}},\
          \"aggregations\":{{\"series\":{{\"buckets\":[{buckets}]}}}}}}"
     )
 }

@@ -241,6 +241,7 @@ impl Fleet {
             hosts: hosts.collect(),
             what: signal.what.clone(),
             window_secs: signal.window_secs,
+            fresh_secs: signal.fresh_secs,
         }
     }
 

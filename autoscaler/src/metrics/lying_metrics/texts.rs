@@ -27,7 +27,7 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
         .collect();
     let mut lost = BTreeMap::new();
     let mut silent = BTreeSet::new();
-    let loses = |what| matches!(what, What::Drop | What::Silence);
+    let loses = |what| matches!(what, What::Drop | What::Silence | What::Skew);
     let anything_is_lost = lies.iter().any(|lie| loses(lie.what));
     for lie in lies {
         let series = lie.series % fleet.series;
@@ -129,7 +129,7 @@ fn corrupt(lie: &Lie, series: usize, lines: &mut Vec<String>) {
         What::Text => ["n/a", "\"7\"", "{count:1}", ""][usize::from(lie.amount) % 4].to_owned(),
         What::Negative => format!("{:?}", -number - 0.1),
         What::Hundredfold => format!("{:?}", 100.0 * number),
-        // A time that the member gives is not what its value is judged by.
+        // A value is as old as it says, and one from before the window is none.
         What::Skew => format!("{number:?} {}", 1_000_000_000 * i64::from(lie.amount)),
         _ => return,
     };

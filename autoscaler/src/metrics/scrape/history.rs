@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use tidepool_autoscaler_core::observe::UnixMillis;
 
-use crate::metrics::SignalSpec;
 use crate::metrics::fault::{Fault, first_words};
 use crate::metrics::prometheus_text::{self, escaped};
-use crate::metrics::range::Range;
+use crate::metrics::range::{InRange, Range};
 use crate::metrics::series::{HostSeries, HostValue, Point};
+use crate::metrics::{SKEW_SECS_DEFAULT, SignalSpec, shown};
 
 /// Scrapes kept of a member: an hour at one in 5 s. The window bounds them first.
 const SCRAPES_MAX: usize = 720;
@@ -47,6 +47,19 @@ struct Kept {
     family: String,
     labels: BTreeMap<String, String>,
     value: f64,
+    /// Its own time, where it has one.
+    at: Option<UnixMillis>,
+}
+
+/// Which values count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    /// Those since then, by the clock that never jumps.
+    pub(super) since_ms: i64,
+    /// The newest scrape is of now.
+    pub(super) now: UnixMillis,
+    /// A value whose own time is longer ago is too old.
+    pub(super) fresh_secs: u32,
 }
 
 /// What was scraped of one member.
@@ -111,6 +124,9 @@ impl Scrape {
                 family,
                 labels: line.labels,
                 value: line.value,
+                at: line
+                    .time
+                    .map(|time| UnixMillis(time.unix_ms(answer.is_openmetrics))),
             });
         }
         for family in wanted {
@@ -169,12 +185,18 @@ impl History {
         self.scrapes.back().map(|scrape| scrape.ticks_ms)
     }
 
-    /// The member's value, of the scrapes since `since_ms`; its time is the newest scrape's.
-    pub(super) fn value(&self, what: &SignalSpec, since_ms: i64) -> HostValue {
+    /// The member's value.
+    pub(super) fn value(&self, what: &SignalSpec, window: Window) -> HostValue {
+        let newest_ms = self.newest_ms().unwrap_or_default();
+        let by_wall_clock = |at: UnixMillis| UnixMillis(window.now.0.saturating_add(at.0 - newest_ms));
+        self.value_by_ticks(what, window).dated(by_wall_clock)
+    }
+
+    fn value_by_ticks(&self, what: &SignalSpec, window: Window) -> HostValue {
         let mut parts = families(&what.field);
         let (first, second) = (parts.next().unwrap_or_default(), parts.next());
         let Some(divisor) = second else {
-            return self.family_value(first, what, since_ms);
+            return self.family_value(first, what, window);
         };
         // The quotient is what the range and the scale are about. Two negative parts would pass for a positive one.
         let part = SignalSpec {
@@ -186,36 +208,48 @@ impl History {
             },
             ..what.clone()
         };
-        let upper = self.family_value(first, &part, since_ms);
-        let lower = self.family_value(divisor, &part, since_ms);
+        let upper = self.family_value(first, &part, window);
+        let lower = self.family_value(divisor, &part, window);
         quotient(what, upper, lower)
     }
 
-    fn family_value(&self, family: &str, what: &SignalSpec, since_ms: i64) -> HostValue {
+    fn family_value(&self, family: &str, what: &SignalSpec, window: Window) -> HostValue {
         let Some(newest) = self.scrapes.back() else {
             return HostValue::None { fault: None };
         };
+        // Nothing in the newest scrape: what older ones said is not the host's value any more.
+        if newest.wanted(family, &what.filter).next().is_none() {
+            let missing = || newest.missing.get(family).cloned().map(Fault::Other);
+            let filtered = || newest.filtered(family, &what.filter).map(Fault::Other);
+            let fault = newest.faults.get(family).cloned();
+            return HostValue::None {
+                fault: fault.or_else(filtered).or_else(missing),
+            };
+        }
         let mut host = HostSeries::default();
-        for scrape in self.scrapes.iter().filter(|scrape| scrape.ticks_ms >= since_ms) {
-            let at = UnixMillis(scrape.ticks_ms);
-            let kept = scrape.series.iter().filter(|kept| kept.family == family);
-            for kept in kept.filter(|kept| kept.passes(&what.filter)) {
-                let point = Point {
-                    at,
-                    value: what.range.check(kept.value),
-                    period_ms: None,
-                };
-                host.add(format!("{:?}", kept.labels), point);
+        let older = self.scrapes.iter().take(self.scrapes.len() - 1);
+        for scrape in older.filter(|scrape| scrape.ticks_ms >= window.since_ms) {
+            for kept in scrape.wanted(family, &what.filter) {
+                let at = kept.ticks_ms(scrape, newest, window);
+                if (window.since_ms..=newest.ticks_ms).contains(&at) {
+                    host.add(kept.key(), kept.point(at, what.range.check(kept.value)));
+                }
             }
             if let Some(fault) = scrape.faults.get(family) {
                 host.doubt(fault.clone());
             }
         }
-        // Nothing in the newest scrape: what older ones said is not the host's value any more.
-        if host.newest().is_none_or(|at| at.0 < newest.ticks_ms) {
-            let missing = || newest.missing.get(family).cloned().map(Fault::Other);
-            let fault = newest.faults.get(family).cloned().or_else(missing);
-            return HostValue::None { fault };
+        for kept in newest.wanted(family, &what.filter) {
+            let at = kept.ticks_ms(newest, newest, window);
+            let point = match kept.untimely(window) {
+                Some(fault) => kept.point(newest.ticks_ms, Err(fault)),
+                None => kept.point(at, what.range.check(kept.value)),
+            };
+            host.add(kept.key(), point);
+            host.lives(&kept.key());
+        }
+        if let Some(fault) = newest.faults.get(family) {
+            host.doubt(fault.clone());
         }
         match host.value(what) {
             HostValue::None { fault: None } => HostValue::None {
@@ -226,6 +260,24 @@ impl History {
     }
 }
 
+impl Scrape {
+    /// That a family is there, and the filter lets nothing of it pass.
+    fn filtered(&self, family: &str, filter: &BTreeMap<String, String>) -> Option<String> {
+        let is_there = self.series.iter().any(|kept| kept.family == family);
+        is_there.then(|| format!("{family:?} is in its /metrics, but never with {}", shown(filter)))
+    }
+
+    /// The series of a family that pass the filter.
+    fn wanted<'a>(
+        &'a self,
+        family: &'a str,
+        filter: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Kept> {
+        let kept = self.series.iter().filter(move |kept| kept.family == family);
+        kept.filter(move |kept| kept.passes(filter))
+    }
+}
+
 /// One part of a host divided by another, both as far as they are known.
 fn quotient(what: &SignalSpec, upper: HostValue, lower: HostValue) -> HostValue {
     let (upper, at, doubt) = match upper {
@@ -233,8 +285,8 @@ fn quotient(what: &SignalSpec, upper: HostValue, lower: HostValue) -> HostValue 
         HostValue::AtLeast { value, at, fault } => (value, at, Some(fault)),
         HostValue::None { .. } => return upper,
     };
-    let lower = match lower {
-        HostValue::Whole { value, .. } => value,
+    let (lower, at) = match lower {
+        HostValue::Whole { value, at: other } => (value, at.min(other)),
         // A divisor that may be larger makes no lower bound.
         HostValue::AtLeast { fault, .. } => return HostValue::None { fault: Some(fault) },
         HostValue::None { .. } => return lower,
@@ -254,13 +306,43 @@ fn quotient(what: &SignalSpec, upper: HostValue, lower: HostValue) -> HostValue 
 }
 
 impl Kept {
+    fn key(&self) -> String {
+        format!("{:?}", self.labels)
+    }
+
+    fn point(&self, at_ms: i64, value: Result<InRange, Fault>) -> Point {
+        Point {
+            at: UnixMillis(at_ms),
+            value,
+            period_ms: None,
+        }
+    }
+
+    /// When it was measured, by the clock that never jumps: when it was scraped, or at its own time. That is counted from
+    /// the newest scrape, so that one sample has one time in all scrapes that repeat it.
+    fn ticks_ms(&self, scrape: &Scrape, newest: &Scrape, window: Window) -> i64 {
+        let age_ms = self.at.map(|at| window.now.0.saturating_sub(at.0));
+        age_ms.map_or(scrape.ticks_ms, |age_ms| newest.ticks_ms.saturating_sub(age_ms))
+    }
+
+    /// Why its own time is none of now.
+    fn untimely(&self, window: Window) -> Option<Fault> {
+        let age_ms = window.now.0.saturating_sub(self.at?.0);
+        if age_ms < -i64::from(SKEW_SECS_DEFAULT) * 1000 {
+            return Some(Fault::Future);
+        }
+        let fresh_secs = window.fresh_secs;
+        (age_ms > i64::from(fresh_secs) * 1000).then_some(Fault::Old { fresh_secs })
+    }
+
     fn passes(&self, filter: &BTreeMap<String, String>) -> bool {
         filter.iter().all(|(name, wanted)| {
             let value = self.labels.get(name).or_else(|| self.labels.get(&escaped(name)));
-            let value = value.map(String::as_str);
+            // A label that is not there is an empty one.
+            let value = value.map_or("", String::as_str);
             match wanted.strip_prefix('!') {
-                Some(unwanted) => value != Some(unwanted),
-                None => value == Some(wanted),
+                Some(unwanted) => value != unwanted,
+                None => value == wanted,
             }
         })
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{
-    Member, MemberId, MemberName, Observation, Power, Readiness, Reading, SignalReading, UnixMillis,
+    Member, MemberId, MemberName, Observation, Power, Readiness, Sample, SignalReading, UnixMillis,
 };
 
 use crate::config::{self, PoolConfig, Purpose, Surroundings};
@@ -99,9 +99,29 @@ pub(super) enum What {
     Ended,
     /// The host's clock is wrong.
     Skew,
+    /// A reading says of itself that it is old, or yet to come.
+    OldTime,
+    /// A part of the answer is missing, and the answer says so in numbers alone.
+    MissingShards,
+    /// The host has fallen silent, and another machine writes in its name.
+    Impostor,
+    /// A reading is what a counter below zero shows, or another number that no machine counts to.
+    Spike,
+    /// A second worker answers some of the time.
+    Workers,
+    /// A reading is over its range by a little.
+    SlightlyOver,
 }
 
-pub(super) const WHATS: [What; 13] = [
+/// What a spike is; gauges have the first two.
+pub(super) const SPIKES: [f64; 4] = [
+    18_446_744_073_709_551_615.0,
+    9_223_372_036_854_775_807.0,
+    4_294_967_295.0,
+    1e18,
+];
+
+pub(super) const WHATS: [What; 19] = [
     What::Drop,
     What::Silence,
     What::Duplicate,
@@ -115,6 +135,12 @@ pub(super) const WHATS: [What; 13] = [
     What::WrongHost,
     What::Ended,
     What::Skew,
+    What::OldTime,
+    What::MissingShards,
+    What::Impostor,
+    What::Spike,
+    What::Workers,
+    What::SlightlyOver,
 ];
 
 /// One to six lies; most often one or two, since each is a chance that the signal can't be trusted at all.
@@ -224,6 +250,53 @@ impl Fleet {
         }
     }
 
+    /// What a second worker of the host has counted, far from the first one's.
+    pub(super) fn other_worker(&self, host: usize, series: usize, round: usize) -> Option<f64> {
+        let first = self.value(host, series, 0);
+        (self.kind == Kind::Requests).then(|| self.value(host, series, round) - 0.7 * first)
+    }
+
+    /// Those of the lies that can be known for such: of a counter the first one that climbs alone.
+    pub(super) fn knowable(&self, lies: &[Lie]) -> Vec<Lie> {
+        let climbs = |what| {
+            self.kind == Kind::Requests
+                && matches!(
+                    what,
+                    What::WrongHost | What::Hundredfold | What::Spike | What::Workers
+                )
+        };
+        let mut climbed = false;
+        let told = lies.iter().copied();
+        told.filter(|lie| !climbs(lie.what) || !std::mem::replace(&mut climbed, true))
+            .collect()
+    }
+
+    /// The most that the policy may want, whatever of these lies is true: as many as if every host were as busy as the
+    /// busiest one is, or as it may be by a lie that could be the truth. A ratio can be anything up to its bound, a
+    /// gauge a hundredfold; a counter never grows faster for a lie.
+    pub(super) fn most(&self, lies: &[Lie]) -> u32 {
+        let told = |whats: &[What]| lies.iter().any(|lie| whats.contains(&lie.what));
+        let healthy = (0..self.hosts).map(|host| self.load(host)).fold(0.0, f64::max);
+        let most = match self.kind {
+            Kind::Cpu if told(&[What::Hundredfold, What::SlightlyOver]) => 1.0,
+            Kind::Queue if told(&[What::Hundredfold]) => 100.0 * healthy,
+            Kind::Cpu | Kind::Queue | Kind::Requests => healthy,
+        };
+        // Values that were divided may differ in their last digits.
+        let value = most * 1.000_001 + if told(&[What::Ended]) { 255.0 } else { 0.0 };
+        let samples = (0..self.hosts).map(|host| Sample {
+            host: MemberName(Self::name(host)),
+            value,
+            at: NOW,
+        });
+        self.wanted(SignalReading::Read(samples.collect::<Vec<_>>().into()))
+    }
+
+    /// A host's value.
+    fn load(&self, host: usize) -> f64 {
+        (0..self.series).map(|series| self.level(host, series)).sum()
+    }
+
     /// The query of the fleet's signal.
     pub(super) fn query(&self, source: SourceKind) -> SignalQuery {
         let pool = settings(self.kind, source);
@@ -246,7 +319,7 @@ impl Fleet {
     }
 
     /// How many members the policy wants by a reading.
-    pub(super) fn wanted(&self, reading: Reading) -> u32 {
+    pub(super) fn wanted(&self, reading: SignalReading) -> u32 {
         let pool = settings(self.kind, SourceKind::Scrape);
         let member = |host: usize| Member {
             id: MemberId(format!("{}", 100 + host)),
@@ -264,15 +337,20 @@ impl Fleet {
             at: NOW,
             members: (0..self.hosts).map(member).collect(),
             drained: BTreeSet::new(),
-            signals: BTreeMap::from([(signal, SignalReading::Read(reading))]),
+            signals: BTreeMap::from([(signal, reading)]),
         };
         let memory = Memory::default().observe(&pool.spec, &seen);
         decide(&pool.spec, &seen, &memory, Control::Auto).recommended
     }
 
     /// The property.
-    pub(super) fn judge(&self, healthy: u32, corrupted: Reading, lies: &[Lie]) {
+    pub(super) fn judge(&self, healthy: u32, corrupted: SignalReading, lies: &[Lie]) {
         let wanted = self.wanted(corrupted.clone());
+        let most = self.most(lies).max(self.size());
+        assert!(
+            wanted <= most,
+            "{wanted}, over {most}: {lies:?} made {corrupted:#?}"
+        );
         assert!(
             wanted >= healthy.min(self.size()),
             "{wanted} instead of {healthy}: {lies:?} made {corrupted:#?}"

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidepool_autoscaler_core::observe::{MemberName, Reading};
+use tidepool_autoscaler_core::observe::{MemberName, SignalReading};
 
-use super::fleet::{Fleet, Kind, LOST_MAX, Lie, NOW, ROUNDS, STEP_MS, What};
+use super::fleet::{Fleet, Kind, LOST_MAX, Lie, NOW, ROUNDS, SPIKES, STEP_MS, What};
 use crate::metrics::presets::SourceKind;
 use crate::metrics::scrape::read_texts;
 
@@ -14,7 +14,7 @@ const QUEUE: &str = "queue_depth";
 type Rounds = Vec<Option<Vec<String>>>;
 
 /// What the adapter reads of the fleet's answers.
-pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
+pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> SignalReading {
     let lines = |host, round| {
         (0..fleet.series).map(move |series| line(fleet, series, fleet.value(host, series, round)))
     };
@@ -27,7 +27,7 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
         .collect();
     let mut lost = BTreeMap::new();
     let mut silent = BTreeSet::new();
-    let loses = |what| matches!(what, What::Drop | What::Silence | What::Skew);
+    let loses = |what| matches!(what, What::Drop | What::Silence | What::Skew | What::OldTime);
     let anything_is_lost = lies.iter().any(|lie| loses(lie.what));
     for lie in lies {
         let series = lie.series % fleet.series;
@@ -67,14 +67,24 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
                     lines.push(format!("{QUEUE}{{q=\"ended\"}} {}", lie.amount));
                 }
             }
+            What::Workers => {
+                for (round, lines) in rounds[lie.host].iter_mut().enumerate() {
+                    let value = fleet.other_worker(lie.host, series, round);
+                    if let (Some(lines), Some(value)) = (lines, value)
+                        && lie.amount >> round & 1 == 1
+                    {
+                        replace(series, lines, |_| Some(format!("{value:?}")));
+                    }
+                }
+            }
             What::Broken => {
                 for lines in rounds[lie.host].iter_mut().skip(lie.round).flatten() {
-                    corrupt(lie, series, lines);
+                    corrupt(fleet.kind, lie, series, lines);
                 }
             }
             _ => {
                 if let Some(lines) = &mut rounds[lie.host][lie.round] {
-                    corrupt(lie, series, lines);
+                    corrupt(fleet.kind, lie, series, lines);
                 }
             }
         }
@@ -86,7 +96,11 @@ pub(super) fn read(fleet: &Fleet, lies: &[Lie]) -> Reading {
         });
         (MemberName(Fleet::name(host)), texts.collect())
     });
-    read_texts(&fleet.query(SourceKind::Scrape), &answers.collect(), NOW)
+    SignalReading::Read(read_texts(
+        &fleet.query(SourceKind::Scrape),
+        &answers.collect(),
+        NOW,
+    ))
 }
 
 fn line(fleet: &Fleet, series: usize, value: f64) -> String {
@@ -100,38 +114,59 @@ fn is_of(line: &str, series: usize) -> bool {
     line.starts_with("tidepool_host_cpu_ratio ") || line.contains(&format!("q=\"{series}\""))
 }
 
-fn corrupt(lie: &Lie, series: usize, lines: &mut Vec<String>) {
-    let Some(place) = lines.iter().position(|line| is_of(line, series)) else {
-        return;
-    };
-    let line = lines[place].trim_end().to_owned();
-    let Some((name, value)) = line.rsplit_once(' ') else {
-        return;
-    };
-    // What is not a number any more, or has a time already, is left alone.
-    let Ok(number) = value.parse::<f64>() else {
-        return;
-    };
-    if name.contains(' ') || !number.is_finite() {
-        return;
-    }
-    let value = match lie.what {
+fn corrupt(kind: Kind, lie: &Lie, series: usize, lines: &mut Vec<String>) {
+    let amount = usize::from(lie.amount);
+    match lie.what {
         What::Duplicate => {
-            lines.push(format!("{line}\n"));
+            let copies: Vec<String> = lines.iter().filter(|line| is_of(line, series)).cloned().collect();
+            lines.extend(copies);
             return;
         }
         What::Reorder => {
             lines.reverse();
             return;
         }
-        What::NotANumber | What::Broken => "NaN".to_owned(),
-        What::Infinite => ["+Inf", "-Inf"][usize::from(lie.amount) % 2].to_owned(),
-        What::Text => ["n/a", "\"7\"", "{count:1}", ""][usize::from(lie.amount) % 4].to_owned(),
-        What::Negative => format!("{:?}", -number - 0.1),
-        What::Hundredfold => format!("{:?}", 100.0 * number),
-        // A value is as old as it says, and one from before the window is none.
-        What::Skew => format!("{number:?} {}", 1_000_000_000 * i64::from(lie.amount)),
-        _ => return,
+        _ => {}
+    }
+    replace(series, lines, |number| {
+        Some(match lie.what {
+            What::NotANumber | What::Broken => "NaN".to_owned(),
+            What::Infinite => ["+Inf", "-Inf"][amount % 2].to_owned(),
+            What::Text => ["n/a", "\"7\"", "{count:1}", ""][amount % 4].to_owned(),
+            What::Negative => format!("{:?}", -number - 0.1),
+            What::Hundredfold => format!("{:?}", 100.0 * number),
+            What::Spike => {
+                let spikes = if kind == Kind::Requests { 4 } else { 2 };
+                format!("{:?}", SPIKES[amount % spikes])
+            }
+            What::SlightlyOver if kind == Kind::Cpu => format!("{:?}", 1.0 + amount as f64 / 5_200.0),
+            // A value is as old as it says, and one from before the window is none.
+            What::Skew => format!("{number:?} {}", 1_000_000_000 * i64::from(lie.amount)),
+            What::OldTime => {
+                let ago_ms = [3_600_000, -3_600_000, 200_000, -60_000][amount % 4];
+                format!("{:?} {}", number / 100.0, NOW.0 - ago_ms)
+            }
+            _ => return None,
+        })
+    });
+}
+
+/// Writes another value into the line of a series.
+fn replace(series: usize, lines: &mut [String], value: impl Fn(f64) -> Option<String>) {
+    let Some(line) = lines.iter_mut().find(|line| is_of(line, series)) else {
+        return;
     };
-    lines[place] = format!("{name} {value}\n");
+    let Some((name, number)) = line.trim_end().rsplit_once(' ') else {
+        return;
+    };
+    // What is not a number any more, or has a time already, is left alone.
+    let Ok(number) = number.parse::<f64>() else {
+        return;
+    };
+    if name.contains(' ') || !number.is_finite() {
+        return;
+    }
+    if let Some(value) = value(number) {
+        *line = format!("{name} {value}\n");
+    }
 }

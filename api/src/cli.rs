@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tidepool_logging::chain;
+use tidepool_logging::{chain, printable};
 
 use crate::config::{Config, Problem, Sources};
 use crate::domain::redact;
@@ -146,11 +146,11 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(problems) => {
                 for problem in problems {
-                    writeln!(f, "tidepool-api: {}", redact(&problem.to_string()))?;
+                    writeln!(f, "tidepool-api: {}", printable(&redact(&problem.to_string())))?;
                 }
                 Ok(())
             }
-            Self::Failed(text) => writeln!(f, "tidepool-api: {}", redact(text)),
+            Self::Failed(text) => writeln!(f, "tidepool-api: {}", printable(&redact(text))),
         }
     }
 }
@@ -258,7 +258,12 @@ fn load(flags: &flags::Given) -> Result<Config, Failure> {
 }
 
 fn install_logging(config: &Config) -> Result<(), Failure> {
-    tidepool_logging::init(config.log.format, &config.log.level).map_err(|error| Failure::failed(&error))
+    tidepool_logging::init(config.log.format, &config.log.level).map_err(|error| Failure::failed(&error))?;
+    if !config.unknown_variables.is_empty() {
+        let variables = config.unknown_variables.join(" ");
+        tracing::warn!(variables, "these variables are not settings, and are not read");
+    }
+    Ok(())
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -7,6 +7,7 @@
 mod file;
 mod resolve;
 mod settings;
+mod variables;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,6 +44,8 @@ pub struct Config {
     pub drain: Duration,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Variables that look like settings and aren't any.
+    pub unknown_variables: Vec<String>,
 }
 
 /// Which database, and how to open it.
@@ -106,6 +109,8 @@ pub struct Sources<'a> {
     pub config_flag: Option<&'a Path>,
     /// The environment.
     pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The names of all variables in the environment.
+    pub env_names: &'a dyn Fn() -> Vec<String>,
     /// Reads a file.
     pub read: &'a dyn Fn(&Path) -> std::io::Result<String>,
 }
@@ -122,6 +127,11 @@ impl<'a> Sources<'a> {
             flags,
             config_flag,
             env: &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
+            env_names: &|| {
+                std::env::vars_os()
+                    .map(|(name, _)| name.to_string_lossy().into_owned())
+                    .collect()
+            },
             read: &|path| std::fs::read_to_string(path),
         }
     }

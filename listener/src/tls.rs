@@ -37,6 +37,14 @@ pub enum TlsError {
         /// `certificate` or `private key`.
         what: &'static str,
     },
+    /// A private key that only its password opens.
+    #[error(
+        "the private key in {file} is encrypted: decrypt it first (openssl pkey -in FILE -out PLAIN, mode 0600)"
+    )]
+    Encrypted {
+        /// The file.
+        file: PathBuf,
+    },
     /// Certificate and key that don't go together, or that rustls does not know.
     #[error("the certificate in {cert_file} can't be used with the key in {key_file}")]
     Unusable {
@@ -117,7 +125,22 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(file).map_err(|error| of_pem(file, "private key", error))
+    PrivateKeyDer::from_pem_file(file).map_err(|error| match is_encrypted(file) {
+        true => TlsError::Encrypted {
+            file: file.to_owned(),
+        },
+        false => of_pem(file, "private key", error),
+    })
+}
+
+/// Whether a file says of its key that it is encrypted, in PKCS #8's label or in the headers of older PEM (RFC 1421).
+fn is_encrypted(file: &Path) -> bool {
+    let text = std::fs::read(file).unwrap_or_default();
+    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.any(|line| {
+        line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+            || (line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
+    })
 }
 
 fn of_pem(file: &Path, what: &'static str, error: pem::Error) -> TlsError {

@@ -27,7 +27,9 @@ pub struct TrustedHosts {
 
 /// A name in the configuration that is not a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be host names or IP addresses without port, such as tide.example.com, is {0:?}")]
+#[error(
+    "must be whole host names or IP addresses, without port and without wildcards, such as tide.example.com, is {0:?}"
+)]
 pub struct NotAHost(pub String);
 
 /// Why a request without a credential is refused: 403.
@@ -60,6 +62,18 @@ impl fmt::Display for Stranger {
     }
 }
 
+/// Whether clients call machines by such a name. A URL's host may hold other characters, such as the `*` of somebody who expects
+/// a wildcard.
+fn may_be_called(name: &HostName<'_>) -> bool {
+    match name {
+        HostName::Address(_) => true,
+        HostName::Name(name) => name.trim_end_matches('.').split('.').all(|label| {
+            let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !label.is_empty() && label.chars().all(letters)
+        }),
+    }
+}
+
 impl TrustedHosts {
     /// Hosts from the configuration; `setting` says where they are set, for whoever is refused.
     ///
@@ -77,7 +91,9 @@ impl TrustedHosts {
             // An IPv6 address may stand without brackets where no port can follow.
             match (text.parse(), Host::parse(text.as_bytes())) {
                 (Ok(address), _) => trusted.addresses.push(IpAddr::to_canonical(&address)),
-                (_, Some(Host { name, port: None })) if !text.ends_with(':') => trusted.add(name),
+                (_, Some(Host { name, port: None })) if may_be_called(&name) && !text.ends_with(':') => {
+                    trusted.add(name);
+                }
                 _ => return Err(NotAHost(text.to_owned())),
             }
         }
@@ -325,11 +341,18 @@ mod tests {
 
     #[test]
     fn what_is_configured_must_be_hosts() {
-        for text in ["", "a b", "http://a", "a:80", "a:", "[::1]:80", "user@a", "*"] {
-            let parsed = TrustedHosts::new("allowed_hosts", [text]);
-            // A star is a legal character of a name, and no pattern here: it would only ever match itself.
-            assert_eq!(parsed.is_err(), text != "*", "{text:?}");
+        let wrong = ["", "a b", "http://a", "a:80", "a:", "[::1]:80", "user@a"];
+        // A star is a legal character of a URL's host, and no pattern here: it would only ever match itself.
+        let wildcards = ["*", "*.a", ".a", "a..b"];
+        for text in wrong.into_iter().chain(wildcards) {
+            assert!(TrustedHosts::new("allowed_hosts", [text]).is_err(), "{text:?}");
         }
-        assert!(TrustedHosts::new("allowed_hosts", ["::1", "[::1]", "a.", "10.0.0.1"]).is_ok());
+        assert!(
+            TrustedHosts::new(
+                "allowed_hosts",
+                ["::1", "[::1]", "a.", "10.0.0.1", "a_b-1.example"]
+            )
+            .is_ok()
+        );
     }
 }

@@ -7,6 +7,7 @@
 //! What must never be in a line: keys, tokens, passwords, bodies, query strings.
 
 mod capture;
+mod fields;
 mod filter;
 #[cfg(feature = "prometheus")]
 mod metric;
@@ -16,8 +17,10 @@ mod secret;
 pub mod testing;
 mod writer;
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -73,7 +76,10 @@ pub fn init(format: Format, filter: &str) -> Result<(), InitError> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter);
     let installed = match format {
-        Format::Human => builder.with_target(false).try_init(),
+        Format::Human => builder
+            .with_target(false)
+            .fmt_fields(fields::Printable)
+            .try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     // Only tests in one process install it twice; the first one stays.
@@ -159,6 +165,26 @@ pub fn lines_lost() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.lines_lost())
 }
 
+/// Writes on standard output what somebody must get: a reader that is gone is a failure here.
+///
+/// # Errors
+/// When standard output can't be written.
+pub fn print_to_somebody(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Whether standard output is `/dev/null`, which Rust's runtime also opens in place of one that was closed.
+#[must_use]
+pub fn stdout_goes_nowhere() -> bool {
+    let found = std::io::stdout().as_fd().try_clone_to_owned();
+    let found = found.and_then(|stdout| std::fs::File::from(stdout).metadata());
+    let (Ok(found), Ok(null)) = (found, std::fs::metadata("/dev/null")) else {
+        return false;
+    };
+    found.file_type().is_char_device() && found.rdev() == null.rdev()
+}
+
 /// Writes on standard output. A reader that has seen enough (`| head`) is not a failure.
 ///
 /// # Errors
@@ -206,7 +232,26 @@ pub fn chain(error: &dyn std::error::Error) -> String {
             text.push_str(&cause);
         }
     }
-    text
+    printable(&text).into_owned()
+}
+
+/// A text with its control characters written as escapes, so that what a name, a path or an error holds neither steers a terminal
+/// nor begins another line.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    // Those two break lines as well, for some readers.
+    let steers = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match steers(c) {
+            true => plain.extend(c.escape_default()),
+            false => plain.push(c),
+        }
+    }
+    Cow::Owned(plain)
 }
 
 #[cfg(test)]
@@ -236,5 +281,15 @@ mod tests {
             "the store can't be used: writing failed: no space left"
         );
         assert_eq!(chain(&link("alone", None)), "alone");
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped_and_nothing_else() {
+        assert_eq!(
+            printable("a\n\u{1b}[31mb\u{9b}c\u{2028}\r"),
+            "a\\n\\u{1b}[31mb\\u{9b}c\\u{2028}\\r"
+        );
+        assert!(matches!(printable("Käse \"x\" \\ 東"), Cow::Borrowed(_)));
+        assert_eq!(chain(&link("no file \n", None)), "no file \\n");
     }
 }

@@ -10,6 +10,7 @@ use tidepool_logging::Format;
 
 use super::file;
 use super::settings::{CONFIG_ENV, SETTINGS, Use};
+use super::variables;
 use super::{Config, Limits, LogConfig, MemoryLimits, Problem, Sources, StoreConfig, TlsFiles};
 use tidepool_listener::TrustedHosts;
 
@@ -20,9 +21,13 @@ const SECS_MAX: u64 = 3_600;
 
 pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
     let mut values = gather(sources);
+    let unknown_variables = variables::unknown(&(sources.env_names)(), &mut values.problems);
     let config = build(&mut values, sources);
     match config {
-        Some(config) if values.problems.is_empty() => Ok(config),
+        Some(config) if values.problems.is_empty() => Ok(Config {
+            unknown_variables,
+            ..config
+        }),
         _ => Err(values.problems),
     }
 }
@@ -197,6 +202,7 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
         memory: memory?,
         drain: drain?,
         log: log?,
+        unknown_variables: Vec::new(),
     })
 }
 

@@ -24,6 +24,7 @@ fn load(given: &Given<'_>) -> Result<Config, Vec<String>> {
             let found = given.env.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         },
+        env_names: &|| given.env.iter().map(|(name, _)| (*name).to_owned()).collect(),
         read: &|path| match given.file {
             Some(text) if path == Path::new(FILE) => Ok(text.to_owned()),
             _ => Err(std::io::ErrorKind::NotFound.into()),
@@ -74,6 +75,7 @@ fn the_file_may_also_be_named_by_the_environment() {
         flags: &flags,
         config_flag: None,
         env: &|name| (name == CONFIG_ENV).then(|| FILE.to_owned()),
+        env_names: &|| vec![CONFIG_ENV.to_owned()],
         read: &|_| Ok("listen = \"127.0.0.1:7\"".to_owned()),
     };
     assert_eq!(Config::load(&sources).unwrap().listen.port(), 7);
@@ -142,6 +144,7 @@ fn odd_files_are_problems_not_panics() {
         flags: &flags,
         config_flag: Some(Path::new("/missing.toml")),
         env: &|_| None,
+        env_names: &Vec::new,
         read: &|_| Err(std::io::ErrorKind::NotFound.into()),
     };
     let problems = Config::load(&sources).unwrap_err();
@@ -184,6 +187,7 @@ fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
                 let found = env.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             },
+            env_names: &Vec::new,
             read: &|path| match path.to_str() {
                 Some(FILE) => Ok(toml.to_owned()),
                 Some("/run/password") => Ok("sesame\n".to_owned()),
@@ -224,4 +228,41 @@ fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
         assert!(text.iter().any(|line| line.contains(word)), "{word} in {text:?}");
         assert!(!text.concat().contains("sesame"));
     }
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_is_refused_and_another_is_reported() {
+    for (wrong, right) in [
+        ("TIDEPOOL_LISTN", "TIDEPOOL_LISTEN"),
+        ("TIDEPOOL_ALLOWED_HOST", "TIDEPOOL_ALLOWED_HOSTS"),
+        ("TIDEPOOL_TLS_CERTFILE", "TIDEPOOL_TLS_CERT_FILE"),
+        ("TIDEPOOL_CONFG", "TIDEPOOL_CONFIG"),
+        ("tidepool_listen", "TIDEPOOL_LISTEN"),
+    ] {
+        let problems = load(&Given {
+            env: &[(wrong, "x")],
+            ..NOTHING
+        })
+        .unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(wrong) && problems[0].ends_with(right),
+            "{problems:?}"
+        );
+    }
+    let env = [
+        ("TIDEPOOL_PORT_FORWARDING", "x"),
+        ("TIDEPOOL_LISTEN", "127.0.0.1:1"),
+        ("TIDEPOOL_PORT", "tcp://10.0.0.1:8080"),
+        ("TIDEPOOL_API_SERVICE_HOST", "10.0.0.1"),
+        ("TIDEPOOL_API_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("TIDEPOOL_LOCAL_CLOUD_TOKEN", "x"),
+        ("TIDEPOOL_TLS_CERT", "x"),
+        ("PATH", "x"),
+    ];
+    let config = load(&Given { env: &env, ..NOTHING }).unwrap();
+    assert_eq!(
+        config.unknown_variables,
+        ["TIDEPOOL_PORT_FORWARDING", "TIDEPOOL_TLS_CERT"]
+    );
 }

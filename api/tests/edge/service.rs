@@ -18,6 +18,7 @@ fn default_limits() -> Limits {
     let sources = Sources {
         flags: &[],
         config_flag: None,
+        env_names: &Vec::new,
         env: &|_| None,
         read: &|_| Err(std::io::ErrorKind::NotFound.into()),
     };

@@ -199,3 +199,35 @@ fn files_that_make_no_tls_are_named() {
         assert!(stderr(&output).contains(word), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn a_key_that_is_encrypted_is_called_so() {
+    let folder = Folder::new();
+    let files = make(&folder, "good");
+    let body = "-----\nMIIBvTBXBgkqhkiG9w0BBQ0wSjApBgkqhkiG9w0BBQwwHAQI\n";
+    for (name, label, headers) in [
+        ("pkcs8", "ENCRYPTED PRIVATE KEY", ""),
+        (
+            "older",
+            "RSA PRIVATE KEY",
+            "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0A0B\n\n",
+        ),
+    ] {
+        let (begin, rest) = body.split_once('\n').unwrap();
+        let pem = format!("-----BEGIN {label}{begin}\n{headers}{rest}-----END {label}-----\n");
+        let key = file(folder.dir.path(), name, &pem);
+        let output = run(&[
+            "serve",
+            "--store",
+            &folder.store,
+            "--tls-cert-file",
+            &files.cert,
+            "--tls-key-file",
+            &key,
+        ]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains("is encrypted") && said.contains(&key), "{said}");
+        assert!(!said.contains("base64"), "{said}");
+    }
+}

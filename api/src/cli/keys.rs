@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use tidepool_logging::chain;
+
 use super::{Failure, KeysCommand, block_on, flags, install_logging, load, print};
 use crate::config::{Problem, StoreConfig};
 use crate::domain::{Scope, Timestamp, redact};
 use crate::keys::{key_hash, key_text};
 use crate::run::{now, open_store};
-use crate::store::{AccessOpen, KeyCreate, KeyRecord, OpenMode, Store};
+use crate::store::{AccessOpen, KeyCreate, KeyRecord, OpenMode, Store, StoreErrorKind};
 
 /// Longest name of a key, in characters.
 const NAME_CHARS_MAX: usize = 128;
@@ -42,11 +44,12 @@ pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
                 (_, Err(failure)) => return Err(failure),
             };
             install_logging(&config)?;
+            check_output()?;
             in_store(&config.store, OpenMode::Create, async |store| {
-                create(&*store, &record).await
+                create(&*store, &record, &text).await
             })?;
             tracing::info!(name = %record.name, "key made; it is not shown again");
-            print(&format!("{text}\n"))
+            Ok(())
         }
         KeysCommand::List { store, json } => {
             let keys = with_store(&store.0, OpenMode::Read, async |store| {
@@ -113,14 +116,41 @@ async fn open(store: &dyn Store) -> Result<(), Failure> {
     }
 }
 
-async fn create(store: &dyn Store, record: &KeyRecord) -> Result<(), Failure> {
+/// The key is printed before it is stored: one that nobody has would close the store, and can't be shown again.
+async fn create(store: &dyn Store, record: &KeyRecord, text: &str) -> Result<(), Failure> {
+    let taken = format!(
+        "there is already a key named {:?}: revoke it first, or choose another name",
+        record.name
+    );
+    let keys = store.key_list().await.map_err(|error| Failure::failed(&error))?;
+    if keys.iter().any(|key| key.name == record.name) {
+        return Err(Failure::Failed(taken));
+    }
+    tidepool_logging::print_to_somebody(&format!("{text}\n")).map_err(|error| {
+        Failure::Failed(format!(
+            "no key was made: it can't be shown, for standard output can't be written: {error}"
+        ))
+    })?;
+    let not_counting = "the key that was printed does not count";
     match store.key_create(record).await {
         Ok(KeyCreate::Created) => Ok(()),
-        Ok(KeyCreate::NameTaken) => Err(Failure::Failed(format!(
-            "there is already a key named {:?}: revoke it first, or choose another name",
-            record.name
+        Ok(KeyCreate::NameTaken) => Err(Failure::Failed(format!("{not_counting}: {taken}"))),
+        Err(error) if error.kind == StoreErrorKind::UnknownOutcome => Err(Failure::Failed(format!(
+            "whether the key that was printed counts is unknown (see keys list): {}",
+            chain(&error)
         ))),
-        Err(error) => Err(Failure::failed(&error)),
+        Err(error) => Err(Failure::Failed(format!("{not_counting}: {}", chain(&error)))),
+    }
+}
+
+/// Refuses to make a key where it would go to nobody: into `/dev/null`, which is also what a standard output is that was closed.
+fn check_output() -> Result<(), Failure> {
+    match tidepool_logging::stdout_goes_nowhere() {
+        true => Err(Failure::Failed(
+            "no key was made: standard output is closed or /dev/null, and a key can be shown only once"
+                .to_owned(),
+        )),
+        false => Ok(()),
     }
 }
 

@@ -252,3 +252,43 @@ fn a_store_from_before_the_marker_is_closed_by_its_keys() {
     let server = Server::start(&folder, &[]);
     assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 401);
 }
+
+/// Each is a standard output of which nobody gets what is written.
+#[test]
+fn a_key_that_nobody_gets_is_not_made_and_closes_no_store() {
+    use tidepool_logging::testing::{Stream, Unwritable};
+
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    let program = env!("CARGO_BIN_EXE_tidepool-api");
+    let create = |mut command: std::process::Command, what: &str| {
+        command.args(["keys", "create", "--store", &folder.store, "--name", "a"]);
+        command
+            .args(["--scope", "read:*"])
+            .stderr(std::process::Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{what}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains("no key was made"),
+            "{what}: {}",
+            stderr(&output)
+        );
+    };
+    for kind in [
+        Unwritable::Full,
+        Unwritable::AtLimit,
+        Unwritable::Closed,
+        Unwritable::ReaderGone,
+    ] {
+        create(kind.command(program, Stream::Stdout).0, &format!("{kind:?}"));
+    }
+    let mut nowhere = std::process::Command::new(program);
+    nowhere.stdout(tidepool_logging::testing::nowhere());
+    create(nowhere, "/dev/null");
+
+    let listed = stdout(&run(&["keys", "list", "--store", &folder.store, "--json"]));
+    assert_eq!(listed.trim(), "[]");
+    drop(server);
+    let server = Server::start(&folder, &[]);
+    assert_eq!(server.send("GET", COLLECTIONS, None, None).status, 200);
+}

@@ -74,20 +74,25 @@ pub(super) const BACKUP_ABOUT: &str = "\
 Copy the SQLite file of --store to FILE: a whole database, as it was at one moment, in one file without a -wal beside it.
 
 Servers may serve and write meanwhile. The copy is checked, made readable for its owner alone, and gets its name only \
-when it is complete. Copying the file with cp while a server runs gives less: the last writes are in its -wal.";
+when it is complete. With --force it takes the place of an existing file, also of a stopped database, which restores a \
+backup: what a crash has left beside that is put in order first. Copying the file with cp while a server runs gives less: the last writes are in its -wal.";
 
 pub(super) const BACKUP_AFTER: &str = "\
 Exit status:
   0   FILE is a whole and checked copy
-  1   failed: FILE exists, the database can't be read or is damaged, or
-      there is no room; FILE is as it was before
+  1   failed: FILE exists, is open in another process or isn't a regular
+      file, a -wal or -journal waits beside it, the database can't be read or
+      is damaged, there is no room, or a signal came; FILE holds what it did
   64  wrong arguments, environment or configuration file, or a store that
       is not SQLite
 
 Examples:
   tidepool-api backup --store sqlite:/var/lib/tidepool/tidepool.db \\
       /backup/tidepool-$(date +%F).db
-  tidepool-api backup --force latest.db";
+  tidepool-api backup --force latest.db
+  tidepool-api backup --force --store sqlite:/backup/tidepool-2026-11-29.db \\
+      /var/lib/tidepool/tidepool.db
+      Restore, with the servers stopped.";
 
 pub(super) const KEYS_ABOUT: &str = "\
 Make, list and revoke keys. A client sends its key as `Authorization: Bearer tp_…`; the store keeps only a hash of it.
@@ -100,8 +105,8 @@ refused, also after a restart, until a key is made or `keys open` opens the stor
 pub(super) const KEYS_AFTER: &str = "\
 Exit status:
   0   done
-  1   failed: the name is taken or unknown, there are keys (open), or the
-      store does not exist or did not answer
+  1   failed: the name is taken or unknown, there are keys (open), the key
+      can't be printed, or the store does not exist or did not answer
   64  wrong arguments, environment or file
 
 Examples:

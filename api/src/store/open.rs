@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Store;
 use super::cassandra::CassandraStore;
 use super::sqlite::SqliteStore;
+use super::sqlite::beside::suffix_of;
 
 /// CQL's port, where the URL names none.
 const CQL_PORT: u16 = 9042;
@@ -43,6 +44,25 @@ pub enum InvalidStoreUrl {
     /// `sqlite:` alone, or a database that lives in memory only.
     #[error("sqlite: needs the path of a file")]
     NoFile,
+    /// `sqlite://`: where a path begins is anybody's guess.
+    #[error(
+        "sqlite: takes a path, without // before it: sqlite:/data/tide.db for an absolute path, sqlite:tide.db for one from the \
+         working directory"
+    )]
+    SqliteUrl,
+    /// SQLite's own kind of URI, or parameters.
+    #[error(
+        "sqlite: takes the path of a file, not a URI of SQLite: without file: before it and without ? and parameters after it"
+    )]
+    SqliteUri,
+    /// The name of another database's log.
+    #[error(
+        "sqlite: must not name a file that ends with -wal, -shm or -journal: SQLite keeps its own beside a database"
+    )]
+    SqliteLog,
+    /// A path with a line break or the like.
+    #[error("must not hold control characters")]
+    Control,
     /// No host, or an empty one between commas.
     #[error("cassandra:// needs at least one host, separated by commas")]
     NoHost,
@@ -65,12 +85,15 @@ impl FromStr for StoreUrl {
     type Err = InvalidStoreUrl;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.chars().any(char::is_control) {
+            return Err(InvalidStoreUrl::Control);
+        }
         if let Some(file) = text.strip_prefix("sqlite:") {
             // SQLite gives "" and ":memory:" meanings of their own; both would lose every document.
             if file.is_empty() || file == ":memory:" {
                 return Err(InvalidStoreUrl::NoFile);
             }
-            return Ok(Self::Sqlite { file: file.into() });
+            return checked_path(file).map(|file| Self::Sqlite { file });
         }
         let rest = text.strip_prefix("cassandra://").ok_or(InvalidStoreUrl::Scheme)?;
         if rest.contains('@') {
@@ -81,6 +104,21 @@ impl FromStr for StoreUrl {
             contact_points: hosts.split(',').map(contact_point).collect::<Result<_, _>>()?,
             keyspace: checked_keyspace(keyspace)?,
         })
+    }
+}
+
+/// The path of a database, unless it looks like something else that would be taken for one.
+fn checked_path(text: &str) -> Result<PathBuf, InvalidStoreUrl> {
+    if text.starts_with("//") {
+        return Err(InvalidStoreUrl::SqliteUrl);
+    }
+    if text.starts_with("file:") || text.contains('?') {
+        return Err(InvalidStoreUrl::SqliteUri);
+    }
+    let file = PathBuf::from(text);
+    match suffix_of(&file) {
+        Some(_) => Err(InvalidStoreUrl::SqliteLog),
+        None => Ok(file),
     }
 }
 
@@ -306,6 +344,40 @@ mod tests {
         }
         for text in ["sqlite:", "sqlite::memory:"] {
             assert_eq!(error(text), InvalidStoreUrl::NoFile, "{text}");
+        }
+        for (texts, expected) in [
+            (
+                &["sqlite://tide.db", "sqlite:///data/tide.db", "sqlite:////x"][..],
+                InvalidStoreUrl::SqliteUrl,
+            ),
+            (
+                &[
+                    "sqlite:file:tide.db",
+                    "sqlite:file:x?mode=memory",
+                    "sqlite:tide.db?mode=ro",
+                ],
+                InvalidStoreUrl::SqliteUri,
+            ),
+            (
+                &["sqlite:tide.db-wal", "sqlite:a/x-shm", "sqlite:x-journal"],
+                InvalidStoreUrl::SqliteLog,
+            ),
+            (
+                &["sqlite:a\nb.db", "sqlite:\u{1b}[31m.db", "cassandra://h/k\n"],
+                InvalidStoreUrl::Control,
+            ),
+        ] {
+            for text in texts {
+                assert_eq!(error(text), expected, "{text:?}");
+            }
+        }
+        for text in [
+            "sqlite:./file:x",
+            "sqlite:a/file:x",
+            "sqlite:wal",
+            "sqlite:x.db-wal.db",
+        ] {
+            assert!(text.parse::<StoreUrl>().is_ok(), "{text}");
         }
         for text in [
             "cassandra://u@h/k",

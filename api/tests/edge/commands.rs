@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::harness::{Folder, file, program, run, stderr, stdout};
+use super::harness::{Folder, SOON, Server, file, program, run, stderr, stdout};
 
 #[test]
 fn five_mistakes_are_five_messages_and_exit_64() {
@@ -203,4 +203,56 @@ fn completions_and_the_openapi_document_go_to_standard_output() {
     assert!(output.status.success(), "{}", stderr(&output));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(document["paths"]["/v1/collections"].is_object());
+}
+
+#[test]
+fn a_name_that_would_steer_a_terminal_is_escaped_wherever_it_is_shown() {
+    let folder = Folder::new();
+    let evil = folder.path("a\nERROR b\u{1b}[2Jc.db").display().to_string();
+    let output = run(&["keys", "list", "--store", &format!("sqlite:{evil}")]);
+    assert_eq!(output.status.code(), Some(64));
+    let copied = run(&["backup", "--store", &folder.store, &evil]);
+    assert_eq!(copied.status.code(), Some(1));
+    folder.key("a", &["read:*"]);
+    let made = run(&["backup", "--store", &folder.store, &evil]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    for output in [output, copied, made] {
+        let said = stderr(&output);
+        assert!(!said.contains('\u{1b}') && !said.contains("\nERROR"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_wildcard_among_allowed_hosts_is_refused() {
+    let folder = Folder::new();
+    for hosts in ["*", "*.example.com", ".example.com", "a.example.com,*"] {
+        let mut server = Server::spawn(&folder, "127.0.0.1:0", &["--allowed-hosts", hosts]);
+        let (status, _) = server.wait(SOON);
+        assert_eq!(status.code(), Some(64), "{hosts}");
+        assert!(server.log().contains("wildcards"), "{hosts}: {}", server.log());
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_refused_and_an_unknown_one_reported() {
+    let folder = Folder::new();
+    folder.key("a", &["read:*"]);
+    let list = |name: &str| {
+        let mut command = program(&["keys", "list", "--store", &folder.store]);
+        command.env(name, "127.0.0.1:1").output().unwrap()
+    };
+    let refused = list("TIDEPOOL_LISTN");
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(
+        stderr(&refused).contains("TIDEPOOL_LISTEN"),
+        "{}",
+        stderr(&refused)
+    );
+    let warned = list("TIDEPOOL_TLS_CERT");
+    assert_eq!(warned.status.code(), Some(0), "{}", stderr(&warned));
+    assert!(
+        stderr(&warned).contains("TIDEPOOL_TLS_CERT"),
+        "{}",
+        stderr(&warned)
+    );
 }

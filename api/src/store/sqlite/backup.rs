@@ -1,17 +1,24 @@
 //! A copy of the database file by SQLite's online backup: also while servers write, whole, and checked.
 //!
 //! The source is read within one transaction, so the copy is what the database was at one moment, and writers can't make
-//! it begin again. The copy grows under another name beside its place and gets its own name at the very end.
+//! it begin again. The copy grows under another name beside its place and gets its own name at the very end. What a backup that
+//! was killed has left is removed by the next one for the same place.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{ownership, schema};
+use super::connect::connect;
+use super::header::opened;
+use super::place::{self, Place, failed};
+pub use super::place::{Existing, PlaceError};
+use super::{ownership, schema, statements};
 use crate::store::OpenError;
 
 /// Pages copied at a time, 4 MiB: some ms, between which progress is reported.
@@ -23,14 +30,11 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 /// How often a step may find a lock, 30 s in all. The source's readers are never locked out by its writers.
 const LOCKED_MAX: u32 = 600;
 
-/// What to do when the backup's place is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Leave it and fail.
-    Keep,
-    /// Put the new one in its place.
-    Replace,
-}
+/// How often the check of the copy looks whether it is to be given up: SQLite's steps of some 10 ns.
+const CHECK_STEPS: std::ffi::c_int = 1_000_000;
+
+/// What the copy's first name ends with.
+const PARTIAL: &str = ".partial";
 
 /// A backup to be made.
 #[derive(Debug, Clone)]
@@ -41,6 +45,10 @@ pub struct BackupOrder<'a> {
     pub target: &'a Path,
     /// What if there is something already.
     pub existing: Existing,
+    /// Random: makes the name under which the copy grows.
+    pub nonce: u64,
+    /// Set when the backup is to be given up.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// A backup that was made.
@@ -56,23 +64,12 @@ pub enum BackupError {
     /// The database can't be read.
     #[error("the database can't be opened")]
     Open(#[from] OpenError),
-    /// Something has the backup's name.
-    #[error("{} exists: choose another name, or replace it with --force", .0.display())]
-    Exists(PathBuf),
-    /// The backup would take the database's own place.
-    #[error("{} is the database itself", .0.display())]
-    Itself(PathBuf),
-    /// A file operation failed.
-    #[error("{what} {} failed", path.display())]
-    File {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the operating system says.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The copy can't go where it should.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A signal came.
+    #[error("stopped by a signal: no backup was made")]
+    Stopped,
     /// SQLite failed.
     #[error("copying failed")]
     Copy(#[from] rusqlite::Error),
@@ -87,137 +84,225 @@ pub enum BackupError {
 /// Makes a backup. `progress` is called with the part that is done, 0 to 1.
 ///
 /// # Errors
-/// [`BackupError`]; then the target is as it was before.
+/// [`BackupError`]; then the target holds what it did before.
 pub fn backup(order: &BackupOrder<'_>, progress: impl FnMut(f64)) -> Result<BackupDone, BackupError> {
-    let identity = |file: &Path| {
-        std::fs::metadata(file)
-            .map(|found| (found.dev(), found.ino()))
-            .ok()
+    let place = Place {
+        source: order.source,
+        target: order.target,
+        existing: order.existing,
     };
-    if identity(order.target).is_some_and(|target| Some(target) == identity(order.source)) {
-        return Err(BackupError::Itself(order.target.to_owned()));
-    }
-    let exists = order.target.symlink_metadata().is_ok();
-    if exists && order.existing == Existing::Keep {
-        return Err(BackupError::Exists(order.target.to_owned()));
-    }
+    place::check(&place)?;
     let source = schema::open_to_look(order.source)?;
-    let partial = Partial::make(order.target)?;
-    copy(&source, &partial.path, progress)?;
-    check(&partial.path)?;
+    let mut partial = Partial::make(order)?;
+    partial.copy(&source, progress)?;
+    partial.check()?;
     let bytes = partial.sync()?;
-    partial.publish(order)?;
+    partial.go_on()?;
+    place::clear(&place)?;
+    partial.publish()?;
     Ok(BackupDone { bytes })
 }
 
-fn open_copy(path: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
+/// The copy under its first name; removed when it does not get its own.
+struct Partial<'a> {
+    order: &'a BackupOrder<'a>,
+    path: PathBuf,
+    /// Open until the end: its lock shows other backups that the copy is not something left behind.
+    copy: Connection,
 }
 
-fn copy(source: &Connection, target: &Path, mut progress: impl FnMut(f64)) -> Result<(), BackupError> {
-    // The snapshot that all steps copy begins with the first read.
-    let snapshot = source.unchecked_transaction()?;
-    snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    let mut copy = open_copy(target)?;
-    {
-        let backup = Backup::new(source, &mut copy)?;
-        let mut locked = 0;
-        loop {
-            match backup.step(STEP_PAGES)? {
-                StepResult::Done => break,
-                StepResult::More => {
-                    let state = backup.progress();
-                    let done = f64::from(state.pagecount - state.remaining);
-                    progress(done / f64::from(state.pagecount.max(1)));
-                }
-                _ if locked >= LOCKED_MAX => return Err(BackupError::Locked),
-                _ => {
-                    locked += 1;
-                    std::thread::sleep(LOCKED_PAUSE);
-                }
+impl<'a> Partial<'a> {
+    fn make(order: &'a BackupOrder<'a>) -> Result<Self, BackupError> {
+        remove_left_behind(order.target);
+        let name = format!("{:016x}{PARTIAL}", order.nonce);
+        let mut first = first_name_begins(order.target);
+        first.push(name);
+        let path = order.target.with_file_name(first);
+        ownership::make_new(&path).map_err(|error| failed("making", &path, error))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        match connect(&path, flags) {
+            Ok(copy) => Ok(Self { order, path, copy }),
+            Err(error) => {
+                remove(&path);
+                Err(error.into())
             }
         }
     }
-    progress(1.0);
-    // The copy is one file: without this whoever opens it to read would make a log beside it.
-    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
-    Ok(())
-}
 
-fn check(path: &Path) -> Result<(), BackupError> {
-    let copy = open_copy(path)?;
-    let verdict: String = copy.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    match verdict.as_str() {
-        "ok" => Ok(()),
-        _ => Err(BackupError::Damaged(verdict)),
+    /// Fails when the backup is to be given up.
+    fn go_on(&self) -> Result<(), BackupError> {
+        match self.order.stop.load(Ordering::Relaxed) {
+            true => Err(BackupError::Stopped),
+            false => Ok(()),
+        }
     }
-}
 
-/// The copy under its first name; removed when it does not get its own.
-struct Partial {
-    path: PathBuf,
-}
+    fn copy(&mut self, source: &Connection, mut progress: impl FnMut(f64)) -> Result<(), BackupError> {
+        // The snapshot that all steps copy begins with the first read.
+        let snapshot = source.unchecked_transaction()?;
+        snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        keep_in_one_file(&self.copy)?;
+        let stop = Arc::clone(&self.order.stop);
+        {
+            let backup = Backup::new(source, &mut self.copy)?;
+            let mut locked = 0;
+            loop {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(BackupError::Stopped);
+                }
+                match backup.step(STEP_PAGES)? {
+                    StepResult::Done => break,
+                    StepResult::More => {
+                        let state = backup.progress();
+                        let done = f64::from(state.pagecount - state.remaining);
+                        progress(done / f64::from(state.pagecount.max(1)));
+                    }
+                    _ if locked >= LOCKED_MAX => return Err(BackupError::Locked),
+                    _ => {
+                        locked += 1;
+                        std::thread::sleep(LOCKED_PAUSE);
+                    }
+                }
+            }
+        }
+        progress(1.0);
+        // Again: the source's mode has come along.
+        keep_in_one_file(&self.copy)?;
+        statements::log_mark_forget(&self.copy)?;
+        Ok(())
+    }
 
-impl Partial {
-    fn make(target: &Path) -> Result<Self, BackupError> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(target.file_name().unwrap_or_default());
-        name.push(format!(".{}.partial", std::process::id()));
-        let path = target.with_file_name(name);
-        ownership::make_new(&path).map_err(|source| BackupError::File {
-            what: "making",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self { path })
+    fn check(&mut self) -> Result<(), BackupError> {
+        let stop = Arc::clone(&self.order.stop);
+        self.copy
+            .progress_handler(CHECK_STEPS, Some(move || stop.load(Ordering::Relaxed)))?;
+        // Never ended: what has been read stays locked.
+        self.copy.execute_batch("BEGIN")?;
+        let verdict = self
+            .copy
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        self.go_on()?;
+        match verdict?.as_str() {
+            "ok" => Ok(()),
+            damage => Err(BackupError::Damaged(damage.to_owned())),
+        }
     }
 
     /// Brings the copy to the disk, and returns its length.
     fn sync(&self) -> Result<u64, BackupError> {
-        let synced = File::open(&self.path).and_then(|file| {
+        // Never closed: that would drop SQLite's lock on it.
+        let synced = opened(&self.path).and_then(|file| {
             file.sync_all()?;
             Ok(file.metadata()?.len())
         });
-        synced.map_err(|source| self.failed("flushing", &self.path, source))
+        synced.map_err(|error| failed("flushing", &self.path, error).into())
     }
 
     /// Gives it its name, and brings that to the disk as well.
-    fn publish(&self, order: &BackupOrder<'_>) -> Result<(), BackupError> {
-        let named = match order.existing {
-            Existing::Replace => std::fs::rename(&self.path, order.target),
-            // Unlike a rename a link fails where something has come to be meanwhile. Some file systems have no links.
-            Existing::Keep => match std::fs::hard_link(&self.path, order.target) {
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    std::fs::rename(&self.path, order.target)
-                }
-                linked => linked,
-            },
+    fn publish(&self) -> Result<(), BackupError> {
+        let target = self.order.target;
+        let named = match self.order.existing {
+            Existing::Replace => std::fs::rename(&self.path, target),
+            Existing::Keep => name_anew(&self.path, target, |from, to| std::fs::hard_link(from, to)),
         };
-        named.map_err(|source| match source.kind() {
-            std::io::ErrorKind::AlreadyExists => BackupError::Exists(order.target.to_owned()),
-            _ => self.failed("naming", order.target, source),
+        named.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => PlaceError::Exists(target.to_owned()),
+            _ => failed("naming", target, error),
         })?;
-        let folder = match order.target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        // After a link it still has its first name.
+        remove(&self.path);
+        let folder = folder_of(target);
         File::open(folder)
             .and_then(|folder| folder.sync_all())
-            .map_err(|source| self.failed("flushing", folder, source))
-    }
-
-    fn failed(&self, what: &'static str, path: &Path, source: std::io::Error) -> BackupError {
-        let path = path.to_owned();
-        BackupError::File { what, path, source }
+            .map_err(|error| failed("flushing", folder, error).into())
     }
 }
 
-impl Drop for Partial {
+impl Drop for Partial<'_> {
     fn drop(&mut self) {
-        // After a rename it is gone; after a link this takes the first name away.
-        let _gone = std::fs::remove_file(&self.path);
+        remove(&self.path);
+    }
+}
+
+/// Lets a connection to the copy make no files beside it. What would undo an interrupted transaction is not needed: the copy is
+/// thrown away then.
+fn keep_in_one_file(copy: &Connection) -> rusqlite::Result<()> {
+    copy.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))
+}
+
+/// Gives a file a name that nothing has. Unlike a rename a link fails where something has come to be meanwhile; not every file
+/// system has links, and they say so in different words.
+fn name_anew(from: &Path, to: &Path, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    match link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => std::fs::rename(from, to),
+    }
+}
+
+/// The beginning that the first names of all copies for a place have.
+fn first_name_begins(target: &Path) -> std::ffi::OsString {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".");
+    name
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Removes copies for this place that nobody makes any more. What can't be removed is in nobody's way.
+fn remove_left_behind(target: &Path) {
+    let begins = first_name_begins(target).into_encoded_bytes();
+    for entry in std::fs::read_dir(folder_of(target))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().into_encoded_bytes();
+        let middle = name
+            .strip_prefix(&begins[..])
+            .and_then(|rest| rest.strip_suffix(PARTIAL.as_bytes()));
+        let is_a_copy =
+            middle.is_some_and(|middle| !middle.is_empty() && middle.iter().all(u8::is_ascii_hexdigit));
+        if is_a_copy && matches!(place::is_in_use(&entry.path()), Ok(false)) {
+            tracing::info!(file = %entry.path().display(), "removing what an interrupted backup has left");
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Removes a copy and what SQLite may have made beside it.
+fn remove(path: &Path) {
+    // After a rename it is gone, and nobody needs any of it.
+    let _gone = std::fs::remove_file(path);
+    let _gone = place::remove_beside(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_links_takes_a_backup_all_the_same_and_replaces_nothing() {
+        for errno in [Errno::EPERM, Errno::EOPNOTSUPP, Errno::ENOSYS, Errno::EMLINK] {
+            let folder = tempfile::tempdir().unwrap();
+            let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+            std::fs::write(&from, "copy").unwrap();
+            name_anew(&from, &to, |_, _| Err(errno.into())).unwrap();
+            assert_eq!(std::fs::read(&to).unwrap(), b"copy", "{errno}");
+
+            std::fs::write(&from, "second").unwrap();
+            let refused = name_anew(&from, &to, |_, _| Err(errno.into())).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{errno}");
+            assert_eq!(std::fs::read(&to).unwrap(), b"copy", "{errno}");
+        }
     }
 }

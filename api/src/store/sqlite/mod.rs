@@ -1,11 +1,20 @@
 //! The embedded store: one SQLite file in WAL mode, which several processes on one machine may share.
 //!
 //! This folder is the only place with SQL. `statements` holds it, `writer` groups commits, `reader` hands out
-//! connections, `schema` opens the file and migrates it, `watch` sees whether it is still there, `backup` copies it. Writes
-//! are answered within 15 s, reads within 10 s.
+//! connections, `connect` and `schema` open the file and migrate it, `watch` sees whether it is still there, `backup` copies it to a `place`.
+//! `one_name`, `beside`, `header`, `locks` and `lineage` refuse a file whose log would not be its own. Writes are answered within 15 s, reads within
+//! 10 s.
 
 pub mod backup;
+pub(crate) mod beside;
+mod connect;
+mod disk;
+mod header;
+mod lineage;
+mod locks;
+mod one_name;
 mod ownership;
+mod place;
 mod reader;
 mod schema;
 mod statements;
@@ -476,7 +485,7 @@ impl Store for SqliteStore {
         };
         let (file, watch) = (self.file.clone(), Arc::clone(&changes.watch));
         let checkpointed = tokio::task::spawn_blocking(move || -> Result<bool, CloseFailure> {
-            let connection = schema::open_reader(&file)?;
+            let connection = connect::open_reader(&file)?;
             // Into another file than the one that was written it would be of no use.
             watch.check_names()?;
             connection.busy_timeout(CHECKPOINT_WAIT_MAX)?;

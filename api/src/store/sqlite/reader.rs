@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::schema::open_reader;
+use super::connect::{open_looker, open_reader};
 use super::watch::FileWatch;
 
 /// Most idle connections kept. Reads on the caller's thread need one per runtime thread, those on blocking threads
@@ -164,7 +164,10 @@ impl Pool {
 
     /// A connection to the file that the writer has open, and to no other that has its name by now.
     fn open(&self) -> rusqlite::Result<Connection> {
-        let connection = open_reader(&self.file)?;
+        let connection = match self.watch {
+            Some(_) => open_reader(&self.file)?,
+            None => open_looker(&self.file)?,
+        };
         self.check_files()?;
         Ok(connection)
     }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::ownership;
+use super::connect::{connect, open_looker, prepare};
 use super::watch::FileWatch;
+use super::{disk, lineage, one_name, ownership};
 use crate::store::{OpenError, OpenMode, OpenOptions, SqliteSynchronous};
 
 /// Migrations in order; the first one makes version 1. What was released is never changed.
@@ -24,27 +24,23 @@ const OPEN_WAIT_MAX: Duration = Duration::from_secs(20);
 /// long as it does not look, writes that were taken back fill the queue.
 const WRITER_BUSY_WAIT: Duration = Duration::from_millis(200);
 
-/// Prepared statements kept per connection; there are about 25 texts in all.
-const STATEMENTS_CACHED: usize = 64;
-
 /// A write-ahead log that grew beyond this is cut back after a checkpoint.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
 /// The connection that writes, and the watch over its files; the file and its tables exist afterwards.
 pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<(Connection, FileWatch), OpenError> {
-    let refuse = |detail: &str, error: rusqlite::Error| refused(file, detail, Some(error));
+    let refuse = |detail: &str, error: rusqlite::Error| disk_refused(file, detail, error);
+    // Before anything is made: a log whose database is gone may be all that is left of it.
+    check_fitness(file)?;
     match options.mode {
         OpenMode::Create => ownership::make(file)
             .map_err(|error| refused(file, "the file can't be opened or made", Some(error)))?,
         OpenMode::Change | OpenMode::Read => check_exists(file)?,
     }
-    if file.is_dir() {
-        return Err(refused(file, "it is a folder", None::<rusqlite::Error>));
-    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(file, flags)
-        .map_err(|error| refuse("the file can't be opened or made", error))?;
-    prepare_connection(&connection, WRITER_BUSY_WAIT).map_err(|error| refuse("SQLite refused", error))?;
+    let mut connection =
+        connect(file, flags).map_err(|error| refuse("the file can't be opened or made", error))?;
+    prepare(&connection, WRITER_BUSY_WAIT).map_err(|error| refuse("SQLite refused", error))?;
 
     let deadline = Instant::now() + OPEN_WAIT_MAX;
     until_unlocked(deadline, || check_is_ours(&connection))
@@ -88,14 +84,34 @@ pub(super) fn open_writer(file: &Path, options: &OpenOptions) -> Result<(Connect
     watch
         .check(&connection)
         .map_err(|lost| refused(file, &lost.to_string(), None::<rusqlite::Error>))?;
+    watch.mark_log(&connection);
     Ok((connection, watch))
+}
+
+/// Refuses what is not a file, a file that has several names, and one beside which lies what isn't its own.
+fn check_fitness(file: &Path) -> Result<(), OpenError> {
+    let detail = match std::fs::metadata(file) {
+        Ok(found) if found.is_dir() => Some("it is a folder"),
+        // Opening a pipe would wait for its other end.
+        Ok(found) if !found.is_file() => Some("it is not a regular file"),
+        _ => None,
+    };
+    if let Some(detail) = detail {
+        return Err(refused(file, detail, None::<rusqlite::Error>));
+    }
+    one_name::check(file).map_err(|error| refused(file, &error.to_string(), None::<rusqlite::Error>))?;
+    lineage::check(file).map_err(|unfit| {
+        let detail = unfit.to_string();
+        refused(file, &detail, Some(unfit))
+    })
 }
 
 /// A connection for one who only looks: the file must be there and of this program's version, and stays as it is.
 pub(super) fn open_to_look(file: &Path) -> Result<Connection, OpenError> {
     check_exists(file)?;
-    let refuse = |detail: &str, error: rusqlite::Error| refused(file, detail, Some(error));
-    let connection = open_reader(file).map_err(|error| refuse("the file can't be opened", error))?;
+    let refuse = |detail: &str, error: rusqlite::Error| disk_refused(file, detail, error);
+    check_fitness(file)?;
+    let connection = open_looker(file).map_err(|error| refuse("the file can't be opened", error))?;
     let deadline = Instant::now() + OPEN_WAIT_MAX;
     until_unlocked(deadline, || check_is_ours(&connection))
         .map_err(|error| refuse("the file can't be read as a database", error))?
@@ -144,26 +160,6 @@ fn check_exists(file: &Path) -> Result<(), OpenError> {
         }
         Err(error) => Err(refused(file, "the file can't be looked at", Some(error))),
     }
-}
-
-/// A connection that only reads.
-pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        file,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    // Not SQLITE_OPEN_READONLY: a reader may have to recover the log that a killed process left.
-    prepare_connection(&connection, Duration::from_millis(500))?;
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
-}
-
-fn prepare_connection(connection: &Connection, busy_wait: Duration) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    // The planner's stability guarantee: plans don't depend on the values bound. Without it every list prepares its
-    // statement anew, since its LIMIT is bound, and that is an eighth of its work.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.busy_timeout(busy_wait)
 }
 
 /// Tries again while other processes hold the locks. SQLite's own busy handler doesn't cover a change of the journal
@@ -246,6 +242,14 @@ fn version_of(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// [`refused`], with what is known of the disk where that is the reason.
+fn disk_refused(file: &Path, detail: &str, error: rusqlite::Error) -> OpenError {
+    match disk::reason(file, &error) {
+        Some(reason) => refused(file, &format!("{detail}: {reason}"), Some(error)),
+        None => refused(file, detail, Some(error)),
+    }
+}
+
 fn refused<E>(file: &Path, detail: &str, source: Option<E>) -> OpenError
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -260,6 +264,8 @@ where
 #[cfg(test)]
 mod tests {
     use rusqlite::StatementStatus;
+
+    use crate::store::sqlite::connect::open_reader;
 
     use super::*;
 

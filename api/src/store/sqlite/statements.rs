@@ -38,6 +38,27 @@ pub(super) fn cluster_secret(connection: &Connection) -> rusqlite::Result<[u8; 3
         .query_row([], |row| row.get(0))
 }
 
+/// What says to which run of the log the database belongs: see `lineage`.
+pub(super) fn log_mark(connection: &Connection) -> rusqlite::Result<Vec<u8>> {
+    connection
+        .prepare_cached("SELECT value FROM cluster WHERE name = 'log'")?
+        .query_row([], |row| row.get(0))
+}
+
+pub(super) fn log_mark_set(connection: &Connection, mark: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO cluster (name, value) VALUES ('log', ?1)")?
+        .execute([mark])
+        .map(|_| ())
+}
+
+/// A copy begins a line of its own.
+pub(super) fn log_mark_forget(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .execute("DELETE FROM cluster WHERE name = 'log'", [])
+        .map(|_| ())
+}
+
 // --- collections ---
 
 const COLLECTION_COLUMNS: &str = "id, name, created_at, updated_at, version";

@@ -5,18 +5,18 @@
 //! readiness asks too: three calls of `stat`, some microseconds beside a flush.
 //!
 //! What it holds is looked at as well: somebody may copy another file over it, which leaves name and inode as they were.
-//!
-//! A file that is opened here is never closed: closing it would drop the locks that SQLite holds on it in this process.
 
-use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
+
+use super::beside::beside;
+use super::header::{Header, Identity, opened};
+use super::lineage::Log;
 
 /// What is wrong with a file under the store. `Display` is a log line's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,9 @@ pub(super) enum FileLost {
     /// The same file holds something else.
     #[error("{0} holds something else than this server has written: it was overwritten")]
     Overwritten(String),
+    /// It has another name, beside which another server would keep another log.
+    #[error("{0} has {1} names (hard links): remove the others, or give them copies")]
+    Linked(String, u64),
     /// The operating system doesn't say.
     #[error("{0} can't be looked at: {1}")]
     Unknown(String, String),
@@ -68,45 +71,6 @@ impl Known {
     }
 }
 
-/// The files that were opened here, by device and inode. A program opens one store, so there is one of them.
-static OPENED: LazyLock<Mutex<HashMap<(u64, u64), &'static File>>> = LazyLock::new(Mutex::default);
-
-/// Length of the header at the beginning of a database file.
-const HEADER_BYTES: usize = 100;
-
-/// What a database file says of itself, of which nothing but the counters changes while it is in write-ahead mode
-/// (<https://www.sqlite.org/fileformat.html#the_database_header>).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
-    /// The magic words, the size of pages, and the journal's mode.
-    format: [u8; 20],
-    /// Grows when the first page changes.
-    changes: u32,
-    /// Whose file it is: ours, and of which store. 0 and 0 until the first checkpoint.
-    identity: Identity,
-}
-
-/// Which program's database it is (`application_id`), and which of its databases (`user_version`).
-type Identity = (u32, u32);
-
-impl Header {
-    fn read(file: &File) -> std::io::Result<Self> {
-        let mut bytes = [0; HEADER_BYTES];
-        file.read_exact_at(&mut bytes, 0)?;
-        let number = |at: usize| {
-            let field = bytes.get(at..at + 4).and_then(|field| field.try_into().ok());
-            field.map_or(0, u32::from_be_bytes)
-        };
-        let mut format = [0; 20];
-        format.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-        Ok(Self {
-            format,
-            changes: number(24),
-            identity: (number(68), number(60)),
-        })
-    }
-}
-
 /// The header of one database file, over time.
 struct Content {
     file: &'static File,
@@ -123,16 +87,7 @@ impl Content {
         let identity = pragma("application_id").and_then(|program| Ok((program, pragma("user_version")?)));
         let (program, store) = identity.map_err(std::io::Error::other)?;
         let identity = (program.cast_unsigned(), store.cast_unsigned());
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (known.device, known.inode);
-        let file = match opened.get(&key) {
-            Some(file) => *file,
-            None => {
-                let file: &'static File = Box::leak(Box::new(File::open(&known.path)?));
-                opened.insert(key, file);
-                file
-            }
-        };
+        let file = opened(&known.path)?;
         let header = Header::read(file)?;
         Ok(Self {
             file,
@@ -172,6 +127,9 @@ pub(super) struct FileWatch {
     database: Known,
     beside: [Known; 2],
     content: Content,
+    log: Log,
+    /// Where the database is, links followed.
+    resolved: PathBuf,
     /// The largest size that the database file was seen with.
     bytes_seen: AtomicU64,
 }
@@ -181,16 +139,14 @@ impl FileWatch {
     pub(super) fn begin(file: &Path, connection: &Connection) -> std::io::Result<Self> {
         // SQLite follows links and puts its files beside what they lead to.
         let resolved = std::fs::canonicalize(file)?;
-        let beside = |suffix: &str| {
-            let mut path = resolved.clone().into_os_string();
-            path.push(suffix);
-            Known::look(path.into())
-        };
+        let known = |suffix| Known::look(beside(&resolved, suffix));
         let database = Known::look(file.to_owned())?;
         let watch = Self {
             content: Content::begin(&database, connection)?,
             database,
-            beside: [beside("-wal")?, beside("-shm")?],
+            beside: [known("-wal")?, known("-shm")?],
+            log: Log::open(&beside(&resolved, "-wal"))?,
+            resolved,
             bytes_seen: AtomicU64::new(0),
         };
         let bytes = std::fs::metadata(file)?.len();
@@ -215,14 +171,30 @@ impl FileWatch {
     /// Whether the names lead to the files that are open, and the database file's header to the same database; the file's
     /// size.
     pub(super) fn check_names(&self) -> Result<u64, FileLost> {
-        let bytes = self.database.check()?.len();
+        let found = self.database.check()?;
+        if found.nlink() > 1 {
+            return Err(FileLost::Linked(
+                self.database.path.display().to_string(),
+                found.nlink(),
+            ));
+        }
         for known in &self.beside {
             known.check()?;
         }
         if !self.content.is_continued() {
             return Err(FileLost::Overwritten(self.database.path.display().to_string()));
         }
-        Ok(bytes)
+        Ok(found.len())
+    }
+
+    /// Marks the log where it has begun anew. A log without a mark is accepted after a crash when the database is whole with it,
+    /// so that a failure costs no write.
+    pub(super) fn mark_log(&self, connection: &Connection) {
+        if self.log.is_unmarked()
+            && let Err(error) = self.log.mark(&self.resolved, connection)
+        {
+            tracing::debug!(%error, "the log could not be marked as this database's own; tried again after the next write");
+        }
     }
 }
 

@@ -326,7 +326,12 @@ impl Desk {
     fn run(&self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = waiting.blocking_recv() {
             match self.begin(first.as_ref()) {
-                Begin::Begun => self.write_group(first, &mut waiting),
+                Begin::Begun => {
+                    self.write_group(first, &mut waiting);
+                    if let Some(watch) = &self.watch {
+                        watch.mark_log(&self.connection);
+                    }
+                }
                 Begin::NobodyWaits => {}
                 Begin::Refused(reason) => {
                     self.health.note(Some(reason.clone()));

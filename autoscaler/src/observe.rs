@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use tidepool_autoscaler_core::memory::Followed;
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, PoolName, Power, Readiness, SignalReading, UnixMillis,
+    hosts_of,
 };
 use tidepool_autoscaler_core::spec::PoolSpec;
 
@@ -20,7 +21,9 @@ const PROBES_MAX: usize = 64;
 /// Members that are asked for by their id in one tick: those that the list leaves out. 50 are a quarter of a minute's calls;
 /// any more count as they were known.
 const FOLLOWED_MAX: usize = 50;
-/// Of these so many at once: with 46 s a call at worst, the tick's own bound ends it.
+/// Members that a list calls off are asked for by their id, so many in one tick: a list says so of machines that run, too.
+const OFF_ASKED_MAX: usize = 50;
+/// Of either so many at once: with 46 s a call at worst, the tick's own bound ends it.
 const FOLLOWED_AT_ONCE: usize = 8;
 
 /// Who is asked about a pool's members.
@@ -58,12 +61,67 @@ pub async fn members(
         problems,
         ..Observed::default()
     };
+    ask_again(spec, sources.provider, &mut observed).await;
     follow(spec, followed, sources.provider, now, &mut observed).await;
+    observed.problems.extend(shared_names(&observed.members));
     probe(sources, &mut observed).await;
     observed
         .members
         .sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     Ok(observed)
+}
+
+/// Asks for the members that the list calls off by their ids, and believes the answer: lists are made from a copy that may
+/// lag or flicker. Where there is no answer it isn't known whether they run.
+async fn ask_again(spec: &PoolSpec, provider: &dyn Provider, observed: &mut Observed) {
+    let off = observed
+        .members
+        .iter()
+        .filter(|m| m.power == Power::Off && !is_unidentified(&m.id))
+        .map(|m| m.id.clone())
+        .take(OFF_ASKED_MAX);
+    let asked = off.map(|id| async move {
+        let answer = provider.member_get(&spec.name, &id).await;
+        (id, answer)
+    });
+    let asked: Vec<_> = asked.collect();
+    let answers: BTreeMap<MemberId, _> = stream::iter(asked)
+        .buffer_unordered(FOLLOWED_AT_ONCE)
+        .collect()
+        .await;
+    for member in &mut observed.members {
+        match answers.get(&member.id) {
+            Some(Ok(Some(found))) => member.power = found.member.power,
+            Some(Err(error)) => {
+                member.power = Power::Unknown;
+                observed.problems.push(format!(
+                    "{} ({}) is listed as off, and asking for it failed: {}",
+                    member.name,
+                    member.id,
+                    crate::chain(error)
+                ));
+            }
+            // One that is being destroyed is listed for a while.
+            Some(Ok(None)) | None => {}
+        }
+    }
+}
+
+/// Names that several members share, a sentence each.
+fn shared_names(members: &[Member]) -> Vec<String> {
+    let mut ids: BTreeMap<&MemberName, Vec<&str>> = BTreeMap::new();
+    for member in members.iter().filter(|m| !m.draining) {
+        ids.entry(&member.name).or_default().push(&member.id.0);
+    }
+    let shared = ids.into_iter().filter(|(_, ids)| ids.len() > 1);
+    shared
+        .map(|(name, ids)| {
+            let (count, ids) = (ids.len(), ids.join(", "));
+            format!(
+                "{count} members are named {name} ({ids}); each counts, and is told from the others by its id"
+            )
+        })
+        .collect()
 }
 
 /// Asks for known members that the list leaves out, by their ids: only the provider's word that there is none makes one gone.
@@ -238,7 +296,10 @@ pub fn queries(pool: &PoolName, signals: &[SignalConfig], members: &[Member]) ->
         id: member.id.clone(),
         address: member.address,
     };
-    let hosts: BTreeMap<_, _> = serving.map(|m| (m.name.clone(), host(m))).collect();
+    let names = hosts_of(members);
+    let hosts: BTreeMap<_, _> = serving
+        .filter_map(|m| Some((names.get(&m.id)?.clone(), host(m))))
+        .collect();
     let query = |signal: &SignalConfig| SignalQuery {
         pool: pool.clone(),
         signal: signal.name.clone(),

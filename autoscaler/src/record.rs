@@ -153,7 +153,7 @@ impl StatusRecorder {
 
     /// A tick that decided; gives what begins to be wrong and what no longer is.
     pub fn ticked(&self, report: &TickReport<'_>, ended: UnixMillis) -> Vec<Change> {
-        let roster = Roster::of(report.spec, report.seen, report.memory);
+        let roster = Roster::of(report.spec, report.seen, report.memory).under(report.control);
         let TickReport { spec, decision, .. } = *report;
         let mut inner = self.inner();
         let changes = inner.troubles.update(&Outcomes {
@@ -256,8 +256,8 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
         created_at: entry.member.created_at,
         address: entry.member.address,
         image: entry.member.image.clone(),
-        signals: values.get(&entry.member.name).cloned().unwrap_or_default(),
-        signal_problems: problems.get(&entry.member.name).cloned().unwrap_or_default(),
+        signals: values.get(&entry.host).cloned().unwrap_or_default(),
+        signal_problems: problems.get(&entry.host).cloned().unwrap_or_default(),
     };
     roster.entries.iter().map(shown).collect()
 }

@@ -100,7 +100,7 @@ pub struct MemberStatus {
     pub id: MemberId,
     /// Our name.
     pub name: MemberName,
-    /// `booting`, `ready`, `serving`, `unready`, `draining`, `unknown` or `dead`.
+    /// `booting`, `ready`, `serving`, `unready`, `off`, `draining`, `unknown` or `dead`.
     pub state: MemberState,
     /// When it was made.
     pub created_at: UnixMillis,

@@ -162,11 +162,12 @@ impl Pool {
         let Snapshot {
             mut tick_state,
             mut seen,
-            problems,
+            mut problems,
         } = look;
         let spec = &self.config.spec;
         seen.signals = signals;
         let (memory, decision, plan) = self.think(&tick_state.memory, &seen);
+        problems.extend(decision.alarms());
 
         let mut next = memory.clone();
         next.intend(spec, &decision, &plan);

@@ -4,12 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidepool_autoscaler_core::members::MemberState;
-use tidepool_autoscaler_core::observe::{MemberName, PoolName};
-use tidepool_autoscaler_core::outcome::{Decision, StepKind};
+use tidepool_autoscaler_core::observe::PoolName;
+use tidepool_autoscaler_core::outcome::{Decision, Step, StepKind};
 use tidepool_autoscaler_core::roster::{Entry, Roster};
 
 use crate::apply::{Applied, StepOutcome};
 use crate::journal::Outcome;
+
+/// A step on a member, by its id, for members may share a name; a create has only the name.
+type Key = (String, StepKind);
+
+fn key_of(step: &Step) -> Key {
+    let member = step.id().map_or(&step.name().0, |id| &id.0);
+    (member.clone(), step.kind())
+}
 
 /// What is wrong with one pool.
 #[derive(Debug, Default)]
@@ -17,7 +25,7 @@ pub struct Troubles {
     /// Found at the start; it stays until the next one.
     notices: Vec<String>,
     /// Steps that were tried and not done, until they are done or nobody wants them any more.
-    steps: BTreeMap<(MemberName, StepKind), String>,
+    steps: BTreeMap<Key, String>,
     /// Steps of the last tick that were not tried.
     skipped: Vec<String>,
     /// What the last observation reported.
@@ -105,9 +113,9 @@ impl Troubles {
     fn take_steps(&mut self, tick: &Outcomes<'_>, changes: &mut Vec<Change>) {
         self.skipped.clear();
         for step in &tick.applied.steps {
-            let key = (step.step.name().clone(), step.step.kind());
+            let key = key_of(&step.step);
             match step.outcome {
-                Outcome::Done => self.over(changes, |(name, kind)| *name == key.0 && *kind <= key.1),
+                Outcome::Done => self.over(changes, |(member, kind)| *member == key.0 && *kind <= key.1),
                 Outcome::Failed | Outcome::Unknown => {
                     let text = text_of(step);
                     let known = self.steps.insert(key, text.clone());
@@ -119,29 +127,27 @@ impl Troubles {
                 Outcome::Skipped => self.skipped.push(text_of(step)),
             }
         }
-        let entries: BTreeMap<&MemberName, &Entry<'_>> = tick
-            .roster
-            .entries
-            .iter()
-            .map(|entry| (&entry.member.name, entry))
-            .collect();
-        self.over(changes, |(name, kind)| {
-            !is_wanted(tick.decision, entries.get(name).copied(), *kind)
+        let entries = tick.roster.entries.iter();
+        let by_id: BTreeMap<&str, &Entry<'_>> = entries.map(|e| (e.member.id.0.as_str(), e)).collect();
+        let names: BTreeSet<&str> = by_id.values().map(|e| e.member.name.0.as_str()).collect();
+        self.over(changes, |(member, kind)| match kind {
+            StepKind::Create => {
+                names.contains(member.as_str()) || tick.decision.actual >= tick.decision.desired
+            }
+            kind => !by_id
+                .get(member.as_str())
+                .is_some_and(|entry| is_wanted(tick.decision, entry, *kind)),
         });
     }
 
-    fn over(&mut self, changes: &mut Vec<Change>, is_over: impl Fn(&(MemberName, StepKind)) -> bool) {
+    fn over(&mut self, changes: &mut Vec<Change>, is_over: impl Fn(&Key) -> bool) {
         let over = self.steps.extract_if(.., |key, _| is_over(key));
         changes.extend(over.map(|(_, text)| Change::Over(text)));
     }
 }
 
-/// Whether a step that was not done is still to be done.
-fn is_wanted(decision: &Decision, entry: Option<&Entry<'_>>, kind: StepKind) -> bool {
-    let Some(entry) = entry else {
-        // Who is gone needs no step but its create.
-        return kind == StepKind::Create && decision.actual < decision.desired;
-    };
+/// Whether a step on a member that was not done is still to be done.
+fn is_wanted(decision: &Decision, entry: &Entry<'_>, kind: StepKind) -> bool {
     match kind {
         StepKind::Create => false,
         StepKind::Admit => entry.state == MemberState::Ready,
@@ -151,7 +157,7 @@ fn is_wanted(decision: &Decision, entry: Option<&Entry<'_>>, kind: StepKind) -> 
         | StepKind::Shutdown
         | StepKind::PowerOff
         | StepKind::Destroy => {
-            let leaves = entry.state == MemberState::Draining || entry.repair || entry.duplicate;
+            let leaves = entry.state == MemberState::Draining || entry.repair || entry.copy;
             leaves || decision.planned < decision.actual
         }
     }

@@ -7,6 +7,8 @@
 //! [`decide::decide`] what the pool should be, and [`plan::plan`] by which named steps. What comes of it are values
 //! ([`outcome`]); `words` turns them into text.
 
+pub mod control;
+mod copies;
 pub mod decide;
 pub mod members;
 pub mod memory;
@@ -17,4 +19,5 @@ pub mod policy;
 pub mod roster;
 pub mod signal;
 pub mod spec;
+mod states;
 mod words;

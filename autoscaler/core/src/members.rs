@@ -12,12 +12,14 @@ pub enum MemberState {
     Ready,
     /// In the load balancer and ready.
     Serving,
-    /// In the load balancer, but not ready; not for long enough to be called dead.
+    /// It serves or was ready before, and is not ready; not for long enough to be called dead.
     Unready,
+    /// Off, by the provider's word; not for long enough to be called dead.
+    Off,
     /// Marked for removal: withdrawn, drained, shut down, destroyed, in this order.
     Draining,
     /// The provider has it, and what it is can't be known: it counts, and is neither admitted nor removed.
     Unknown,
-    /// Off, never got ready within its boot timeout, or not ready for too long: to be destroyed and replaced.
+    /// Off or not ready for too long, or never got ready within its boot timeout: to be destroyed and replaced.
     Dead,
 }

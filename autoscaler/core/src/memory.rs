@@ -20,6 +20,9 @@ const GAP_TICKS: u32 = 3;
 const STAYS_MAX: usize = 2048;
 /// Stays are kept for so long: the longest window of a signal (3,600 s) and the oldest value (3,600 s).
 const STAYS_SECS: u32 = 7200;
+/// A copy that a create sent twice has made is recognised for so long after the first of them: a day. What turns up later is
+/// a member like any other.
+const SENT_AGAIN_SECS: u32 = 86_400;
 /// The boot timeout is at most so many times what the configuration says, however long boots take.
 pub const BOOT_TIMEOUT_FACTOR_MAX: u32 = 8;
 /// And at most so long, unless the configuration says more: the longest that it may say.
@@ -53,6 +56,8 @@ pub struct Memory {
     /// Of these, the ones whose end was never learned, and when they were begun: the provider is asked for the name before
     /// it is given again.
     pub unsettled: BTreeMap<MemberName, UnixMillis>,
+    /// Of these, the ones that were given again all the same. A copy that turns up may be removed.
+    pub sent_again: BTreeMap<MemberName, SentAgain>,
     /// Members that were declared dead and removed, and when.
     pub repairs: BTreeMap<MemberId, UnixMillis>,
     /// The largest number that was ever given to a member's name.
@@ -100,11 +105,20 @@ pub struct Resize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemberMemory {
+    /// Since when it is known, by our own clock: since its create was acknowledged, or since it was first seen. What a boot
+    /// takes is counted from here; the provider's clock may be hours away.
+    pub known_since: Option<UnixMillis>,
     /// It was seen before it was ever ready, and has not been ready since.
     pub booting: bool,
+    /// It was made or seen booting, and has not served since.
+    pub is_new: bool,
+    /// What the provider says about its power.
+    pub power: Option<Power>,
+    /// Since when it has said so at every tick.
+    pub power_since: Option<UnixMillis>,
     /// Since when it serves; `None` while it was never seen serving.
     pub serving_since: Option<UnixMillis>,
-    /// Since when it serves without being ready.
+    /// Since when it is not ready, though it serves or was ready before.
     pub unready_since: Option<UnixMillis>,
     /// Since when it is both marked for removal and out of the load balancer.
     pub withdrawn_since: Option<UnixMillis>,
@@ -112,6 +126,22 @@ pub struct MemberMemory {
     pub drain_since: Option<UnixMillis>,
     /// When it was first asked to shut down.
     pub shutdown_since: Option<UnixMillis>,
+}
+
+impl MemberMemory {
+    /// Whether the provider has said of it at every tick, for so long, that this is its power.
+    pub fn has_been(&self, power: Power, secs: u32, now: UnixMillis) -> bool {
+        self.power == Some(power) && self.power_since.is_some_and(|since| now.is_past(since, secs))
+    }
+}
+
+/// A name whose create was sent again after one whose end was never learned: both may have taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentAgain {
+    /// When the first one was begun.
+    pub since: UnixMillis,
+    /// How many times it was sent again.
+    pub times: u32,
 }
 
 /// A member that the provider has.
@@ -151,12 +181,14 @@ impl Memory {
         {
             next.since = Some(now);
             next.size = None;
+            // Nobody knows whether it was so all the time.
+            let known = next.members.values_mut();
+            known.for_each(|m| (m.unready_since, m.power_since) = (None, None));
         }
         next.last_tick = Some(now);
-        next.members = seen
-            .members
-            .iter()
-            .map(|m| (m.id.clone(), self.member_seen(m, now)))
+        let members = seen.members.iter();
+        next.members = members
+            .map(|m| (m.id.clone(), next.member_seen(spec, m, now)))
             .collect();
         next.stays_ended(&self.members, now);
         next.boots_seen(self, seen);
@@ -193,6 +225,8 @@ impl Memory {
         self.resizes.retain(|r| r.at <= now);
         self.repairs.retain(|_, at| *at <= now);
         self.stays.retain(|stay| stay.until <= now);
+        let again = self.sent_again.values_mut();
+        again.for_each(|again| again.since = again.since.min(now));
         let begun = self
             .pending_creates
             .values_mut()
@@ -215,22 +249,42 @@ impl Memory {
         self.resizes.retain(|r| !now.is_past(r.at, period_secs));
         self.repairs
             .retain(|_, at| !now.is_past(*at, spec.repair.window_secs));
+        self.sent_again
+            .retain(|_, again| !now.is_past(again.since, SENT_AGAIN_SECS));
     }
 
-    fn member_seen(&self, member: &Member, now: UnixMillis) -> MemberMemory {
+    fn member_seen(&self, spec: &PoolSpec, member: &Member, now: UnixMillis) -> MemberMemory {
         let known = self.members.get(&member.id).copied();
         let before = known.unwrap_or_default();
+        let power_since = if before.power == Some(member.power) {
+            before.power_since.unwrap_or(now).min(now)
+        } else {
+            now
+        };
         // A member that was already serving when it was first seen is taken to have served since it was made: after a
         // restart the pool must still be able to grow at once.
         let first_serving = if known.is_some() { now } else { member.created_at };
-        let not_ready = member.serving && member.readiness != Readiness::Ready;
+        let stopped = member.power == Power::Off && now.is_past(power_since, spec.life.unready_secs);
+        let serves = member.serving && !stopped;
+        let staying = !member.draining;
+        let not_ready = member.readiness != Readiness::Ready;
+        let booting = known.is_none_or(|known| known.booting) && staying && !member.serving && not_ready;
+        let acknowledged_at = self.followed.get(&member.id).and_then(|f| f.acknowledged_at);
+        let made_now = known.is_none() && acknowledged_at.is_some();
         let withdrawn = member.draining && !member.serving;
-        let never_ready = known.is_none_or(|known| known.booting);
-        let serves = member.serving && member.power != Power::Off;
         MemberMemory {
-            booting: never_ready && !member.serving && member.readiness != Readiness::Ready,
+            known_since: before
+                .known_since
+                .or(acknowledged_at)
+                .or(Some(now))
+                .map(|at| at.min(now)),
+            booting,
+            is_new: staying && !member.serving && (booting || made_now || before.is_new),
+            power: Some(member.power),
+            power_since: Some(power_since),
             serving_since: serves.then(|| before.serving_since.unwrap_or(first_serving).min(now)),
-            unready_since: not_ready.then(|| before.unready_since.unwrap_or(now).min(now)),
+            unready_since: (staying && not_ready && !booting)
+                .then(|| before.unready_since.unwrap_or(now).min(now)),
             withdrawn_since: withdrawn.then(|| before.withdrawn_since.unwrap_or(now).min(now)),
             drain_since: before.drain_since.map(|at| at.min(now)),
             shutdown_since: before.shutdown_since.map(|at| at.min(now)),
@@ -285,10 +339,14 @@ impl Memory {
     /// forgotten by and by.
     fn boots_seen(&mut self, before: &Memory, seen: &Observation) {
         for member in &seen.members {
-            let was_booting = before.members.get(&member.id).is_some_and(|m| m.booting);
-            if was_booting && member.readiness == Readiness::Ready && !member.draining {
+            let known = before.members.get(&member.id).filter(|known| known.booting);
+            let since = known.and_then(|known| known.known_since);
+            if let Some(known_since) = since
+                && member.readiness == Readiness::Ready
+                && !member.draining
+            {
                 // A float to integer cast saturates at both ends, which is what is wanted.
-                let took = seen.at.secs_since(member.created_at).ceil() as u32;
+                let took = seen.at.secs_since(known_since).ceil() as u32;
                 self.boot_secs = took.max(self.boot_secs / 4 * 3);
                 self.slow_boots = 0;
             }
@@ -324,6 +382,10 @@ impl Memory {
                 Step::Create { name } => {
                     created += 1;
                     self.retry_names.remove(name);
+                    if let Some(since) = self.unsettled.get(name).copied() {
+                        let again = self.sent_again.entry(name.clone());
+                        again.or_insert(SentAgain { since, times: 0 }).times += 1;
+                    }
                     self.pending_creates.insert(name.clone(), at);
                     self.ordinal_max = self.ordinal_max.max(ordinal_of(spec, name).unwrap_or(0));
                 }

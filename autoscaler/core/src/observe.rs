@@ -48,7 +48,8 @@ text_type! {
     PoolName
 }
 text_type! {
-    /// The name that the autoscaler gave a member. Unique within a pool by our own doing; the provider allows duplicates.
+    /// A member's name. Those that the autoscaler gives are unique within a pool; the provider allows duplicates, and
+    /// members that were taken in may share one.
     MemberName
 }
 text_type! {
@@ -104,6 +105,23 @@ pub struct Member {
     pub address: Option<IpAddr>,
     /// The image it was made from, as the provider names it.
     pub image: String,
+}
+
+/// A name for each member by which its values are told from others': its own, and with its id behind it where an older
+/// member has the same name.
+pub fn hosts_of(members: &[Member]) -> BTreeMap<&MemberId, MemberName> {
+    let mut oldest_first: Vec<&Member> = members.iter().collect();
+    oldest_first.sort_by_key(|m| (m.draining, m.created_at, &m.id));
+    let mut taken = BTreeSet::new();
+    let host = |member: &'_ Member| {
+        if taken.insert(member.name.clone()) {
+            member.name.clone()
+        } else {
+            MemberName(format!("{} ({})", member.name, member.id))
+        }
+    };
+    let hosts: Vec<MemberName> = oldest_first.iter().copied().map(host).collect();
+    oldest_first.into_iter().map(|m| &m.id).zip(hosts).collect()
 }
 
 /// One host's newest value of a signal.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Control;
 use crate::observe::{MemberId, MemberName, UnixMillis};
 use crate::signal::Signal;
 use crate::spec::Across;
@@ -126,6 +127,9 @@ impl From<SavedProposal> for Proposal {
 pub struct Decision {
     /// When.
     pub at: UnixMillis,
+    /// Who decided about the size; `Auto` where an older version did not write it.
+    #[serde(default = "auto")]
+    pub control: Control,
     /// The pool's size as observed, creates under way among it.
     pub actual: u32,
     /// The size that it is meant to have until something else is decided: `actual`, and what has died or gone since.
@@ -141,6 +145,10 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
     /// Each policy's proposal.
     pub proposals: Vec<Proposal>,
+}
+
+fn auto() -> Control {
+    Control::Auto
 }
 
 /// One reason of a decision, with its numbers.
@@ -227,14 +235,64 @@ pub enum Reason {
         /// Seconds that a member gets now.
         secs: u32,
     },
-    /// No repairs: more than half of the serving members are not ready, so what they depend on is more likely at fault.
+    /// No repairs: more than half of the members are off or not ready, so what they depend on is more likely at fault.
     TooManyUnready,
+    /// Members look dead and are left alone, for the operator holds the pool.
+    RepairsHeld {
+        /// Which, and what is wrong with each.
+        members: Vec<DeadMember>,
+    },
+    /// Members are dead and are removed.
+    Repairs {
+        /// Which, and what is wrong with each.
+        members: Vec<DeadMember>,
+    },
+    /// Members are removed because a create that was lost and sent again made one too many.
+    Copies {
+        /// Which.
+        members: Vec<MemberName>,
+    },
+    /// Members were chosen to leave before, and go on leaving.
+    Leaving {
+        /// Which.
+        members: Vec<MemberName>,
+    },
     /// No more repairs: so many were replaced lately that replacing doesn't seem to help.
     TooManyRepairs {
         /// At most so many are replaced.
         max: u32,
         /// Within so many seconds.
         window_secs: u32,
+    },
+}
+
+/// A member that is dead, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadMember {
+    /// Its name.
+    pub name: MemberName,
+    /// What is wrong with it.
+    pub cause: DeathCause,
+}
+
+/// Why a member is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DeathCause {
+    /// The provider has said for so long that it is off.
+    Off {
+        /// At least so many seconds.
+        secs: u32,
+    },
+    /// It has not been ready for so long.
+    NotReady {
+        /// At least so many seconds.
+        secs: u32,
+    },
+    /// It never got ready within its boot timeout.
+    NotInTime {
+        /// The timeout, seconds.
+        secs: u32,
     },
 }
 

@@ -2,24 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::control::Control;
+use crate::copies;
 use crate::members::MemberState;
 use crate::memory::Memory;
-use crate::observe::{Member, MemberId, MemberName, Observation, Power, Readiness, UnixMillis, count};
+use crate::observe::{Member, MemberId, MemberName, Observation, Power, UnixMillis, count, hosts_of};
+use crate::outcome::{DeadMember, DeathCause};
 use crate::spec::PoolSpec;
+use crate::states::States;
 
 /// One member and what it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Entry<'a> {
     /// The member.
     pub member: &'a Member,
+    /// The name that its values have; its own, unless several members share that.
+    pub host: MemberName,
     /// What it is.
     pub state: MemberState,
-    /// Whether another member of the same name is kept instead of it.
-    pub duplicate: bool,
+    /// Why it is dead, if it is.
+    pub cause: Option<DeathCause>,
+    /// A create of ours that was lost and sent again made one member too many, and it is this one.
+    pub copy: bool,
     /// Dead, and the breaker of repairs lets it be removed.
     pub repair: bool,
+}
+
+impl Entry<'_> {
     /// Dead because it was not ready within the boot timeout.
-    pub boot_timed_out: bool,
+    pub fn boot_timed_out(&self) -> bool {
+        matches!(self.cause, Some(DeathCause::NotInTime { .. }))
+    }
+
+    /// Whether it stands in the way of nothing and nobody removes it: it makes the pool's size.
+    fn counts(&self) -> bool {
+        !self.copy && !self.repair && self.state != MemberState::Draining
+    }
 }
 
 /// Every member of a pool in one tick.
@@ -36,51 +54,37 @@ pub struct Roster<'a> {
 /// Why members that look dead are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepairsRefused {
-    /// More than half of the serving members are not ready: what they depend on is more likely to be at fault.
+    /// More than half of the members are off or not ready: what they depend on is more likely to be at fault.
     TooManyUnready,
     /// So many were replaced lately that replacing doesn't seem to help.
     TooManyRepairs,
+    /// The operator holds the pool.
+    Held,
 }
 
 impl<'a> Roster<'a> {
     /// Reads an observation. `memory` has taken it in already ([`Memory::observe`]).
     pub fn of(spec: &PoolSpec, seen: &'a Observation, memory: &'a Memory) -> Roster<'a> {
-        let now = seen.at;
         let mut members: Vec<&Member> = seen.members.iter().collect();
         members.sort_by_key(|m| (m.created_at, &m.id));
-        let outage = outage_suspected(&members);
-        let states = States {
-            spec,
-            memory,
-            now,
-            outage,
+        let states = States::new(spec, memory, &members, seen.at);
+        let mut hosts = hosts_of(&seen.members);
+        let entry = |member: &'a Member| {
+            let (state, cause) = states.of(member);
+            Entry {
+                member,
+                host: hosts.remove(&member.id).unwrap_or_else(|| member.name.clone()),
+                state,
+                cause,
+                copy: false,
+                repair: false,
+            }
         };
-        let kept = kept_of_each_name(&members);
-        let mut entries: Vec<Entry<'a>> = members
-            .into_iter()
-            .map(|member| {
-                let state = states.of(member);
-                let dead = state == MemberState::Dead;
-                let powered = matches!(member.power, Power::Creating | Power::Running);
-                Entry {
-                    member,
-                    state,
-                    // What isn't known is not taken for a spare copy, whatever its name.
-                    duplicate: !member.draining
-                        && member.power != Power::Unknown
-                        && kept.get(&member.name) != Some(&&member.id),
-                    repair: false,
-                    boot_timed_out: dead && powered && !member.serving,
-                }
-            })
-            .collect();
+        let mut entries: Vec<Entry<'a>> = members.into_iter().map(entry).collect();
 
         let mut left = (spec.repair.max as usize).saturating_sub(memory.repairs.len());
         let mut too_many_repairs = false;
-        for entry in entries
-            .iter_mut()
-            .filter(|e| e.state == MemberState::Dead && !e.duplicate)
-        {
+        for entry in entries.iter_mut().filter(|e| e.state == MemberState::Dead) {
             let begun = memory.repairs.contains_key(&entry.member.id);
             entry.repair = begun || left > 0;
             too_many_repairs |= !entry.repair;
@@ -89,8 +93,9 @@ impl<'a> Roster<'a> {
         let repairs_refused = if too_many_repairs {
             Some(RepairsRefused::TooManyRepairs)
         } else {
-            outage.then_some(RepairsRefused::TooManyUnready)
+            states.outage.then_some(RepairsRefused::TooManyUnready)
         };
+        mark_copies(spec, memory, &mut entries);
         Roster {
             entries,
             pending: memory.pending_creates.keys().collect(),
@@ -98,12 +103,33 @@ impl<'a> Roster<'a> {
         }
     }
 
+    /// The same under the operator's word: while a pool is held nobody is removed, however dead it looks, for whoever holds
+    /// it may be at work on its members.
+    #[must_use]
+    pub fn under(mut self, control: Control) -> Self {
+        if matches!(control, Control::Hold { .. }) {
+            if self.entries.iter().any(|e| e.repair) {
+                self.repairs_refused = Some(RepairsRefused::Held);
+            }
+            for entry in &mut self.entries {
+                (entry.repair, entry.copy) = (false, false);
+            }
+        }
+        self
+    }
+
+    /// Those that are dead, and why.
+    pub fn dead(&self) -> impl Iterator<Item = (&Entry<'a>, DeadMember)> {
+        self.entries.iter().filter_map(|e| {
+            let name = e.host.clone();
+            e.cause.map(|cause| (e, DeadMember { name, cause }))
+        })
+    }
+
     /// The members that make the pool's size: neither on their way out nor spare copies. A dead member that is not
     /// removed keeps its place, so that the breaker also stops its replacement.
     pub fn counted(&self) -> impl Iterator<Item = &Entry<'a>> {
-        self.entries
-            .iter()
-            .filter(|e| !e.duplicate && !e.repair && e.state != MemberState::Draining)
+        self.entries.iter().filter(|e| e.counts())
     }
 
     /// The pool's size: members that count, and creates whose member is not seen yet.
@@ -116,31 +142,46 @@ impl<'a> Roster<'a> {
         count(
             self.entries
                 .iter()
-                .filter(|e| e.state == MemberState::Serving && !e.duplicate)
+                .filter(|e| e.state == MemberState::Serving && !e.copy)
                 .count(),
         )
     }
 
-    /// Hosts that the load is spread over, ready or not.
-    pub fn serving_hosts(&self) -> BTreeSet<&'a MemberName> {
-        let serving = |e: &&Entry<'_>| {
-            let unknown_in_balancer = e.state == MemberState::Unknown && e.member.serving;
-            unknown_in_balancer || matches!(e.state, MemberState::Serving | MemberState::Unready)
+    /// Those that the load is spread over, ready or not.
+    fn serving(&self) -> impl Iterator<Item = &Entry<'a>> {
+        let may_serve = |state| {
+            matches!(
+                state,
+                MemberState::Serving | MemberState::Unready | MemberState::Off | MemberState::Unknown
+            )
         };
-        self.counted().filter(serving).map(|e| &e.member.name).collect()
+        self.counted()
+            .filter(move |e| e.member.serving && may_serve(e.state))
+    }
+
+    /// Hosts that the load is spread over, ready or not.
+    pub fn serving_hosts(&self) -> BTreeSet<&MemberName> {
+        self.serving().map(|e| &e.host).collect()
     }
 
     /// Of these, the ones that have served for long enough that their values count.
-    pub fn warm_hosts(&self, spec: &PoolSpec, memory: &Memory, now: UnixMillis) -> BTreeSet<&'a MemberName> {
-        let warm = |id: &MemberId| {
-            let since = memory.members.get(id).and_then(|m| m.serving_since);
+    pub fn warm_hosts(&self, spec: &PoolSpec, memory: &Memory, now: UnixMillis) -> BTreeSet<&MemberName> {
+        let warm = |e: &&Entry<'_>| {
+            let since = memory.members.get(&e.member.id).and_then(|m| m.serving_since);
             since.is_some_and(|since| now.is_past(since, spec.life.warm_up_secs))
         };
-        let serving = self.serving_hosts();
-        let counted = self
-            .counted()
-            .filter(|e| serving.contains(&e.member.name) && warm(&e.member.id));
-        counted.map(|e| &e.member.name).collect()
+        self.serving().filter(warm).map(|e| &e.host).collect()
+    }
+}
+
+/// Marks the members that our own creates made twice, as far as the pool's minimum is there without them.
+fn mark_copies(spec: &PoolSpec, memory: &Memory, entries: &mut [Entry<'_>]) {
+    let members: Vec<&Member> = entries.iter().map(|e| e.member).collect();
+    let size = entries.iter().filter(|e| e.counts()).count();
+    let spare = size.saturating_sub(spec.min as usize);
+    let copies: BTreeSet<&MemberId> = copies::of(memory, &members).into_iter().take(spare).collect();
+    for entry in entries {
+        entry.copy = copies.contains(&entry.member.id);
     }
 }
 
@@ -175,13 +216,11 @@ pub struct Spread<'a> {
 
 impl<'a> Roster<'a> {
     /// Who the load was spread over in that time. What is not remembered is as it is now.
-    pub fn spread(&self, memory: &Memory, span: Span) -> Spread<'a> {
-        let serving = self.serving_hosts();
+    pub fn spread(&self, memory: &Memory, span: Span) -> Spread<'_> {
         let since = |id: &MemberId| memory.members.get(id).and_then(|m| m.serving_since);
-        let counted = self.counted().filter(|e| serving.contains(&e.member.name));
-        let hosts = counted.map(|e| {
+        let hosts = self.serving().map(|e| {
             let share = since(&e.member.id).map_or(1.0, |since| span.share(since, None));
-            (&e.member.name, share)
+            (&e.host, share)
         });
         let leaving = self
             .entries
@@ -195,86 +234,4 @@ impl<'a> Roster<'a> {
             gone: leaving.chain(ended).sum(),
         }
     }
-}
-
-/// What members' states are made from.
-struct States<'a> {
-    spec: &'a PoolSpec,
-    memory: &'a Memory,
-    now: UnixMillis,
-    /// So many members are unready that the fault is likelier in what they share.
-    outage: bool,
-}
-
-impl States<'_> {
-    fn of(&self, member: &Member) -> MemberState {
-        let Self {
-            spec,
-            memory,
-            now,
-            outage,
-        } = *self;
-        let ready = member.readiness == Readiness::Ready;
-        if member.draining {
-            return MemberState::Draining;
-        }
-        match member.power {
-            Power::Off => return MemberState::Dead,
-            Power::Unknown => return MemberState::Unknown,
-            Power::Creating | Power::Running => {}
-        }
-        match (member.serving, ready) {
-            (true, true) => MemberState::Serving,
-            (false, true) => MemberState::Ready,
-            (true, false) => {
-                let since = memory
-                    .members
-                    .get(&member.id)
-                    .and_then(|m| m.unready_since)
-                    .unwrap_or(now);
-                let too_long = now.is_past(since, spec.life.unready_secs);
-                if too_long && !outage {
-                    MemberState::Dead
-                } else {
-                    MemberState::Unready
-                }
-            }
-            (false, false) if now.is_past(member.created_at, memory.boot_timeout_secs(spec)) => {
-                MemberState::Dead
-            }
-            (false, false) => MemberState::Booting,
-        }
-    }
-}
-
-/// More than half of the running members in the load balancer are not ready, and more than one: the fault is likelier in
-/// what they share (their database, our own way to them) than in each of them.
-fn outage_suspected(members: &[&Member]) -> bool {
-    let in_balancer = members
-        .iter()
-        .filter(|m| m.serving && !m.draining && m.power != Power::Off);
-    let (mut all, mut unready) = (0_usize, 0_usize);
-    for member in in_balancer {
-        all += 1;
-        unready += usize::from(member.readiness != Readiness::Ready);
-    }
-    unready > 1 && unready * 2 > all
-}
-
-/// Of members with one name the best is kept: serving before not, ready before not, then the oldest.
-fn kept_of_each_name<'a>(members: &[&'a Member]) -> BTreeMap<&'a MemberName, &'a MemberId> {
-    let mut kept: BTreeMap<&MemberName, &Member> = BTreeMap::new();
-    let rank = |m: &Member| (m.power == Power::Off, !m.serving, m.readiness != Readiness::Ready);
-    for member in members
-        .iter()
-        .filter(|m| !m.draining && m.power != Power::Unknown)
-    {
-        let best = kept.entry(&member.name).or_insert(member);
-        if rank(member) < rank(best) {
-            *best = member;
-        }
-    }
-    kept.into_iter()
-        .map(|(name, member)| (name, &member.id))
-        .collect()
 }

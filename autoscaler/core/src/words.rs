@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use serde::{Serialize, Serializer};
 
-use crate::observe::UnixMillis;
-use crate::outcome::{Decision, Proposal, Reason, Verdict, Working};
-use crate::signal::{GapCause, Gaps, MissingReason, Signal};
+use crate::control::Control;
+use crate::observe::{MemberName, UnixMillis};
+use crate::outcome::{DeadMember, DeathCause, Decision, Proposal, Reason, Verdict, Working};
+use crate::signal::{GapCause, Gaps, HOSTS_NAMED_MAX, MissingReason, Signal};
 use crate::spec::Across;
 
 impl Decision {
@@ -19,6 +20,34 @@ impl Decision {
         } else {
             format!("{headline}: {}", reasons.join("; "))
         }
+    }
+
+    /// What of the reasons an operator should know also when nobody asks why, a sentence each.
+    pub fn alarms(&self) -> Vec<String> {
+        let alarming = |reason: &&Reason| match reason {
+            Reason::SlowBoots { .. }
+            | Reason::TooManyUnready
+            | Reason::TooManyRepairs { .. }
+            | Reason::Repairs { .. }
+            | Reason::Copies { .. } => true,
+            Reason::Policy { .. }
+            | Reason::NoPolicy
+            | Reason::Held { .. }
+            | Reason::SetByHand { .. }
+            | Reason::OutWindow { .. }
+            | Reason::InWindow { .. }
+            | Reason::NotWatched { .. }
+            | Reason::OverMaximum { .. }
+            | Reason::UnderMinimum { .. }
+            | Reason::Gone { .. }
+            | Reason::AccountFull
+            | Reason::OutLimit { .. }
+            | Reason::InLimit { .. }
+            | Reason::RepairsHeld { .. }
+            | Reason::Leaving { .. } => false,
+        };
+        let alarms = self.reasons.iter().filter(alarming);
+        alarms.map(|reason| self.text_of(reason)).collect()
     }
 
     fn text_of(&self, reason: &Reason) -> String {
@@ -43,8 +72,17 @@ impl Decision {
                 "new members were not ready in time, {times} times in a row; a member now gets {secs} s to boot"
             ),
             Reason::TooManyUnready => {
-                "no repairs, for more than half of the serving members are not ready at once".to_owned()
+                "no repairs, for more than half of the members are off or not ready at once".to_owned()
             }
+            Reason::RepairsHeld { members } => {
+                format!("{}; left alone while the pool is held", dead(members))
+            }
+            Reason::Repairs { members } => format!("{}; replaced", dead(members)),
+            Reason::Copies { members } => format!(
+                "{} removed: a create that was lost and sent again made one too many",
+                listed(members)
+            ),
+            Reason::Leaving { members } => format!("on the way out: {}", listed(members)),
             Reason::TooManyRepairs { max, window_secs } => {
                 format!("no more repairs: at most {max} members are replaced within {window_secs} s")
             }
@@ -68,6 +106,37 @@ fn headline(decision: &Decision) -> String {
         Ordering::Greater => format!("grow from {actual} to {desired}{to}"),
         Ordering::Less => format!("shrink from {actual} to {desired}{to}"),
         Ordering::Equal => format!("keep {actual}"),
+    }
+}
+
+/// The first few of these names.
+fn listed(names: &[MemberName]) -> String {
+    let named: Vec<&str> = names
+        .iter()
+        .take(HOSTS_NAMED_MAX)
+        .map(|name| name.0.as_str())
+        .collect();
+    and_more(named.join(", "), names.len())
+}
+
+/// The first few of these, and what is wrong with each.
+fn dead(members: &[DeadMember]) -> String {
+    let text = |member: &DeadMember| {
+        let name = &member.name;
+        match member.cause {
+            DeathCause::Off { secs } => format!("{name} has been off for {secs} s"),
+            DeathCause::NotReady { secs } => format!("{name} has not been ready for {secs} s"),
+            DeathCause::NotInTime { secs } => format!("{name} did not get ready within {secs} s"),
+        }
+    };
+    let named: Vec<String> = members.iter().take(HOSTS_NAMED_MAX).map(text).collect();
+    and_more(named.join(", "), members.len())
+}
+
+fn and_more(text: String, count: usize) -> String {
+    match count.saturating_sub(HOSTS_NAMED_MAX) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
 }
 
@@ -197,6 +266,7 @@ fn in_brackets(gaps: &Gaps) -> String {
 #[derive(Serialize)]
 struct DecisionText<'a> {
     at: UnixMillis,
+    control: Control,
     actual: u32,
     kept: u32,
     recommended: u32,
@@ -211,6 +281,7 @@ impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = DecisionText {
             at: self.at,
+            control: self.control,
             actual: self.actual,
             kept: self.kept,
             recommended: self.recommended,

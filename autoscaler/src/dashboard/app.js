@@ -10,7 +10,7 @@ const DECISIONS_SHOWN = 6;
 const PROBLEMS_SHOWN = 8;
 const STATES = {
   serving: ["Serving", "good"], ready: ["Ready", "info"], booting: ["Booting", "wait"],
-  unready: ["Not ready", "bad"], draining: ["Draining", "still"], dead: ["Dead", "bad"], unknown: ["Unknown", "wait"],
+  unready: ["Not ready", "bad"], off: ["Off", "bad"], draining: ["Draining", "still"], dead: ["Dead", "bad"], unknown: ["Unknown", "wait"],
 };
 const SIGNAL_STATES = { fresh: ["Fresh", "good"], partial: ["Partial", "wait"], stale: ["Stale", "bad"], missing: ["Missing", "bad"] };
 

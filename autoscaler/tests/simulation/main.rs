@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod lists;
 mod operator;
 mod recognition;
 mod rounds;

@@ -8,37 +8,54 @@ use tidepool_autoscaler::config::Secret;
 use tidepool_autoscaler::server::{Shared, serve};
 use tidepool_autoscaler::status::Status;
 use tidepool_autoscaler_core::decide::Control;
-use tidepool_autoscaler_core::observe::{PoolName, Power, UnixMillis};
+use tidepool_autoscaler_core::observe::{MemberId, PoolName, Power, UnixMillis};
 
 use crate::stage::{Says, Stage, metrics, stage};
 
 #[tokio::test]
-async fn a_pool_that_is_held_keeps_its_size_and_replaces_what_dies() {
+async fn a_pool_that_is_held_keeps_its_size_and_replaces_what_is_gone() {
     let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
-    *stage.pools.first().unwrap().control.lock().unwrap() = Control::Hold { size: 5 };
+    stage.control(Control::Hold { size: 5 });
     stage.rounds(3).await;
     assert_eq!(stage.cloud("api").count(), 5);
-    stage
-        .cloud("api")
-        .members
-        .lock()
-        .unwrap()
-        .values_mut()
-        .next()
-        .unwrap()
-        .power = Power::Off;
+    let first = MemberId("0001".to_owned());
+    stage.cloud("api").members.lock().unwrap().remove(&first);
     stage.rounds(3).await;
-    let names: BTreeSet<String> = stage
-        .cloud("api")
-        .members
-        .lock()
-        .unwrap()
-        .values()
-        .map(|m| m.name.0.clone())
-        .collect();
+    let members = stage.cloud("api").members.lock().unwrap().clone();
+    let names: BTreeSet<&str> = members.values().map(|m| m.name.0.as_str()).collect();
     assert_eq!(
         names.into_iter().collect::<Vec<_>>(),
         ["api-2", "api-3", "api-4", "api-5", "api-6"]
+    );
+    // The new one serves.
+    assert!(members.values().all(|member| member.serving));
+}
+
+/// Off for a resize, out of the balancer, not ready: whatever the operator does to a member, it is left alone.
+#[tokio::test]
+async fn a_member_that_is_worked_on_while_the_pool_is_held_is_left_alone() {
+    let stage = stage(&[("api", 3)], metrics(Says::Idle), "");
+    stage.control(Control::Hold { size: 3 });
+    stage.rounds(1).await;
+    let cloud = stage.cloud("api");
+    cloud.each(&[0], |member| member.power = Power::Off);
+    cloud.each(&[1], |member| member.serving = false);
+    stage.rounds(100).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    let reason = stage.reason(0);
+    let expected = "api-1 has been off for 60 s; left alone while the pool is held";
+    assert!(reason.contains(expected), "{reason}");
+    // Given back while it is still off, it is replaced, and the other one is let in again.
+    stage.control(Control::Manual { size: 3 });
+    stage.rounds(1).await;
+    assert_eq!(
+        cloud.changes(),
+        ["admit 0002", "create api-4", "withdraw 0001", "destroy 0001"]
+    );
+    let reason = stage.reason(0);
+    assert!(
+        reason.contains("api-1 has been off for 60 s; replaced"),
+        "{reason}"
     );
 }
 

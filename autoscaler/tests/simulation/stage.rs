@@ -47,6 +47,8 @@ pub(crate) struct FakeCloud {
     pub(crate) unlisted: Mutex<BTreeSet<MemberId>>,
     /// New members are such ones.
     pub(crate) lists_nothing_new: AtomicBool,
+    /// What lists say of these members' power, whatever it is.
+    pub(crate) listed_as: Mutex<BTreeMap<MemberId, Power>>,
     /// These do not carry the pool's tag.
     pub(crate) untagged: Mutex<BTreeSet<MemberId>>,
     /// How asking for a member by its id ends; works when `None`.
@@ -117,6 +119,28 @@ impl FakeCloud {
             .count()
     }
 
+    /// What was called that changes something, as `destroy 0001`.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|call| *call != "list").cloned().collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<MemberId> {
+        self.members.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// Changes these members, the oldest being number 0.
+    pub(crate) fn each(&self, numbers: &[usize], change: impl Fn(&mut Member)) {
+        let mut members = self.members.lock().unwrap();
+        for (_, member) in members
+            .values_mut()
+            .enumerate()
+            .filter(|(n, _)| numbers.contains(n))
+        {
+            change(member);
+        }
+    }
+
     pub(crate) fn creates(&self) -> usize {
         self.calls
             .lock()
@@ -144,8 +168,13 @@ impl Provider for FakeCloud {
         let listed = members
             .values()
             .filter(|m| m.created_at.0 <= newest && !unlisted.contains(&m.id));
+        let listed_as = self.listed_as.lock().unwrap();
+        let as_listed = |member: &Member| Member {
+            power: listed_as.get(&member.id).copied().unwrap_or(member.power),
+            ..member.clone()
+        };
         Ok(Listing {
-            members: listed.cloned().collect(),
+            members: listed.map(as_listed).collect(),
             problems: Vec::new(),
         })
     }
@@ -400,6 +429,15 @@ impl Stage {
 
     pub(crate) fn error(&self, pool: usize) -> Option<String> {
         self.pools.get(pool).unwrap().recorder.status().last_error
+    }
+
+    pub(crate) fn reason(&self, pool: usize) -> String {
+        let decisions = self.pools.get(pool).unwrap().recorder.status().decisions;
+        decisions.first().unwrap().reason.clone()
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        *self.pools.first().unwrap().control.lock().unwrap() = control;
     }
 
     pub(crate) fn problems(&self, pool: usize) -> Vec<String> {

@@ -61,12 +61,13 @@ async fn a_reached_quota_blocks_growth_only() {
 async fn a_reached_quota_leaves_the_rest_of_the_plan_alone() {
     let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
     let cloud = stage.cloud("api");
-    *cloud.creates.lock().unwrap() = vec![ProviderErrorKind::QuotaReached];
-    cloud.members.lock().unwrap().values_mut().next().unwrap().power = Power::Off;
-    stage.rounds(1).await;
+    cloud.each(&[0], |member| member.power = Power::Off);
+    // It is off for long enough; the account has had no room meanwhile.
+    *cloud.creates.lock().unwrap() = vec![ProviderErrorKind::QuotaReached; 2];
+    stage.rounds(7).await;
     assert_eq!(
-        *cloud.calls.lock().unwrap(),
-        ["list", "create api-5", "withdraw 0001", "destroy 0001"]
+        cloud.changes(),
+        ["create api-5", "create api-5", "withdraw 0001", "destroy 0001"]
     );
 }
 

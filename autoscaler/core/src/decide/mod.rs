@@ -3,39 +3,20 @@
 mod combine;
 mod restrain;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::control::Control;
 use crate::members::MemberState;
 use crate::memory::Memory;
-use crate::observe::{Observation, UnixMillis};
-use crate::outcome::{Decision, Proposal, Reason};
+use crate::observe::{MemberName, Observation, UnixMillis};
+use crate::outcome::{DeadMember, Decision, Proposal, Reason};
 use crate::policy::{Context, Measured, propose};
-use crate::roster::{RepairsRefused, Roster, Span};
+use crate::roster::{Entry, RepairsRefused, Roster, Span};
 use crate::signal::{Hosts, Signal, assess};
 use crate::spec::{PoolSpec, RepairLimit, SignalSettings};
 use restrain::Restraint;
 
-/// Who decides about the size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Control {
-    /// The policies.
-    Auto,
-    /// The operator: the size it had when `hold` was said.
-    Hold {
-        /// Members.
-        size: u32,
-    },
-    /// The operator: a size given by hand.
-    Manual {
-        /// Members.
-        size: u32,
-    },
-}
-
 /// Decides. `memory` has taken the observation in ([`Memory::observe`]); nothing is changed in it here.
 pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Control) -> Decision {
-    let roster = Roster::of(spec, seen, memory);
+    let roster = Roster::of(spec, seen, memory).under(control);
     let actual = roster.actual();
     let kept = memory.size.unwrap_or(actual).max(actual);
     let proposals = proposals_of(spec, seen, memory, &roster, kept);
@@ -61,26 +42,17 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         let gone = kept - actual;
         why.push(Reason::Gone { gone, kept });
     }
-    let planned = restraint.stepped(actual, desired, &mut why);
-    let boots = roster
-        .entries
-        .iter()
-        .any(|e| e.state == MemberState::Booting || e.boot_timed_out);
-    if memory.slow_boots > 0 && boots {
-        why.push(Reason::SlowBoots {
-            times: memory.slow_boots,
-            secs: memory.boot_timeout_secs(spec),
-        });
-    }
-    why.extend(roster.repairs_refused.map(|refused| {
-        let RepairLimit { max, window_secs } = spec.repair;
-        match refused {
-            RepairsRefused::TooManyUnready => Reason::TooManyUnready,
-            RepairsRefused::TooManyRepairs => Reason::TooManyRepairs { max, window_secs },
+    let planned = match control {
+        // Nobody is removed while the operator holds the pool, also not the one that is too many.
+        Control::Hold { .. } if desired < actual => actual,
+        Control::Hold { .. } | Control::Auto | Control::Manual { .. } => {
+            restraint.stepped(actual, desired, &mut why)
         }
-    }));
+    };
+    why.extend(reasons_of_members(spec, memory, &roster));
     Decision {
         at: seen.at,
+        control,
         actual,
         kept,
         recommended,
@@ -89,6 +61,48 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         reasons: why,
         proposals,
     }
+}
+
+/// Why single members are removed, or are not though they look dead.
+fn reasons_of_members(spec: &PoolSpec, memory: &Memory, roster: &Roster<'_>) -> Vec<Reason> {
+    let mut why = Vec::new();
+    let boots = roster
+        .entries
+        .iter()
+        .any(|e| e.state == MemberState::Booting || e.boot_timed_out());
+    if memory.slow_boots > 0 && boots {
+        why.push(Reason::SlowBoots {
+            times: memory.slow_boots,
+            secs: memory.boot_timeout_secs(spec),
+        });
+    }
+    let (repaired, kept): (Vec<_>, Vec<_>) = roster.dead().partition(|(entry, _)| entry.repair);
+    let members = |dead: Vec<(_, DeadMember)>| dead.into_iter().map(|(_, member)| member).collect();
+    if !repaired.is_empty() {
+        why.push(Reason::Repairs {
+            members: members(repaired),
+        });
+    }
+    let RepairLimit { max, window_secs } = spec.repair;
+    why.extend(roster.repairs_refused.map(|refused| match refused {
+        RepairsRefused::TooManyUnready => Reason::TooManyUnready,
+        RepairsRefused::TooManyRepairs => Reason::TooManyRepairs { max, window_secs },
+        RepairsRefused::Held => Reason::RepairsHeld {
+            members: members(kept),
+        },
+    }));
+    let names = |chosen: &dyn Fn(&Entry<'_>) -> bool| -> Vec<MemberName> {
+        let chosen = roster.entries.iter().filter(|e| chosen(e));
+        chosen.map(|e| e.host.clone()).collect()
+    };
+    let (copies, leaving) = (names(&|e| e.copy), names(&|e| e.state == MemberState::Draining));
+    if !copies.is_empty() {
+        why.push(Reason::Copies { members: copies });
+    }
+    if !leaving.is_empty() {
+        why.push(Reason::Leaving { members: leaving });
+    }
+    why
 }
 
 fn proposals_of(

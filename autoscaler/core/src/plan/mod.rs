@@ -6,6 +6,7 @@ mod victims;
 
 use std::collections::BTreeSet;
 
+use crate::control::Control;
 use crate::members::MemberState;
 use crate::memory::Memory;
 use crate::observe::{Member, MemberId, MemberName, Observation, count};
@@ -17,12 +18,18 @@ use crate::spec::PoolSpec;
 ///
 /// Capacity comes first (admit, create), removal after it, so that a slow removal doesn't delay growth.
 pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Decision) -> Plan {
-    let roster = Roster::of(spec, seen, memory);
+    let roster = Roster::of(spec, seen, memory).under(decision.control);
     let victims = victims::of(spec, &roster, decision);
     let victim_ids: BTreeSet<&MemberId> = victims.iter().map(|v| &v.id).collect();
     let mut steps = Vec::new();
 
-    let waiting = roster.counted().filter(|e| e.state == MemberState::Ready);
+    let held = matches!(decision.control, Control::Hold { .. });
+    // Who holds a pool may have taken a member out of the balancer to work on it; only one that is new is let in then.
+    let is_new = |e: &&Entry<'_>| memory.members.get(&e.member.id).is_some_and(|known| known.is_new);
+    let waiting = roster
+        .counted()
+        .filter(|e| e.state == MemberState::Ready)
+        .filter(|e| !held || is_new(e));
     for entry in waiting.filter(|e| !victim_ids.contains(&e.member.id)) {
         let Member { id, name, .. } = entry.member;
         steps.push(Step::Admit {
@@ -38,44 +45,47 @@ pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Dec
     for victim in &victims {
         steps.extend(removal::begins(victim));
     }
-    for entry in &roster.entries {
-        let Entry {
-            member,
-            state,
-            duplicate,
-            repair,
-            ..
-        } = *entry;
-        if state == MemberState::Draining {
-            let known = memory.members.get(&member.id).copied().unwrap_or_default();
-            steps.extend(removal::goes_on(spec, member, known, seen));
-        } else if duplicate {
-            steps.extend(removal::begins(member));
-        } else if repair {
-            steps.extend(removal::of_dead(member));
+    let repairs = repairs(spec, &roster, decision);
+    if !held {
+        for entry in &roster.entries {
+            let member = entry.member;
+            if entry.state == MemberState::Draining {
+                let known = memory.members.get(&member.id).copied().unwrap_or_default();
+                steps.extend(removal::goes_on(spec, member, known, seen));
+            } else if entry.copy {
+                steps.extend(removal::begins(member));
+            } else if repairs.iter().any(|e| e.member.id == member.id) {
+                steps.extend(removal::of_dead(member));
+            }
         }
     }
-    let repairs = || roster.entries.iter().filter(|e| e.repair);
-    let id = |e: &Entry<'_>| e.member.id.clone();
-    let repaired = repairs().map(id).collect();
-    let boots_given_up = repairs().filter(|e| e.boot_timed_out).map(id).collect();
+    let id = |e: &&Entry<'_>| e.member.id.clone();
     Plan {
         steps,
         removed: count(victims.len()),
-        repaired,
-        boots_given_up,
+        repaired: repairs.iter().map(id).collect(),
+        boots_given_up: repairs.iter().filter(|e| e.boot_timed_out()).map(id).collect(),
     }
 }
 
-/// Names for the members to be made: those first whose create failed or got lost, then the next numbers.
+/// The dead members that are removed now. As many of them stay as the pool would be below its minimum without, until others
+/// are made in their place: what is dead may come back, what is destroyed doesn't.
+fn repairs<'r, 'a>(spec: &PoolSpec, roster: &'r Roster<'a>, decision: &Decision) -> Vec<&'r Entry<'a>> {
+    let dead: Vec<&Entry<'a>> = roster.entries.iter().filter(|e| e.repair).collect();
+    let needed = spec.min.saturating_sub(decision.planned) as usize;
+    let spare = dead.len().saturating_sub(needed);
+    dead.into_iter().take(spare).collect()
+}
+
+/// Names for the members to be made: those first whose create failed or got lost, then the next numbers. None is given that
+/// a member has, or that a create under way may give one.
 fn new_names(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Decision) -> Vec<MemberName> {
     let wanted = decision.planned.saturating_sub(decision.actual) as usize;
-    let taken: BTreeSet<&MemberName> = seen.members.iter().map(|m| &m.name).collect();
-    let again = memory
-        .retry_names
-        .iter()
-        .filter(|name| !taken.contains(name))
-        .cloned();
+    let listed = seen.members.iter().map(|m| &m.name);
+    let taken: BTreeSet<&MemberName> = listed.chain(memory.pending_creates.keys()).collect();
+    let again = memory.retry_names.iter();
     let fresh = (1..).map(|n| MemberName(format!("{}-{}", spec.name, memory.ordinal_max.saturating_add(n))));
-    again.chain(fresh).take(wanted).collect()
+    let fresh = fresh.filter(|name| !memory.retry_names.contains(name));
+    let names = again.cloned().chain(fresh).filter(|name| !taken.contains(name));
+    names.take(wanted).collect()
 }

@@ -46,10 +46,15 @@ pub(super) fn goes_on(
         return Some(Step::Withdraw { id, name });
     }
     match member.power {
-        Power::Running => {}
-        Power::Creating | Power::Off => return Some(Step::Destroy { id, name }),
         // Whether it runs isn't known: it is left alone until it is.
         Power::Unknown => return None,
+        // It was asked to stop, or the provider has not said of it that it runs for long.
+        Power::Off if known.shutdown_since.is_some() => return Some(Step::Destroy { id, name }),
+        power @ (Power::Off | Power::Creating) if known.has_been(power, life.unready_secs, now) => {
+            return Some(Step::Destroy { id, name });
+        }
+        // One list in a hundred says so of a machine that runs: it goes on as if it did.
+        Power::Off | Power::Creating | Power::Running => {}
     }
     if let Some(shutdown) = known.shutdown_since {
         // It was asked to stop and runs on: its power is cut, and if that doesn't help either, it is destroyed as it is.

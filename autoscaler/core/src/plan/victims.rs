@@ -24,10 +24,10 @@ pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) 
         MemberState::Dead => 0,
         MemberState::Booting => 1,
         MemberState::Ready => 2,
-        MemberState::Unready => 3,
+        MemberState::Unready | MemberState::Off => 3,
         MemberState::Serving | MemberState::Draining | MemberState::Unknown => 4,
     };
-    let busy_of = |e: &Entry<'_>| busy.get(&e.member.name).copied().unwrap_or(f64::INFINITY);
+    let busy_of = |e: &Entry<'_>| busy.get(&e.host).copied().unwrap_or(f64::INFINITY);
     candidates.sort_by(|a, b| {
         let by_state = rank(a.state).cmp(&rank(b.state));
         let by_image = (a.member.image == spec.image).cmp(&(b.member.image == spec.image));

@@ -6,7 +6,8 @@ use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness, S
 use tidepool_autoscaler_core::spec::{PoolSpec, StepLimits};
 
 use crate::support::{
-    NOW, at, booting, cpu, decided, draining, following, member, members, name, reading, seen, spec, watched,
+    NOW, at, booting, cpu, decided, draining, following, knowing, member, members, name, off, powered,
+    reading, seen, spec, watched,
 };
 
 fn sizes(spec: &PoolSpec, seen: &Observation, memory: &Memory) -> (u32, u32, u32) {
@@ -371,24 +372,21 @@ fn refused_repairs_are_reported() {
     let outage = seen(vec![unready(1), unready(2), member(3)], &[("cpu", failed())]);
     let reason = decided(&spec(), &outage, &watched()).reason();
     assert!(
-        reason.ends_with("no repairs, for more than half of the serving members are not ready at once"),
+        reason.ends_with("no repairs, for more than half of the members are off or not ready at once"),
         "{reason}"
     );
-    let off = |n| Member {
-        power: Power::Off,
-        ..member(n)
-    };
     let dying = seen(
-        vec![off(1), off(2), off(3), off(4), member(5)],
+        (1..=4).map(off).chain((5..=8).map(member)).collect(),
         &[("cpu", failed())],
     );
-    let decision = decided(&spec(), &dying, &watched());
+    let memory = knowing(watched(), &[1, 2, 3, 4], powered(Power::Off, 45));
+    let decision = decided(&spec(), &dying, &memory);
     assert!(
         decision
             .reason()
             .ends_with("no more repairs: at most 3 members are replaced within 600 s")
     );
-    assert_eq!(decision.actual, 2);
+    assert_eq!(decision.actual, 5);
 }
 
 #[test]

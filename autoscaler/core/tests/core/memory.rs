@@ -4,14 +4,15 @@ use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::decide::decide;
 use tidepool_autoscaler_core::memory::{
     CreateOutcome, MemberMemory, Memory, QUOTA_WAIT_SECS, RECOMMENDATIONS_MAX, Recommendation, Resize,
-    ordinal_of,
+    SentAgain, ordinal_of,
 };
-use tidepool_autoscaler_core::observe::{Member, Observation, Readiness};
+use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness};
 use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::support::{
-    NOW, at, booting, cpu, draining, member, members, name, of_member, seen, spec, watched,
+    NOW, at, booting, cpu, draining, knowing, member, members, name, of_member, off, powered, seen, spec,
+    watched,
 };
 
 fn taken_in(memory: &Memory, seen: &Observation) -> Memory {
@@ -112,13 +113,19 @@ fn a_member_that_served_when_it_was_first_seen_has_served_since_it_was_made() {
 
 #[test]
 fn stages_begin_once_and_end_when_they_are_over() {
+    let running = MemberMemory {
+        known_since: Some(at(4)),
+        ..powered(Power::Running, 50)
+    };
     let known = MemberMemory {
         booting: false,
+        is_new: false,
         serving_since: Some(at(5)),
         unready_since: Some(at(NOW - 9)),
         withdrawn_since: Some(at(NOW - 8)),
         drain_since: Some(at(NOW - 7)),
         shutdown_since: Some(at(NOW - 6)),
+        ..running
     };
     let unready = Member {
         readiness: Readiness::Unknown,
@@ -130,7 +137,7 @@ fn stages_begin_once_and_end_when_they_are_over() {
     let rest = MemberMemory {
         drain_since: known.drain_since,
         shutdown_since: known.shutdown_since,
-        ..MemberMemory::default()
+        ..running
     };
     let serving = MemberMemory {
         booting: false,
@@ -165,9 +172,20 @@ fn stages_begin_once_and_end_when_they_are_over() {
         ..draining(1)
     };
     assert_eq!(after(leaving, MemberMemory::default()).withdrawn_since, None);
-    // Times that a clock set back has left in the future count from now.
+}
+
+/// Times that a clock set back has left in the future count from now.
+#[test]
+fn stages_of_the_future_begin_now() {
+    let after = |member: Member, known| {
+        taken_in(&of_member(1, known), &seen(vec![member.clone()], &[])).members[&member.id]
+    };
     let future = MemberMemory {
+        known_since: Some(at(NOW + 9)),
         booting: false,
+        is_new: false,
+        power: Some(Power::Running),
+        power_since: Some(at(NOW + 9)),
         serving_since: Some(at(NOW + 9)),
         unready_since: Some(at(NOW + 9)),
         withdrawn_since: Some(at(NOW + 9)),
@@ -175,9 +193,10 @@ fn stages_begin_once_and_end_when_they_are_over() {
         shutdown_since: Some(at(NOW + 9)),
     };
     let now = MemberMemory {
+        known_since: Some(at(NOW)),
         drain_since: Some(at(NOW)),
         shutdown_since: Some(at(NOW)),
-        ..MemberMemory::default()
+        ..powered(Power::Running, 0)
     };
     assert_eq!(
         after(draining(1), future),
@@ -328,16 +347,13 @@ fn drains_shutdowns_and_repairs_are_remembered_with_their_first_time() {
     };
     let asked = intended(&of_member(1, late), &seen(vec![draining(1)], &[]), Control::Auto);
     assert_eq!(asked.members[&member(1).id].shutdown_since, Some(at(NOW)));
-    let off = Member {
-        power: tidepool_autoscaler_core::observe::Power::Off,
-        ..member(1)
-    };
-    let seen = seen(vec![off, member(2)], &[]);
+    let seen = seen(vec![off(1), member(2), member(3)], &[]);
+    let stopped = knowing(watched(), &[1], powered(Power::Off, 45));
     assert_eq!(
-        intended(&watched(), &seen, Control::Auto).repairs[&member(1).id],
+        intended(&stopped, &seen, Control::Auto).repairs[&member(1).id],
         at(NOW)
     );
-    let mut begun = watched();
+    let mut begun = stopped;
     begun.repairs.insert(member(1).id, at(NOW - 100));
     assert_eq!(
         intended(&begun, &seen, Control::Auto).repairs[&member(1).id],
@@ -389,4 +405,61 @@ fn it_survives_being_written_down() {
     let memory = intended(&watched(), &cpu(4, 0.7), Control::Auto);
     let text = serde_json::to_string(&memory).unwrap();
     assert_eq!(serde_json::from_str::<Memory>(&text).unwrap(), memory);
+}
+
+/// What a name was given for is remembered, so that a copy of ours can be told from a member of somebody else.
+#[test]
+fn a_name_that_is_given_again_is_remembered_with_its_first_time() {
+    let mut memory = watched();
+    memory.retry_names.insert(name("api-5"));
+    memory.unsettled.insert(name("api-5"), at(NOW - 70));
+    // The number has been given, however little is remembered of it.
+    assert_eq!(memory.ordinal_max, 0);
+    let next = intended(&memory, &cpu(4, 0.7), Control::Auto);
+    let again = |times| SentAgain {
+        since: at(NOW - 70),
+        times,
+    };
+    assert_eq!(next.sent_again, [(name("api-5"), again(1))].into());
+    let mut memory = next;
+    memory.pending_creates.clear();
+    memory.retry_names.insert(name("api-5"));
+    memory.resizes.clear();
+    let next = intended(&memory, &cpu(4, 0.7), Control::Auto);
+    assert_eq!(next.sent_again, [(name("api-5"), again(2))].into());
+    let mut past = next;
+    past.sent_again.insert(
+        name("api-8"),
+        SentAgain {
+            since: at(NOW - 86_400),
+            times: 1,
+        },
+    );
+    past.sent_again.insert(
+        name("api-9"),
+        SentAgain {
+            since: at(NOW + 5),
+            times: 1,
+        },
+    );
+    let kept = taken_in(&past, &cpu(4, 0.5)).sent_again;
+    assert_eq!(
+        kept.into_keys().collect::<Vec<_>>(),
+        [name("api-5"), name("api-9")]
+    );
+}
+
+/// After a gap nobody knows how long a state has lasted.
+#[test]
+fn what_lasted_before_a_gap_counts_from_now() {
+    let unready = Member {
+        readiness: Readiness::NotReady,
+        ..member(1)
+    };
+    let mut memory = knowing(watched(), &[1, 2], powered(Power::Off, 900));
+    memory.members.get_mut(&member(1).id).unwrap().unready_since = Some(at(NOW - 900));
+    memory.last_tick = Some(at(NOW - 400));
+    let next = taken_in(&memory, &seen(vec![unready, off(2)], &[]));
+    assert_eq!(next.members[&member(1).id].unready_since, Some(at(NOW)));
+    assert_eq!(next.members[&member(2).id].power_since, Some(at(NOW)));
 }

@@ -1,13 +1,15 @@
 //! The steps of a plan.
 
-use tidepool_autoscaler_core::memory::{MemberMemory, Memory};
+use tidepool_autoscaler_core::decide::{Control, decide};
+use tidepool_autoscaler_core::memory::{MemberMemory, Memory, SentAgain};
 use tidepool_autoscaler_core::observe::{Member, MemberId, Observation, Power, Readiness, SignalReading};
-use tidepool_autoscaler_core::outcome::{Step, StepKind};
+use tidepool_autoscaler_core::outcome::{DeadMember, DeathCause, Reason, Step, StepKind};
+use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::support::{
-    NOW, at, booting, cpu, draining, member, members, name, of_member, planned, reading, seen, spec,
-    steps_of, watched,
+    NOW, at, booting, booting_for, cpu, decided, draining, knowing, member, members, name, of_member, off,
+    planned, powered, reading, seen, spec, steps_of, watched,
 };
 
 fn steps(seen: &Observation, memory: &Memory) -> Vec<String> {
@@ -137,11 +139,7 @@ fn the_victim_is_not_ready_of_another_image_least_busy_or_newest() {
 
 #[test]
 fn a_dead_member_that_may_not_be_repaired_is_the_first_to_go() {
-    let off = |n| Member {
-        power: Power::Off,
-        ..member(n)
-    };
-    let mut memory = watched();
+    let mut memory = knowing(watched(), &[1], powered(Power::Off, 45));
     for n in 20..23 {
         memory.repairs.insert(member(n).id, at(NOW - 5));
     }
@@ -224,6 +222,10 @@ fn the_life_of_a_member_that_leaves() {
         power: Power::Off,
         ..draining(1)
     };
+    let stopped = |power, secs| MemberMemory {
+        withdrawn_since: Some(at(NOW - 5)),
+        ..powered(power, secs)
+    };
     let creating = Member {
         power: Power::Creating,
         ..draining(1)
@@ -235,8 +237,14 @@ fn the_life_of_a_member_that_leaves() {
     // (member, memory, says it is drained) -> step
     let table: Vec<(Member, MemberMemory, bool, &str)> = vec![
         (serving, withdrawn(60), true, "withdraw"),
-        (off, withdrawn(0), false, "destroy"),
-        (creating, withdrawn(0), false, "destroy"),
+        // A list that calls it off, or new, for a moment doesn't cut it off from who it still serves.
+        (off.clone(), withdrawn(0), false, ""),
+        (off.clone(), stopped(Power::Off, 44), false, ""),
+        (off.clone(), stopped(Power::Off, 45), false, "destroy"),
+        (off.clone(), stopped(Power::Creating, 45), false, ""),
+        (off, shut(0), false, "destroy"),
+        (creating.clone(), withdrawn(0), false, ""),
+        (creating, stopped(Power::Creating, 45), false, "destroy"),
         // The balancer needs a moment to notice.
         (draining(1), withdrawn(0), true, ""),
         (draining(1), withdrawn(9), true, ""),
@@ -292,23 +300,13 @@ fn drain_says_where() {
 
 #[test]
 fn the_dead_are_withdrawn_destroyed_and_replaced() {
-    let off = Member {
-        power: Power::Off,
-        ..member(2)
-    };
-    let late = Member {
-        created_at: at(NOW - 500),
-        ..booting(3)
-    };
     let memory = Memory {
         size: Some(4),
-        ..watched()
+        ..knowing(watched(), &[2], powered(Power::Off, 45))
     };
-    let plan = planned(
-        &spec(),
-        &seen(vec![member(1), off, late, member(4)], &[]),
-        &memory,
-    );
+    let memory = knowing(memory, &[3], booting_for(200));
+    let there = seen(vec![member(1), off(2), booting(3), member(4)], &[]);
+    let plan = planned(&spec(), &there, &memory);
     let expected = [
         "create api-5",
         "create api-6",
@@ -322,10 +320,83 @@ fn the_dead_are_withdrawn_destroyed_and_replaced() {
         ["2", "3"]
     );
     assert_eq!(plan.removed, 0);
+    let dead = |name: &str, cause| DeadMember {
+        name: crate::support::name(name),
+        cause,
+    };
+    let members = vec![
+        dead("api-2", DeathCause::Off { secs: 45 }),
+        dead("api-3", DeathCause::NotInTime { secs: 200 }),
+    ];
+    let decision = decided(&spec(), &there, &memory);
+    assert!(
+        decision.reasons.contains(&Reason::Repairs { members }),
+        "{decision:?}"
+    );
+    assert_eq!(
+        decision.alarms(),
+        ["api-2 has been off for 45 s, api-3 did not get ready within 200 s; replaced"]
+    );
+}
+
+/// What is dead and can't be replaced now stays: destroyed it would surely not come back.
+#[test]
+fn a_repair_never_leads_below_the_minimum() {
+    let mut memory = knowing(watched(), &[2, 3], powered(Power::Off, 45));
+    memory.create_blocked_until = Some(at(NOW + 30));
+    let of = |members, min| {
+        let spec = PoolSpec { min, ..spec() };
+        let plan = planned(&spec, &seen(members, &[]), &memory);
+        assert_eq!(plan.repaired.len(), steps_of(&plan).len() / 2);
+        steps_of(&plan)
+    };
+    let four = || vec![member(1), off(2), off(3), member(4)];
+    assert_eq!(of(four(), 4), [""; 0]);
+    assert_eq!(of(four(), 3), ["withdraw api-2", "destroy api-2"]);
+    assert_eq!(of(four(), 2).len(), 4);
 }
 
 #[test]
-fn spare_copies_of_a_name_go() {
+fn while_a_pool_is_held_nobody_is_stopped_or_destroyed() {
+    let withdrawn = MemberMemory {
+        withdrawn_since: Some(at(NOW - 500)),
+        ..MemberMemory::default()
+    };
+    let memory = knowing(watched(), &[1], powered(Power::Off, 500));
+    let memory = knowing(memory, &[3], withdrawn);
+    let worked_on = Member {
+        readiness: Readiness::Ready,
+        ..booting(4)
+    };
+    let memory = knowing(memory, &[4], powered(Power::Running, 500));
+    let new = Member {
+        readiness: Readiness::Ready,
+        ..booting(5)
+    };
+    let memory = knowing(memory, &[5], booting_for(50));
+    let seen = seen(vec![off(1), member(2), draining(3), worked_on, new], &[]);
+    let steps = |control| {
+        let memory = memory.observe(&spec(), &seen);
+        let decision = decide(&spec(), &seen, &memory, control);
+        steps_of(&plan(&spec(), &seen, &memory, &decision))
+    };
+    assert_eq!(steps(Control::Hold { size: 4 }), ["admit api-5"]);
+    // One that is too many stays, too; one that is gone is made.
+    assert_eq!(steps(Control::Hold { size: 2 }), ["admit api-5"]);
+    assert_eq!(steps(Control::Hold { size: 5 }), ["admit api-5", "create api-6"]);
+    let manual = [
+        "admit api-4",
+        "admit api-5",
+        "create api-6",
+        "withdraw api-1",
+        "destroy api-1",
+        "shutdown api-3",
+    ];
+    assert_eq!(steps(Control::Manual { size: 4 }), manual);
+}
+
+#[test]
+fn copies_that_a_lost_create_made_go_and_others_of_one_name_stay() {
     let twin = |serving| Member {
         id: MemberId("77".to_owned()),
         serving,
@@ -333,7 +404,13 @@ fn spare_copies_of_a_name_go() {
         ..member(2)
     };
     let all = |serving| seen(vec![member(1), member(2), member(3), twin(serving)], &[]);
-    let spare = planned(&spec(), &all(false), &watched());
+    assert_eq!(steps(&all(true), &watched()), [""; 0]);
+    assert_eq!(steps(&all(false), &watched()), ["admit api-2"]);
+    let mut lost = watched();
+    let since = at(NOW - 60);
+    lost.sent_again
+        .insert(name("api-2"), SentAgain { since, times: 1 });
+    let spare = planned(&spec(), &all(false), &lost);
     assert_eq!(
         spare.steps,
         [Step::Destroy {
@@ -342,8 +419,14 @@ fn spare_copies_of_a_name_go() {
         }]
     );
     assert_eq!(
-        steps_of(&planned(&spec(), &all(true), &watched())),
+        steps(&all(true), &lost),
         ["mark_draining api-2", "withdraw api-2"]
+    );
+    let members = vec![name("api-2 (77)")];
+    let decision = decided(&spec(), &all(true), &lost);
+    assert!(
+        decision.reasons.contains(&Reason::Copies { members }),
+        "{decision:?}"
     );
 }
 

@@ -9,7 +9,7 @@ use tidepool_autoscaler_core::memory::{CreateOutcome, Memory};
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, Power, Readiness, Sample, SignalReading, UnixMillis,
 };
-use tidepool_autoscaler_core::outcome::{Plan, Step};
+use tidepool_autoscaler_core::outcome::{Decision, Plan, Reason, Step, StepKind};
 use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::signal::Signal;
 use tidepool_autoscaler_core::spec::PoolSpec;
@@ -39,6 +39,10 @@ struct Trouble {
     boot_secs: i64,
     /// New droplets are not listed for so long, seconds.
     list_lag_secs: i64,
+    /// What the list says in this tick of the nth member's power, or of everybody's.
+    lie: Option<(Option<usize>, Power)>,
+    /// The operator holds the pool at its size.
+    hold: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,6 +75,10 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         1 => Just(Create::LostUndone)
     ];
     let rare = |range| prop_oneof![5 => Just(None), 1 => proptest::option::of(range)];
+    let lie = (
+        proptest::option::of(0..8_usize),
+        prop_oneof![Just(Power::Off), Just(Power::Creating), Just(Power::Unknown)],
+    );
     (
         0.0..1.2_f64,
         metric,
@@ -80,9 +88,11 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         rare(0..8_usize),
         prop_oneof![3 => 0..60_i64, 1 => Just(10_000_i64)],
         prop_oneof![3 => Just(0_i64), 1 => 0..45_i64],
+        prop_oneof![5 => Just(None), 1 => proptest::option::of(lie)],
+        prop_oneof![6 => Just(false), 1 => Just(true)],
     )
         .prop_map(
-            |(cpu, metric, create, crash, power_cut, unready, boot_secs, list_lag_secs)| Trouble {
+            |(cpu, metric, create, crash, power_cut, unready, boot_secs, list_lag_secs, lie, hold)| Trouble {
                 cpu,
                 metric,
                 create,
@@ -91,6 +101,8 @@ fn trouble() -> impl Strategy<Value = Trouble> {
                 unready,
                 boot_secs,
                 list_lag_secs,
+                lie,
+                hold,
             },
         )
 }
@@ -105,6 +117,8 @@ fn calm(cpu: f64) -> Trouble {
         unready: None,
         boot_secs: 20,
         list_lag_secs: 0,
+        lie: None,
+        hold: false,
     }
 }
 
@@ -129,7 +143,10 @@ impl World {
         let mut members: Vec<Member> = Vec::new();
         let mut drained = BTreeSet::new();
         for (n, droplet) in listed.enumerate() {
-            let running = droplet.member.power == Power::Running;
+            let lied = trouble.lie.filter(|(who, _)| who.is_none_or(|who| who == n));
+            let power = lied.map_or(droplet.member.power, |(_, power)| power);
+            // Only who is said to run is asked.
+            let running = droplet.member.power == Power::Running && power == Power::Running;
             let ready = running
                 && droplet.ready_at <= self.now
                 && trouble.unready != Some(n)
@@ -144,6 +161,7 @@ impl World {
             }
             members.push(Member {
                 readiness,
+                power,
                 ..droplet.member.clone()
             });
         }
@@ -263,8 +281,8 @@ impl World {
 }
 
 /// What must hold of every plan, whatever was seen.
-fn check(spec: &PoolSpec, seen: &Observation, before: &Memory, plan: &Plan) {
-    let decision = decide(spec, seen, before, Control::Auto);
+fn check(spec: &PoolSpec, seen: &Observation, before: &Memory, (decision, plan): (&Decision, &Plan)) {
+    check_removals(spec, seen, before, (decision, plan));
     let creates: Vec<_> = plan
         .steps
         .iter()
@@ -306,7 +324,7 @@ fn check(spec: &PoolSpec, seen: &Observation, before: &Memory, plan: &Plan) {
         .proposals
         .iter()
         .all(|p| matches!(&p.basis, Some(basis) if matches!(basis.signal, Signal::Fresh { .. })));
-    if !trusted {
+    if !trusted && decision.control == Control::Auto {
         assert!(
             decision.desired >= decision.actual.min(spec.max),
             "{}",
@@ -323,6 +341,49 @@ fn check(spec: &PoolSpec, seen: &Observation, before: &Memory, plan: &Plan) {
             );
         }
     }
+}
+
+/// Nobody is removed while the pool is held, without a reason, for what was said in this tick alone, or below the minimum.
+fn check_removals(
+    spec: &PoolSpec,
+    seen: &Observation,
+    before: &Memory,
+    (decision, plan): (&Decision, &Plan),
+) {
+    let removing = |kind| {
+        use StepKind::{Destroy, Drain, MarkDraining, PowerOff, Shutdown, Withdraw};
+        matches!(
+            kind,
+            MarkDraining | Withdraw | Drain | Shutdown | PowerOff | Destroy
+        )
+    };
+    let removals: Vec<&Step> = plan.steps.iter().filter(|s| removing(s.kind())).collect();
+    if let Control::Hold { .. } = decision.control {
+        assert!(removals.is_empty(), "{plan:?}");
+    }
+    let ids: BTreeSet<_> = removals.iter().filter_map(|step| step.id()).collect();
+    let staying: Vec<&Member> = seen.members.iter().filter(|m| !m.draining).collect();
+    let leaving = staying.iter().filter(|m| ids.contains(&m.id));
+    for member in leaving.clone() {
+        let explained = decision.planned < decision.actual
+            || decision.reasons.iter().any(|reason| match reason {
+                Reason::Repairs { members } => members.iter().any(|m| m.name == member.name),
+                Reason::Copies { members } => members.iter().any(|m| m.0.starts_with(&member.name.0)),
+                _ => false,
+            });
+        assert!(explained, "{} goes without a reason: {decision:?}", member.name);
+        let new_power = before.members[&member.id].power_since == Some(seen.at);
+        if plan.repaired.contains(&member.id) && member.power == Power::Off {
+            assert!(!new_power, "{} is believed to be off at once", member.name);
+        }
+    }
+    let created = plan.steps.iter().filter(|s| s.kind() == StepKind::Create).count();
+    let after = staying.len() - leaving.count() + before.pending_creates.len() + created;
+    let least = (spec.min as usize).min(staying.len());
+    assert!(
+        after >= least,
+        "{after} of {least} are left: {decision:?} {plan:?}"
+    );
 }
 
 /// 2: what a plan does, it does once, however often it is run. A create is recognised by its name.
@@ -352,9 +413,14 @@ fn tick(spec: &PoolSpec, world: &mut World, memory: &mut Memory, trouble: &Troub
     }
     let seen = world.observe(trouble);
     let taken_in = memory.observe(spec, &seen);
-    let decision = decide(spec, &seen, &taken_in, Control::Auto);
+    let control = if trouble.hold {
+        Control::Hold { size: 3 }
+    } else {
+        Control::Auto
+    };
+    let decision = decide(spec, &seen, &taken_in, control);
     let plan = plan(spec, &seen, &taken_in, &decision);
-    check(spec, &seen, &taken_in, &plan);
+    check(spec, &seen, &taken_in, (&decision, &plan));
     check_twice(world, &plan);
 
     let mut next = taken_in.clone();

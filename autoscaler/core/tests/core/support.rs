@@ -185,6 +185,42 @@ pub(crate) fn of_member(n: u32, memory: MemberMemory) -> Memory {
     }
 }
 
+/// A member that the provider calls off.
+pub(crate) fn off(n: u32) -> Member {
+    Member {
+        power: Power::Off,
+        readiness: Readiness::NotReady,
+        ..member(n)
+    }
+}
+
+/// What is remembered of a member that the provider has had this power of for so long.
+pub(crate) fn powered(power: Power, secs: i64) -> MemberMemory {
+    MemberMemory {
+        power: Some(power),
+        power_since: Some(at(NOW - secs)),
+        ..MemberMemory::default()
+    }
+}
+
+/// What is remembered of a member that has been booting for so long.
+pub(crate) fn booting_for(secs: i64) -> MemberMemory {
+    MemberMemory {
+        known_since: Some(at(NOW - secs)),
+        booting: true,
+        is_new: true,
+        ..MemberMemory::default()
+    }
+}
+
+/// The same memory, with this known of these members.
+pub(crate) fn knowing(memory: Memory, ns: &[u32], known: MemberMemory) -> Memory {
+    let mut memory = memory;
+    let ids = ns.iter().map(|n| MemberId(n.to_string()));
+    memory.members.extend(ids.map(|id| (id, known)));
+    memory
+}
+
 /// Steps as `create api-3`.
 pub(crate) fn steps_of(plan: &Plan) -> Vec<String> {
     plan.steps

@@ -11,7 +11,8 @@ use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::spec::{Across, Lifetimes, Policy, PoolSpec, SignalSettings};
 
 use crate::support::{
-    NOW, at, booting, cpu, decided, following, member, members, reading, seen, signal, spec, target, watched,
+    NOW, at, booting, booting_for, cpu, decided, following, knowing, member, members, name, off, reading,
+    seen, signal, spec, target, watched,
 };
 
 /// One tick at `secs`, taken into the memory.
@@ -241,11 +242,17 @@ fn the_time_for_a_boot_has_a_bound_and_follows_what_boots_take() {
     assert_eq!(timeout(60, 0, 1200), BOOT_TIMEOUT_SECS_MAX);
     assert_eq!(timeout(0, 0, 3600), 3600);
 
-    // A boot that came to its end ends the row, and is remembered by and by less.
+    // A boot that came to its end ends the row, and is remembered by and by less. It is timed by our own clock.
     let mut memory = Memory {
         slow_boots: 1,
         ..Memory::default()
     };
+    tick(
+        &spec(),
+        &mut memory,
+        NOW,
+        &with_one_that_boots(-3600, Readiness::NotReady),
+    );
     tick(
         &spec(),
         &mut memory,
@@ -274,13 +281,43 @@ fn the_time_for_a_boot_has_a_bound_and_follows_what_boots_take() {
 fn a_member_without_power_is_not_a_slow_boot() {
     let mut all = members(2);
     all.push(Member {
-        power: tidepool_autoscaler_core::observe::Power::Off,
-        created_at: at(NOW - 1000),
-        ..booting(3)
+        serving: false,
+        ..off(3)
     });
-    let mut memory = Memory::default();
-    tick(&spec(), &mut memory, NOW, &seen(all, &[]));
+    let mut memory = knowing(Memory::default(), &[3], booting_for(1000));
+    tick(&spec(), &mut memory, NOW, &seen(all.clone(), &[]));
+    tick(&spec(), &mut memory, NOW + 44, &seen(all.clone(), &[]));
+    assert_eq!((memory.slow_boots, memory.repairs.len()), (0, 0));
+    tick(&spec(), &mut memory, NOW + 45, &seen(all, &[]));
     assert_eq!((memory.slow_boots, memory.repairs.len()), (0, 1));
+}
+
+/// Whatever the provider's clock says: it may be hours from ours.
+#[test]
+fn a_boot_is_timed_by_our_own_clock() {
+    for skew_secs in [-86_400, -3600, -360, 0, 360, 3600, 86_400] {
+        let made = |readiness| Member {
+            created_at: at(NOW + skew_secs),
+            readiness,
+            ..booting(3)
+        };
+        let with = |readiness| {
+            let mut all = members(2);
+            all.push(made(readiness));
+            seen(all, &[])
+        };
+        let mut memory = watched();
+        memory.create_acknowledged(&name("api-3"), &member(3).id, at(NOW - 30));
+        let mut next = memory.clone();
+        tick(&spec(), &mut next, NOW, &with(Readiness::NotReady));
+        tick(&spec(), &mut next, NOW + 169, &with(Readiness::NotReady));
+        assert_eq!(next.repairs.len(), 0, "{skew_secs}");
+        let mut late = next.clone();
+        tick(&spec(), &mut late, NOW + 170, &with(Readiness::NotReady));
+        assert_eq!((late.repairs.len(), late.slow_boots), (1, 1), "{skew_secs}");
+        tick(&spec(), &mut next, NOW + 170, &with(Readiness::Ready));
+        assert_eq!((next.repairs.len(), next.boot_secs), (0, 200), "{skew_secs}");
+    }
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use tidepool_autoscaler_core::outcome::{Decision, Proposal, Reason, Verdict, Working};
+use tidepool_autoscaler_core::outcome::{
+    DeadMember, DeathCause, Decision, Proposal, Reason, Verdict, Working,
+};
 use tidepool_autoscaler_core::signal::{Gaps, MissingReason, Signal};
 
-use crate::support::{cpu, decided, kinds_of, seen, spec, watched};
+use crate::support::{cpu, decided, kinds_of, name, seen, spec, watched};
 
 /// The name of a value's kind in JSON.
 fn kind_of(value: &impl Serialize) -> String {
@@ -14,9 +16,14 @@ fn kind_of(value: &impl Serialize) -> String {
     json["kind"].as_str().unwrap().to_owned()
 }
 
-#[test]
-fn every_reason_reads_as_part_of_a_sentence() {
-    let table = [
+fn dead(n: u32, cause: DeathCause) -> DeadMember {
+    let name = name(&format!("api-{n}"));
+    DeadMember { name, cause }
+}
+
+/// Reasons about the pool as a whole.
+fn of_the_pool() -> Vec<(Reason, &'static str)> {
+    vec![
         (Reason::NoPolicy, "no policy, so the bounds alone decide"),
         (Reason::Held { size: 4 }, "held at 4 by the operator"),
         (Reason::SetByHand { size: 4 }, "set to 4 by hand"),
@@ -68,7 +75,40 @@ fn every_reason_reads_as_part_of_a_sentence() {
         ),
         (
             Reason::TooManyUnready,
-            "no repairs, for more than half of the serving members are not ready at once",
+            "no repairs, for more than half of the members are off or not ready at once",
+        ),
+    ]
+}
+
+/// Reasons about single members, or about what is done with them.
+fn of_members() -> Vec<(Reason, &'static str)> {
+    vec![
+        (
+            Reason::Repairs {
+                members: vec![dead(2, DeathCause::Off { secs: 60 })],
+            },
+            "api-2 has been off for 60 s; replaced",
+        ),
+        (
+            Reason::RepairsHeld {
+                members: vec![
+                    dead(2, DeathCause::NotReady { secs: 60 }),
+                    dead(3, DeathCause::NotInTime { secs: 600 }),
+                ],
+            },
+            "api-2 has not been ready for 60 s, api-3 did not get ready within 600 s; left alone while the pool is held",
+        ),
+        (
+            Reason::Copies {
+                members: vec![name("api-2 (17)")],
+            },
+            "api-2 (17) removed: a create that was lost and sent again made one too many",
+        ),
+        (
+            Reason::Leaving {
+                members: (1..=7).map(|n| name(&format!("api-{n}"))).collect(),
+            },
+            "on the way out: api-1, api-2, api-3, api-4, api-5 and 2 more",
         ),
         (
             Reason::TooManyRepairs {
@@ -77,7 +117,12 @@ fn every_reason_reads_as_part_of_a_sentence() {
             },
             "no more repairs: at most 5 members are replaced within 600 s",
         ),
-    ];
+    ]
+}
+
+#[test]
+fn every_reason_reads_as_part_of_a_sentence() {
+    let table: Vec<_> = of_the_pool().into_iter().chain(of_members()).collect();
     let known: BTreeSet<String> = table.iter().map(|(reason, _)| kind_of(reason)).collect();
     let mut every = kinds_of::<Reason>();
     // Its words are the policy's formula.

@@ -1,0 +1,117 @@
+//! What a list says for a moment, or of all members at once, costs no member.
+
+use std::collections::BTreeMap;
+
+use tidepool_autoscaler::provider::ProviderErrorKind;
+use tidepool_autoscaler_core::observe::{MemberId, MemberName, Power};
+
+use crate::stage::{Says, metrics, stage};
+
+#[tokio::test]
+async fn members_that_share_a_name_are_members_like_any_other() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    cloud.each(&[0, 1, 2], |member| member.name = MemberName("web".to_owned()));
+    stage.rounds(10).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    assert_eq!(stage.pools.first().unwrap().recorder.status().serving, 3);
+    let problems = stage.problems(0);
+    let expected = "3 members are named web (0001, 0002, 0003)";
+    assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+}
+
+/// Each of them has its own values, so that the pool grows by the load of all.
+#[tokio::test]
+async fn members_that_share_a_name_are_measured_one_by_one() {
+    let stage = stage(&[("api", 3)], metrics(Says::Busy), "");
+    let cloud = stage.cloud("api");
+    cloud.each(&[0, 1, 2], |member| member.name = MemberName("web".to_owned()));
+    stage.rounds(1).await;
+    let reason = stage.reason(0);
+    assert!(
+        reason.contains("ceil(3 hosts × mean 1.0000 / target 0.5) = 6"),
+        "{reason}"
+    );
+    let members = stage.pools.first().unwrap().recorder.status().members;
+    assert!(
+        members.iter().all(|member| member.signals.len() == 1),
+        "{members:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_member_that_lists_call_off_and_that_runs_is_left_alone() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    stage.rounds(1).await;
+    let cloud = stage.cloud("api");
+    for power in [Power::Off, Power::Creating] {
+        let all: BTreeMap<_, _> = cloud.ids().into_iter().map(|id| (id, power)).collect();
+        // One of them, and all at once.
+        for listed_as in [all.clone().into_iter().take(1).collect(), all] {
+            *cloud.listed_as.lock().unwrap() = listed_as;
+            stage.rounds(2).await;
+            cloud.listed_as.lock().unwrap().clear();
+            stage.rounds(2).await;
+            assert_eq!(cloud.changes(), [""; 0], "{power:?}");
+        }
+    }
+    // For as long as lists may say so, when the member itself says that it runs.
+    let first = MemberId("0001".to_owned());
+    cloud.listed_as.lock().unwrap().insert(first, Power::Off);
+    stage.rounds(50).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_member_that_is_off_for_a_moment_by_its_own_id_is_left_alone_and_one_that_stays_off_is_replaced() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    stage.rounds(1).await;
+    let cloud = stage.cloud("api");
+    for _ in 0..5 {
+        cloud.each(&[1], |member| member.power = Power::Off);
+        stage.rounds(5).await;
+        cloud.each(&[1], |member| member.power = Power::Running);
+        stage.rounds(1).await;
+    }
+    assert_eq!(cloud.changes(), [""; 0]);
+    cloud.each(&[1], |member| member.power = Power::Off);
+    stage.rounds(6).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    stage.rounds(1).await;
+    assert_eq!(cloud.changes(), ["create api-4", "withdraw 0002", "destroy 0002"]);
+    let reason = stage.reason(0);
+    assert!(
+        reason.contains("api-2 has been off for 60 s; replaced"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn members_that_are_all_off_at_once_are_waited_for_and_then_replaced() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    stage.rounds(1).await;
+    let cloud = stage.cloud("api");
+    cloud.each(&[0, 1, 2], |member| member.power = Power::Off);
+    stage.rounds(50).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    let problems = stage.problems(0);
+    let expected = "no repairs, for more than half of the members are off or not ready at once";
+    assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+    // They don't start by themselves: the pool is not left without them for ever.
+    stage.rounds(15).await;
+    assert_eq!((cloud.count(), cloud.creates()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_member_that_may_be_off_and_cannot_be_asked_for_is_left_alone() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    stage.rounds(1).await;
+    let cloud = stage.cloud("api");
+    cloud.each(&[0], |member| member.power = Power::Off);
+    *cloud.get.lock().unwrap() = Some(ProviderErrorKind::Transient);
+    stage.rounds(50).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    let problems = stage.problems(0);
+    let expected = "api-1 (0001) is listed as off, and asking for it failed";
+    assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+}

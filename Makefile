@@ -1,7 +1,7 @@
 # `make` prints what there is. Every target is one command that can also be typed by hand.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test packages e2e-packages bench services-up services-down fmt lint mutants screenshots
+.PHONY: help demo stack test packages e2e-packages e2e-images bench services-up services-down fmt lint mutants screenshots
 
 CACHE := $(or $(TIDEPOOL_CACHE),.cache)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
@@ -21,6 +21,9 @@ stack: ## the same with three Cassandra nodes, Elasticsearch and Metricbeat (nee
 
 test: ## every test, against real servers and clients; sets up what it needs
 	e2e/run
+
+e2e-images: ## systemd hosts of the local cloud (root, Debian; installs systemd-container, mmdebstrap and nftables)
+	e2e/run images
 
 bench: ## requests a second, latency and CPU a request beside a minimal server
 	cargo build --release --locked -p tidepool-api -p tidepool-bench

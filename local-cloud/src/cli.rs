@@ -12,6 +12,7 @@ use tidepool_logging::Secret;
 
 use crate::fault_command::{EndpointArgs, FaultArgs};
 use crate::hosts::process::launcher;
+use crate::hosts::systemd::requirements;
 use crate::hosts::{guard, sweep};
 use crate::machines::addresses::AddressKind;
 use crate::problems::Problems;
@@ -116,6 +117,9 @@ enum Command {
 enum HostsKind {
     /// The image's programs as child processes; needs no root.
     Process,
+    /// Systems of their own: systemd as PID 1, a disk, addresses, ssh; needs root, and Debian's packages systemd-container,
+    /// mmdebstrap and nftables.
+    Systemd,
 }
 
 /// A switch on the command line.
@@ -144,6 +148,14 @@ struct ServeArgs {
     /// Directory of images: each a directory with an `image.toml`.
     #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_IMAGES")]
     images: PathBuf,
+    /// Where base images of systemd hosts are kept, for all local clouds of this machine.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/cache/tidepool-local-cloud",
+        env = "TIDEPOOL_LOCAL_CLOUD_BASE_IMAGES"
+    )]
+    base_images: PathBuf,
     /// Directory of everything that is kept. Droplets of an earlier run boot again from here.
     #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_STATE")]
     state: PathBuf,
@@ -262,13 +274,20 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
         problems.add("--state", format!("{} is not a directory", args.state.display()));
     }
     let trusted = trusted_hosts(&args.allowed_hosts, &mut problems);
-    let HostsKind::Process = args.hosts;
+    if args.hosts == HostsKind::Systemd {
+        requirements::check(requirements::this_machine(), &args.state, &mut problems);
+    }
     let plan = serve::Plan {
         listen: args.listen,
         images: args.images,
         state: args.state,
         fresh: args.fresh,
-        addresses: args.addresses,
+        hosts: match args.hosts {
+            HostsKind::Process => serve::HostsPlan::Process(args.addresses),
+            HostsKind::Systemd => serve::HostsPlan::Systemd {
+                base_images: args.base_images,
+            },
+        },
         token: args.token,
         trusted,
         droplet_limit: args.droplet_limit,

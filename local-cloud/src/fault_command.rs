@@ -44,6 +44,21 @@ pub(crate) enum Fault {
         /// Id or name of the droplet.
         droplet: String,
     },
+    /// Let every process of a droplet stand still, with its connections open (systemd hosts).
+    Freeze {
+        /// Id or name of the droplet.
+        droplet: String,
+    },
+    /// Cut a droplet off from every network (systemd hosts).
+    Partition {
+        /// Id or name of the droplet.
+        droplet: String,
+    },
+    /// End what `freeze` and `partition` did to a droplet.
+    Heal {
+        /// Id or name of the droplet.
+        droplet: String,
+    },
     /// Let the next droplets take long to boot.
     SlowBoot {
         /// Seconds from creation to the start of their programs.
@@ -83,10 +98,10 @@ pub(crate) enum Fault {
 /// Runs `fault …` and prints the answer.
 pub(crate) async fn run(args: &FaultArgs) -> anyhow::Result<()> {
     let (method, path, body) = match &args.fault {
-        Fault::PowerCut { droplet } => {
-            let id = droplet_id(&args.endpoint, droplet).await?;
-            (Method::POST, "faults/power-cut", json!({"droplet_id": id}))
-        }
+        Fault::PowerCut { droplet } => of_droplet(args, droplet, "faults/power-cut").await?,
+        Fault::Freeze { droplet } => of_droplet(args, droplet, "faults/freeze").await?,
+        Fault::Partition { droplet } => of_droplet(args, droplet, "faults/partition").await?,
+        Fault::Heal { droplet } => of_droplet(args, droplet, "faults/heal").await?,
         Fault::SlowBoot { secs, count } => (
             Method::POST,
             "faults/slow-boot",
@@ -113,6 +128,16 @@ pub(crate) async fn run(args: &FaultArgs) -> anyhow::Result<()> {
         Fault::Clear => (Method::DELETE, "faults", Value::Null),
     };
     print(&call(&args.endpoint, method, path, &body).await?)
+}
+
+/// The call that does something to one droplet.
+async fn of_droplet<'a>(
+    args: &FaultArgs,
+    droplet: &str,
+    path: &'a str,
+) -> anyhow::Result<(Method, &'a str, Value)> {
+    let id = droplet_id(&args.endpoint, droplet).await?;
+    Ok((Method::POST, path, json!({"droplet_id": id})))
 }
 
 /// Runs `state`.

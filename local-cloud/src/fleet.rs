@@ -23,7 +23,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// How a machine is reached.
     pub(crate) fn network(&self, machine: &Machine) -> Network {
-        self.addresses.network(machine.slot)
+        self.addresses.network(machine)
     }
 
     /// What it takes to power a machine on now, with the boot time of its image or `boot_secs`; None, and a line in the

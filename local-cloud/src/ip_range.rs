@@ -4,8 +4,11 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// An IPv4 range such as 10.10.0.0/16.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Ipv4Range {
     address: Ipv4Addr,
     prefix: u8,
@@ -32,6 +35,16 @@ impl Ipv4Range {
         Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
     }
 
+    /// The range's last address.
+    pub(crate) fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+    }
+
+    /// The prefix as a mask, such as 255.255.0.0.
+    pub(crate) fn netmask(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.mask())
+    }
+
     /// Whether the range was written with its first address, as 10.10.0.0/16 is and 10.10.0.1/16 is not.
     pub(crate) fn begins_at_its_address(self) -> bool {
         self.first() == self.address
@@ -49,6 +62,20 @@ impl Ipv4Range {
 
     fn mask(self) -> u32 {
         u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
+    }
+}
+
+impl TryFrom<String> for Ipv4Range {
+    type Error = RangeError;
+
+    fn try_from(text: String) -> Result<Self, RangeError> {
+        text.parse()
+    }
+}
+
+impl From<Ipv4Range> for String {
+    fn from(range: Ipv4Range) -> Self {
+        range.to_string()
     }
 }
 
@@ -89,6 +116,10 @@ mod tests {
         assert!(range("10.10.10.3/24").contains(Ipv4Addr::new(10, 10, 10, 200)));
         assert!(!range("10.10.10.3/24").begins_at_its_address() && net.begins_at_its_address());
         assert_eq!(net.to_string(), "10.10.0.0/16");
+        assert_eq!(
+            (net.last().to_string(), net.netmask().to_string()),
+            ("10.10.255.255".to_owned(), "255.255.0.0".to_owned())
+        );
     }
 
     #[test]

@@ -46,8 +46,19 @@ pub(crate) struct Image {
     pub(crate) min_disk_gb: u64,
     /// Address that answers 2xx when a machine is ready, with placeholders; shown in `/_local/state`.
     pub(crate) ready_url: Option<String>,
-    /// Programs, all started at the end of the boot.
+    /// Programs, all started at the end of the boot; what hosts that are processes run.
     pub(crate) processes: Vec<Program>,
+    /// The system; what hosts that are systems boot.
+    pub(crate) system: Option<System>,
+}
+
+/// A Debian system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct System {
+    /// The release: `bookworm`.
+    pub(crate) suite: String,
+    /// What it has beside what every system has.
+    pub(crate) packages: Vec<String>,
 }
 
 /// One program of an image, with `{…}` still in it.
@@ -198,6 +209,7 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
     let min_disk_gb = fields.number("min_disk_gb").unwrap_or(1.0);
     let ready = fields.take("ready");
     let processes = fields.take("process");
+    let system = fields.take("system");
     fields.refuse_rest();
     if !slug.is_empty() && !is_slug(&slug) {
         problems.add("slug", "only a-z, 0-9, `-`, `_` and `.`, at most 100 characters");
@@ -213,7 +225,11 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
         problems.add("min_disk_gb", "1 to 10000");
     }
     let ready_url = parse_ready(ready, &mut problems);
-    let processes = parse_processes(processes, dir, vars, &mut problems);
+    let system = parse_system(system, &mut problems);
+    let processes = match (processes, &system) {
+        (None, Some(_)) => Vec::new(),
+        (processes, _) => parse_processes(processes, dir, vars, &mut problems),
+    };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -228,6 +244,7 @@ fn parse(text: &str, dir: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Resul
         min_disk_gb,
         ready_url,
         processes,
+        system,
     })
 }
 
@@ -270,6 +287,42 @@ fn parse_ready(value: Option<Value>, problems: &mut Problems) -> Option<String> 
     }
 }
 
+fn parse_system(value: Option<Value>, problems: &mut Problems) -> Option<System> {
+    let Value::Table(table) = value? else {
+        problems.add("system", "a table, such as [system] with suite = \"bookworm\"");
+        return None;
+    };
+    let mut fields = Fields {
+        table,
+        path: "system.".to_owned(),
+        problems,
+    };
+    let suite = fields.text("suite").unwrap_or_default();
+    let packages = fields.texts("packages");
+    fields.refuse_rest();
+    if !suite.is_empty() && !suite.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        problems.add("system.suite", "the name of a Debian release, such as bookworm");
+    }
+    for (nth, package) in packages.iter().enumerate() {
+        if !is_package(package) {
+            problems.add(
+                format!("system.packages[{nth}]"),
+                "the name of a Debian package: a-z, 0-9, `+`, `-` and `.`",
+            );
+        }
+    }
+    Some(System { suite, packages })
+}
+
+/// As Debian's policy has it.
+fn is_package(name: &str) -> bool {
+    name.len() >= 2
+        && name.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+}
+
 fn parse_processes(
     value: Option<Value>,
     dir: &Path,
@@ -277,7 +330,10 @@ fn parse_processes(
     problems: &mut Problems,
 ) -> Vec<Program> {
     let Some(Value::Array(list)) = value else {
-        problems.add("process", "at least one [[process]] table is needed");
+        problems.add(
+            "process",
+            "at least one [[process]] table is needed, or a [system] table",
+        );
         return Vec::new();
     };
     let mut programs: Vec<Program> = Vec::new();

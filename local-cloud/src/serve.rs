@@ -21,11 +21,12 @@ use crate::digitalocean::{Api, early};
 use crate::fleet::Fleet;
 use crate::hosts::guard::Guard;
 use crate::hosts::process::ProcessHosts;
-use crate::hosts::sweep;
+use crate::hosts::systemd::{Setup, SystemdHosts};
+use crate::hosts::{Hosts, sweep};
 use crate::machines::addresses::{AddressKind, Addresses};
 use crate::machines::faults::Faults;
 use crate::machines::{Machine, Power};
-use crate::manifests::Manifests;
+use crate::manifests::{Images, Manifests};
 use crate::private_files;
 use crate::state::dir::StateDir;
 use crate::state::file;
@@ -40,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) images: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) fresh: bool,
-    pub(crate) addresses: AddressKind,
+    pub(crate) hosts: HostsPlan,
     pub(crate) token: Option<Secret>,
     pub(crate) trusted: TrustedHosts,
     pub(crate) droplet_limit: u64,
@@ -50,9 +51,16 @@ pub(crate) struct Plan {
     pub(crate) stop_grace_secs: u64,
 }
 
+/// What machines are.
+#[derive(Debug, Clone)]
+pub(crate) enum HostsPlan {
+    Process(AddressKind),
+    Systemd { base_images: PathBuf },
+}
+
 /// Serves until SIGINT, SIGTERM or SIGHUP.
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
-    Manifests::new(plan.images.clone()).read().await?;
+    let images = Manifests::new(plan.images.clone()).read().await?;
     private_files::create_dir_all(&plan.state)
         .with_context(|| format!("state directory {}", plan.state.display()))?;
     // Absolute, and without links: processes know it by this name, whatever directory they are in.
@@ -65,15 +73,14 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     }
     let cloud = load(&state, plan.fresh)?;
     let mut stop = Stop::new()?;
-    let addresses = Addresses::claim(plan.addresses, state.path())?;
     let listener =
         std::net::TcpListener::bind(plan.listen).with_context(|| format!("listen on {}", plan.listen))?;
     listener.set_nonblocking(true)?;
     let guard = Guard::start(&state).context("start the guard process")?;
     let division = descriptors::divide(plan.droplet_limit).context("the limit of open files")?;
-    let hosts = ProcessHosts::start(&state, instance).context("the directory of the droplets")?;
+    let (hosts, addresses) = start_hosts(&plan.hosts, (&state, instance), &images).await?;
     let fleet = Arc::new(Fleet {
-        hosts: Arc::new(hosts),
+        hosts,
         addresses,
         manifests: Manifests::new(plan.images.canonicalize()?),
         faults: Faults::default(),
@@ -121,7 +128,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     tracing::info!(addresses = app.fleet.addresses.describe(), state = %app.state.path().display(), "serving");
     announce(address);
     ServiceManager::of_process().ready();
+    let watch = tokio::spawn(note_off(Arc::clone(&app)));
     stop.asked().await;
+    watch.abort();
     tracing::info!("stopping; once more to cut the power of all droplets at once");
     calls.cancel();
     let served = server.await;
@@ -130,8 +139,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         () = stop.asked() => {}
     }
     // Whatever the shutdown did not reach, a droplet created by the last call for instance.
-    shut_down(&app, Duration::ZERO).await;
+    cut_power(&app).await;
     app.balancers.clear();
+    app.fleet.hosts.close().await?;
     guard.release().await;
     served.context("the API's listener failed")
 }
@@ -148,7 +158,7 @@ fn announce(address: SocketAddr) {
 
 fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {
     if fresh {
-        for path in [state.file(), state.hosts()] {
+        for path in [state.file(), state.hosts(), state.path().join("snapshots")] {
             let removed = if path.is_dir() {
                 std::fs::remove_dir_all(&path)
             } else {
@@ -196,6 +206,80 @@ async fn resume(app: &App) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Starts that kind of hosts, with the addresses that they have.
+async fn start_hosts(
+    plan: &HostsPlan,
+    (state, instance): (&StateDir, String),
+    images: &Images,
+) -> anyhow::Result<(Arc<dyn Hosts>, Addresses)> {
+    match plan {
+        HostsPlan::Process(kind) => {
+            let addresses = Addresses::claim(*kind, state.path())?;
+            let hosts = ProcessHosts::start(state, instance).context("the directory of the droplets")?;
+            Ok((Arc::new(hosts), addresses))
+        }
+        HostsPlan::Systemd { base_images } => {
+            let hosts = SystemdHosts::start(&Setup {
+                state,
+                instance: &instance,
+                base_images: base_images.clone(),
+            })?;
+            let systems = images.iter().filter_map(|image| image.system.clone()).collect();
+            if let Err(error) = hosts.prepare(systems).await {
+                hosts.close().await?;
+                return Err(error.into());
+            }
+            let addresses = Addresses::of_block(hosts.block());
+            Ok((Arc::new(hosts), addresses))
+        }
+    }
+}
+
+/// Notes machines that went off without having been asked to.
+async fn note_off(app: Arc<App>) {
+    loop {
+        let id = app.fleet.hosts.next_off().await;
+        let view = app.fleet.hosts.view(id);
+        // It has been powered on again since.
+        if view.processes.iter().any(|process| process.ended.is_none()) {
+            continue;
+        }
+        let noted = app
+            .change(|cloud| {
+                // While an action is under way, that one notes what comes of it.
+                let locked = cloud
+                    .records
+                    .droplets
+                    .get(&id)
+                    .is_none_or(|droplet| droplet.locked);
+                if let Some(machine) = cloud.machines.get_mut(id).filter(|_| !locked) {
+                    machine.power = Power::Off;
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = noted {
+            tracing::error!(
+                machine = id,
+                reason = error.message,
+                "that it is off is not noted"
+            );
+        }
+    }
+}
+
+/// Cuts the power of all droplets.
+async fn cut_power(app: &App) {
+    let ids: Vec<u64> = app.read(|cloud| cloud.machines.iter().map(|machine| machine.id).collect());
+    let hosts = &app.fleet.hosts;
+    join_all(ids.into_iter().map(|id| async move {
+        if let Err(error) = hosts.power_off(id).await {
+            tracing::error!(machine = id, %error, "could not be powered off");
+        }
+    }))
+    .await;
 }
 
 /// Ends the processes of all droplets; their records stay as they are.

@@ -263,7 +263,7 @@ fn usage_help_and_completions() {
     for args in [
         &["nonsense"][..],
         &["serve"],
-        &["serve", "--hosts", "systemd"],
+        &["serve", "--hosts", "zones"],
         &["fault", "power-cut"],
         &["sweep", "--state", "/nonexistent"],
     ] {

@@ -168,7 +168,7 @@ impl Follower<Cloud> for Following {
                 let network = self.fleet.network(machine);
                 Target {
                     machine: machine.id,
-                    ip: network.private,
+                    ip: network.public.ip,
                     endpoints: network.endpoints,
                 }
             });

@@ -14,8 +14,8 @@ use super::records::ActionState;
 use super::records::droplet::{Droplet, WithMachine};
 use super::records::{Action, Cloud, ResourceKind};
 use super::{names, page, scene, scene_of};
-use crate::hosts::{Boot, FirstBoot, HostError};
-use crate::machines::{Machine, Power};
+use crate::hosts::{Boot, FirstBoot, HostError, Wanted};
+use crate::machines::{Machine, Power, Private};
 use crate::manifests::Images;
 
 /// The bound of `user_data`, as documented.
@@ -218,6 +218,20 @@ fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<Creat
     if call.switch("monitoring")? {
         features.push("monitoring".to_owned());
     }
+    let tags = super::tags::names_of(call.list("tags")?)?;
+    let first_boot = FirstBoot {
+        region: region.to_owned(),
+        tags: tags.clone(),
+        ..first_boot(cloud, call)?
+    };
+    if let Some(image) = images.get(&base_slug) {
+        let wanted = Wanted {
+            image,
+            size: size.of_machine(),
+            first_boot: &first_boot,
+        };
+        app.fleet.hosts.check(&wanted).map_err(of_host)?;
+    }
     Ok(CreateRequest {
         names,
         several,
@@ -225,11 +239,11 @@ fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<Creat
         size,
         image,
         base_slug,
-        tags: super::tags::names_of(call.list("tags")?)?,
+        tags,
         features,
         public_networking: call.optional_switch("public_networking")?.unwrap_or(true),
         vpc,
-        first_boot: first_boot(app, cloud, call)?,
+        first_boot,
     })
 }
 
@@ -257,7 +271,7 @@ fn place(cloud: &Cloud, call: &Call) -> Result<(&'static str, Option<String>)> {
 }
 
 /// What the droplet is told at its first boot: the keys of its root user, and its user data.
-fn first_boot(app: &App, cloud: &Cloud, call: &Call) -> Result<FirstBoot> {
+fn first_boot(cloud: &Cloud, call: &Call) -> Result<FirstBoot> {
     let mut keys = String::new();
     let mut unknown = Vec::new();
     for wanted in call.list("ssh_keys")? {
@@ -280,8 +294,9 @@ fn first_boot(app: &App, cloud: &Cloud, call: &Call) -> Result<FirstBoot> {
     let first_boot = FirstBoot {
         authorized_keys: keys,
         user_data: user_data.to_owned(),
+        region: String::new(),
+        tags: Vec::new(),
     };
-    app.fleet.hosts.check(&first_boot).map_err(of_host)?;
     Ok(first_boot)
 }
 
@@ -385,6 +400,7 @@ async fn make(app: &App, request: &CreateRequest) -> Result<Vec<Made>> {
                 image: request.base_slug.clone(),
                 snapshot: Some(image).filter(|id| cloud.records.snapshots.contains_key(id)),
                 size: request.size.of_machine(),
+                private: private(app, cloud, &vpc)?,
             };
             cloud.records.droplets.insert(droplet.id, droplet.clone());
             cloud.machines.insert(machine.clone());
@@ -401,6 +417,21 @@ async fn make(app: &App, request: &CreateRequest) -> Result<Vec<Made>> {
         Ok(made)
     })
     .await
+}
+
+/// A place in the private network, where machines have one.
+fn private(app: &App, cloud: &Cloud, vpc: &str) -> Result<Option<Private>> {
+    if !app.fleet.addresses.are_private_too() {
+        return Ok(None);
+    }
+    let range = cloud
+        .records
+        .vpcs
+        .get(vpc)
+        .and_then(|vpc| vpc.ip_range.parse().ok());
+    let place = range.and_then(|range| cloud.machines.new_private(vpc, range));
+    let full = || ApiError::unprocessable("The VPC you specified has no address left.");
+    place.ok_or_else(full).map(Some)
 }
 
 /// Takes back droplets whose hosts could not be made; nothing runs in them yet.

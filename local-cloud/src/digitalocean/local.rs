@@ -15,7 +15,7 @@ use super::records::droplet::{Droplet, status};
 use super::views::set;
 use crate::balancer::BalancerView;
 use crate::balancer::member::MemberView;
-use crate::hosts::HostFault;
+use crate::hosts::{HostError, HostFault};
 use crate::machines::addresses::{OPS_PORT, PUBLIC_PORT};
 use crate::machines::faults::SlowBoot;
 use crate::machines::{Machine, Power};
@@ -39,11 +39,7 @@ pub(crate) fn clear(app: &App) -> Result {
 
 /// `POST /_local/faults/power-cut`
 pub(crate) async fn power_cut(app: &App, call: &Call) -> Result {
-    let id = call.body.get("droplet_id").and_then(Value::as_u64);
-    let id = id.ok_or_else(|| ApiError::unprocessable("droplet_id must be a droplet's id"))?;
-    if !app.read(|cloud| cloud.records.droplets.contains_key(&id)) {
-        return Err(ApiError::not_found());
-    }
+    let id = droplet_of(app, call)?;
     // The processes first: nothing else may learn of it before they are dead.
     let cut = app.fleet.hosts.fail(id, HostFault::PowerCut).await;
     cut.map_err(|error| ApiError::server_error(error.to_string()))?;
@@ -56,6 +52,31 @@ pub(crate) async fn power_cut(app: &App, call: &Call) -> Result {
     .await?;
     tracing::info!(droplet = id, "power cut");
     Answer::ok(json!({"droplet_id": id, "status": "off"}))
+}
+
+/// `POST /_local/faults/{freeze,partition,heal}`
+pub(crate) async fn fail(app: &App, call: &Call, fault: HostFault) -> Result {
+    let id = droplet_of(app, call)?;
+    app.fleet
+        .hosts
+        .fail(id, fault)
+        .await
+        .map_err(|error| match error {
+            HostError::Refused(reason) => ApiError::unprocessable(reason),
+            other => ApiError::server_error(other.to_string()),
+        })?;
+    tracing::info!(droplet = id, ?fault, "fault");
+    Answer::ok(json!({"droplet_id": id}))
+}
+
+fn droplet_of(app: &App, call: &Call) -> Result<u64> {
+    let id = call.body.get("droplet_id").and_then(Value::as_u64);
+    let id = id.ok_or_else(|| ApiError::unprocessable("droplet_id must be a droplet's id"))?;
+    if app.read(|cloud| cloud.records.droplets.contains_key(&id)) {
+        Ok(id)
+    } else {
+        Err(ApiError::not_found())
+    }
 }
 
 /// `POST /_local/faults/slow-boot`
@@ -151,7 +172,7 @@ fn machine_view(app: &App, machine: &Machine) -> Value {
     let pids: Vec<i32> = host.processes.iter().filter_map(|process| process.pid).collect();
     json!({
         "id": machine.id, "name": machine.name, "status": status(machine.power),
-        "ip": network.public, "public": endpoint(PUBLIC_PORT), "ops": endpoint(OPS_PORT),
+        "ip": network.public.ip, "public": endpoint(PUBLIC_PORT), "ops": endpoint(OPS_PORT),
         "root": host.root, "logs": host.logs, "pids": pids, "processes": processes,
     })
 }

@@ -36,6 +36,7 @@ use self::error::ApiError;
 use self::limits::Standing;
 use self::load_balancers::Change;
 use self::views::Scene;
+use crate::hosts::HostFault;
 use crate::manifests::Images;
 
 /// Largest body: user data has 64 KiB, the rest is small.
@@ -284,6 +285,9 @@ async fn local_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         ("GET", ["faults"]) => local::faults(app),
         ("DELETE", ["faults"]) => local::clear(app),
         ("POST", ["faults", "power-cut"]) => local::power_cut(app, call).await,
+        ("POST", ["faults", "freeze"]) => local::fail(app, call, HostFault::Freeze).await,
+        ("POST", ["faults", "partition"]) => local::fail(app, call, HostFault::Partition).await,
+        ("POST", ["faults", "heal"]) => local::fail(app, call, HostFault::Heal).await,
         ("POST", ["faults", "slow-boot"]) => local::slow_boot(app, call),
         ("POST", ["faults", "fail-creates"]) => local::fail_creates(app, call),
         ("POST", ["faults", "rate-limit"]) => local::rate_limit(app, call),
@@ -293,7 +297,7 @@ async fn local_route(app: &App, call: &Call, rest: &[&str]) -> Result {
             _,
             [
                 "faults",
-                "power-cut" | "slow-boot" | "fail-creates" | "rate-limit",
+                "power-cut" | "freeze" | "partition" | "heal" | "slow-boot" | "fail-creates" | "rate-limit",
             ],
         ) => Err(ApiError::method_not_allowed(POST)),
         _ => Err(ApiError::not_found()),

@@ -9,6 +9,7 @@ use super::records::firewall::Source;
 use super::records::load_balancer::LoadBalancer;
 use super::records::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc};
 use crate::machines::Power;
+use crate::machines::addresses::Interface;
 use crate::manifests::{self, Image, Images};
 
 /// What a view may look at.
@@ -56,7 +57,7 @@ impl Scene<'_> {
             return json!({"v4": [], "v6": []});
         }
         let addresses = self.app.fleet.network(found.machine);
-        let network = |ip, kind| json!({"ip_address": ip, "netmask": "255.0.0.0", "gateway": "127.0.0.1", "type": kind});
+        let network = |shown: Interface, kind| json!({"ip_address": shown.ip, "netmask": shown.netmask, "gateway": shown.gateway, "type": kind});
         let private = network(addresses.private, "private");
         if !found.droplet.public_networking {
             return json!({"v4": [private], "v6": []});

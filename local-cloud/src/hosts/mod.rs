@@ -3,6 +3,7 @@
 
 pub(crate) mod guard;
 pub(crate) mod process;
+pub(crate) mod systemd;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,18 +12,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::machines::addresses::Network;
-use crate::machines::{Machine, Power};
+use crate::machines::{Machine, Power, Size};
 use crate::manifests::Image;
 use crate::state::dir::{DirError, StateDir};
 
 /// A kind of host. Every call names a machine; calls about different machines don't wait for each other.
 #[async_trait]
 pub(crate) trait Hosts: fmt::Debug + Send + Sync {
-    /// Looks whether a machine could be told this at its first boot; changes nothing.
+    /// Looks whether there could be such a machine; changes nothing.
     ///
     /// # Errors
     /// [`HostError::Refused`], with the reason for the user.
-    fn check(&self, first_boot: &FirstBoot) -> Result<(), HostError>;
+    fn check(&self, wanted: &Wanted<'_>) -> Result<(), HostError>;
 
     /// Makes a machine's host, powered off: its disk, and on it what it is told at its first boot. May take long, and
     /// leaves something behind when it fails in the middle: the caller destroys it then.
@@ -113,6 +114,28 @@ pub(crate) trait Hosts: fmt::Debug + Send + Sync {
 
     /// The text with what this kind of host fills into manifests: `{root}`, `{ip}`, `{name}`, `{id}`, `{port}`, `{ops_port}`.
     fn fill_in(&self, text: &str, machine: &Machine, network: &Network) -> String;
+
+    /// Waits for the next machine that is off, by whatever way: nobody may have asked for it. A kind of host whose machines
+    /// never go off by themselves waits for ever.
+    async fn next_off(&self) -> u64 {
+        std::future::pending().await
+    }
+
+    /// Gives back what all machines share, once all of them are off.
+    ///
+    /// # Errors
+    /// When something of it is left.
+    async fn close(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+}
+
+/// A machine that somebody wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) image: &'a Image,
+    pub(crate) size: Size,
+    pub(crate) first_boot: &'a FirstBoot,
 }
 
 /// What a machine is told at its first boot.
@@ -121,6 +144,9 @@ pub(crate) struct FirstBoot {
     /// Public keys that may log in as root, one a line.
     pub(crate) authorized_keys: String,
     pub(crate) user_data: String,
+    /// Where its cloud says that it is.
+    pub(crate) region: String,
+    pub(crate) tags: Vec<String>,
 }
 
 /// What is needed to power a machine on.
@@ -137,6 +163,12 @@ pub(crate) struct Boot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HostFault {
     PowerCut,
+    /// Every process stands still, and keeps its connections.
+    Freeze,
+    /// Nothing reaches it, and it reaches nothing.
+    Partition,
+    /// The end of both.
+    Heal,
 }
 
 /// What runs of a machine.
@@ -171,6 +203,12 @@ pub(crate) enum HostError {
         #[source]
         source: std::io::Error,
     },
+    /// The system refused.
+    #[error("{what}: {source}")]
+    System {
+        what: &'static str,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Something of the machine still runs.
     #[error("something of machine {0} does not end")]
     StillThere(u64),
@@ -184,6 +222,9 @@ pub(crate) enum SweepError {
     /// Something would not end.
     #[error("{0} processes did not end within 5 s")]
     StillThere(usize),
+    /// Something of a systemd host is left.
+    #[error("what is left of systemd hosts can't be removed: {0}")]
+    Systemd(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Ends whatever an earlier run left behind, of each kind of host; says how many processes there were. The caller holds the
@@ -192,7 +233,9 @@ pub(crate) enum SweepError {
 /// # Errors
 /// When the disk fails or something does not end.
 pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
-    process::sweep::sweep(state)
+    let processes = process::sweep::sweep(state)?;
+    let systems = systemd::sweep::sweep(&state.instance()?).map_err(SweepError::Systemd)?;
+    Ok(processes + systems)
 }
 
 /// As [`sweep`], when the directory is gone and only the mark of its processes is known.
@@ -200,5 +243,7 @@ pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
 /// # Errors
 /// When something does not end.
 pub(crate) fn sweep_marked(instance: &str) -> Result<usize, SweepError> {
-    process::sweep::end_all(instance, &[])
+    let processes = process::sweep::end_all(instance, &[])?;
+    let systems = systemd::sweep::sweep(instance).map_err(SweepError::Systemd)?;
+    Ok(processes + systems)
 }

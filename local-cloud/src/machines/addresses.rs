@@ -8,6 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
+use super::block::{Block, HOSTS_MAX};
+use super::{Machine, Private};
+
 /// Second bytes to choose from: below 16 people's own servers stand (127.0.0.1, a Cassandra on .2 and .3).
 const SECOND_MIN: u8 = 16;
 const SECOND_MAX: u8 = 250;
@@ -48,17 +51,25 @@ pub(crate) struct Addresses {
 
 #[derive(Debug)]
 enum Way {
-    Loopback { second: u8, _claim: TcpListener },
-    Ports { first: u16, _claim: TcpListener },
+    /// Systemd hosts have real networks, and claim theirs themselves.
+    Block(Block),
+    Loopback {
+        second: u8,
+        _claim: TcpListener,
+    },
+    Ports {
+        first: u16,
+        _claim: TcpListener,
+    },
 }
 
 /// How one machine is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Network {
-    /// Its address for everybody.
-    pub(crate) public: Ipv4Addr,
+    /// Its address for everybody, this machine and its load balancers among them.
+    pub(crate) public: Interface,
     /// Its address for the other machines of its network.
-    pub(crate) private: Ipv4Addr,
+    pub(crate) private: Interface,
     /// Real endpoints of the two known ports; elsewhere than at its address only without addresses of one's own.
     pub(crate) endpoints: [(u16, SocketAddr); 2],
 }
@@ -70,10 +81,18 @@ impl Network {
             .iter()
             .find(|(known, _)| *known == port)
             .map_or_else(
-                || SocketAddr::from((self.private, port)),
+                || SocketAddr::from((self.public.ip, port)),
                 |(_, endpoint)| *endpoint,
             )
     }
+}
+
+/// An address and what is around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) netmask: Ipv4Addr,
+    pub(crate) gateway: Ipv4Addr,
 }
 
 /// Why no addresses could be had.
@@ -120,6 +139,18 @@ impl Addresses {
         Err(AddressError::AllClaimed)
     }
 
+    /// The addresses of systemd hosts.
+    pub(crate) fn of_block(block: Block) -> Self {
+        Self {
+            way: Way::Block(block),
+        }
+    }
+
+    /// Whether machines have an address in their private network, beside the public one.
+    pub(crate) fn are_private_too(&self) -> bool {
+        matches!(self.way, Way::Block(_))
+    }
+
     fn claim_ports() -> Result<Self, AddressError> {
         (0..BLOCKS)
             .map(|block| PORTS_FIRST + block * BLOCK_PORTS)
@@ -137,17 +168,31 @@ impl Addresses {
         match self.way {
             Way::Loopback { .. } => SLOTS_MAX,
             Way::Ports { .. } => PORT_SLOTS_MAX,
+            Way::Block(_) => HOSTS_MAX,
         }
     }
 
-    /// How the machine in that slot is reached.
-    pub(crate) fn network(&self, slot: u32) -> Network {
-        let ip = self.machine_ip(slot);
+    /// How that machine is reached.
+    pub(crate) fn network(&self, machine: &Machine) -> Network {
+        let slot = machine.slot;
+        let public = self.public(slot);
         let endpoint = |port| (port, self.machine_endpoint(slot, port));
         Network {
-            public: ip,
-            private: ip,
+            public,
+            private: machine.private.as_ref().map_or(public, Private::interface),
             endpoints: [PUBLIC_PORT, OPS_PORT].map(endpoint),
+        }
+    }
+
+    fn public(&self, slot: u32) -> Interface {
+        let (netmask, gateway) = match self.way {
+            Way::Loopback { .. } | Way::Ports { .. } => (Ipv4Addr::new(255, 0, 0, 0), Ipv4Addr::LOCALHOST),
+            Way::Block(block) => (Ipv4Addr::new(255, 255, 255, 0), block.gateway()),
+        };
+        Interface {
+            ip: self.machine_ip(slot),
+            netmask,
+            gateway,
         }
     }
 
@@ -161,6 +206,7 @@ impl Addresses {
                 byte(1 + slot % HOSTS_PER_NET),
             ),
             Way::Ports { .. } => Ipv4Addr::LOCALHOST,
+            Way::Block(block) => block.host(slot),
         }
     }
 
@@ -179,6 +225,7 @@ impl Addresses {
         match self.way {
             Way::Loopback { second, .. } => Ipv4Addr::new(127, second, 0, byte(1 + slot % HOSTS_PER_NET)),
             Way::Ports { .. } => Ipv4Addr::LOCALHOST,
+            Way::Block(block) => block.balancer(slot),
         }
     }
 
@@ -187,6 +234,7 @@ impl Addresses {
         match self.way {
             Way::Loopback { second, .. } => format!("127.{second}.0.0/16"),
             Way::Ports { first, .. } => format!("127.0.0.1, ports from {first}"),
+            Way::Block(block) => block.describe(),
         }
     }
 }

@@ -2,11 +2,16 @@
 //! each cloud's API.
 
 pub(crate) mod addresses;
+pub(crate) mod block;
 pub(crate) mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+
+use self::addresses::Interface;
+use crate::ip_range::Ipv4Range;
 
 /// First id given; eight digits, as large clouds give them.
 const FIRST_ID: u64 = 10_000_001;
@@ -25,6 +30,29 @@ pub(crate) struct Machine {
     /// The snapshot that it was made from.
     pub(crate) snapshot: Option<u64>,
     pub(crate) size: Size,
+    /// Its place in a private network; None where machines have one address for everything.
+    #[serde(default)]
+    pub(crate) private: Option<Private>,
+}
+
+/// A machine's place in a private network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Private {
+    /// The network's id.
+    pub(crate) network: String,
+    pub(crate) range: Ipv4Range,
+    pub(crate) ip: Ipv4Addr,
+}
+
+impl Private {
+    /// The address and what is around it; the gateway is the network's second address, and nothing answers there.
+    pub(crate) fn interface(&self) -> Interface {
+        Interface {
+            ip: self.ip,
+            netmask: self.range.netmask(),
+            gateway: Ipv4Addr::from_bits(self.range.first().to_bits() + 1),
+        }
+    }
 }
 
 /// Whether a machine runs.
@@ -79,6 +107,27 @@ impl Registry {
             .find(|slot| !used.contains(slot))?;
         self.next_slot = (slot + 1) % slots;
         Some(slot)
+    }
+
+    /// The lowest free address of a private network: one that was freed is given again at once, as clouds do. The first
+    /// and the last address are the network's own, the second its gateway's.
+    pub(crate) fn new_private(&self, network: &str, range: Ipv4Range) -> Option<Private> {
+        let used: BTreeSet<Ipv4Addr> = self
+            .machines
+            .values()
+            .filter_map(|machine| machine.private.as_ref())
+            .filter(|private| private.network == network)
+            .map(|private| private.ip)
+            .collect();
+        let first = range.first().to_bits();
+        let ip = (first + 2..range.last().to_bits())
+            .map(Ipv4Addr::from_bits)
+            .find(|ip| !used.contains(ip))?;
+        Some(Private {
+            network: network.to_owned(),
+            range,
+            ip,
+        })
     }
 
     pub(crate) fn insert(&mut self, machine: Machine) {

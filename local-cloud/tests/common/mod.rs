@@ -424,14 +424,7 @@ pub(crate) fn images() -> TempDir {
 
 fn launch(mut command: Command, dir: &Path, args: &[&str]) -> (Child, String) {
     let mut child = command
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--hosts",
-            "process",
-            "--images",
-        ])
+        .args(["serve", "--listen", "127.0.0.1:0", "--images"])
         .arg(dir.join("images"))
         .arg("--state")
         .arg(dir.join("state"))

@@ -67,6 +67,7 @@ pub(crate) fn machines(text: &str) -> Result<Vec<Machine>, serde_json::Error> {
                 },
                 ..size
             },
+            private: None,
         }
     };
     Ok(earlier.droplets.into_values().map(machine).collect())
@@ -121,6 +122,7 @@ mod tests {
                 memory_mb,
                 disk_gb: 25,
             },
+            private: None,
         };
         assert_eq!(
             machines(EARLIER).unwrap(),

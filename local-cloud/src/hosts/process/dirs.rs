@@ -46,7 +46,7 @@ impl Dirs {
         .replace(&format!("{{ip}}:{OPS_PORT}"), &endpoint(OPS_PORT).to_string())
         .replace("{port}", &endpoint(PUBLIC_PORT).port().to_string())
         .replace("{ops_port}", &endpoint(OPS_PORT).port().to_string())
-        .replace("{ip}", &network.private.to_string())
+        .replace("{ip}", &network.private.ip.to_string())
         .replace("{id}", &machine.id.to_string())
         .replace("{name}", &machine.name)
         .replace("{root}", &self.root(machine.id).to_string_lossy())

@@ -22,7 +22,7 @@ use self::cloud_init::FileToWrite;
 use self::dirs::Dirs;
 use self::launcher::Launcher;
 use self::sweep::{PidEntry, PidFile};
-use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView};
+use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
 use crate::machines::addresses::Network;
 use crate::machines::{Machine, Power};
 use crate::manifests::Program;
@@ -104,8 +104,14 @@ impl ProcessHosts {
 
 #[async_trait]
 impl Hosts for ProcessHosts {
-    fn check(&self, first_boot: &FirstBoot) -> Result<(), HostError> {
-        files_of(first_boot).map(|_| ())
+    fn check(&self, wanted: &Wanted<'_>) -> Result<(), HostError> {
+        if wanted.image.processes.is_empty() {
+            return Err(HostError::Refused(format!(
+                "image `{}` has no [[process]] table in its manifest, which --hosts process needs",
+                wanted.image.slug
+            )));
+        }
+        files_of(wanted.first_boot).map(|_| ())
     }
 
     async fn create(&self, machine: &Machine, first_boot: &FirstBoot) -> Result<(), HostError> {
@@ -182,6 +188,9 @@ impl Hosts for ProcessHosts {
     async fn fail(&self, machine: u64, fault: HostFault) -> Result<(), HostError> {
         match fault {
             HostFault::PowerCut => self.power_off(machine).await,
+            HostFault::Freeze | HostFault::Partition | HostFault::Heal => Err(HostError::Refused(
+                "droplets that are processes have no such fault: --hosts systemd has it".to_owned(),
+            )),
         }
     }
 
@@ -471,6 +480,7 @@ mod tests {
 
     use super::*;
     use crate::machines::Size;
+    use crate::machines::addresses::Interface;
     use crate::manifests::Image;
 
     fn machine() -> Machine {
@@ -486,16 +496,22 @@ mod tests {
                 memory_mb: 1_024,
                 disk_gb: 25,
             },
+            private: None,
         }
     }
 
     fn boot() -> Boot {
+        let interface = Interface {
+            ip: Ipv4Addr::LOCALHOST,
+            netmask: Ipv4Addr::new(255, 0, 0, 0),
+            gateway: Ipv4Addr::LOCALHOST,
+        };
         let endpoint = |port| (port, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Boot {
             machine: machine(),
             network: Network {
-                public: Ipv4Addr::LOCALHOST,
-                private: Ipv4Addr::LOCALHOST,
+                public: interface,
+                private: interface,
                 endpoints: [8080, 9090].map(endpoint),
             },
             image: Image {
@@ -505,7 +521,13 @@ mod tests {
                 boot_secs: 0.0,
                 min_disk_gb: 1,
                 ready_url: None,
-                processes: Vec::new(),
+                processes: vec![Program {
+                    name: "true".to_owned(),
+                    program: PathBuf::from("/bin/true"),
+                    args: Vec::new(),
+                    env: BTreeMap::new(),
+                }],
+                system: None,
             },
             after: Duration::from_secs(3_600),
         }
@@ -535,8 +557,18 @@ mod tests {
         let first_boot = FirstBoot {
             authorized_keys: String::new(),
             user_data: "#cloud-config\nwrite_files:\n- path: ../x\n  content: x\n".to_owned(),
+            ..FirstBoot::default()
         };
-        assert!(matches!(hosts.check(&first_boot), Err(HostError::Refused(_))));
+        let boot = boot();
+        let wanted = Wanted {
+            image: &boot.image,
+            size: boot.machine.size,
+            first_boot: &first_boot,
+        };
+        let Err(HostError::Refused(reason)) = hosts.check(&wanted) else {
+            panic!("not refused");
+        };
+        assert!(!reason.contains("[[process]]"), "{reason}");
         assert!(matches!(
             hosts.create(&machine(), &first_boot).await,
             Err(HostError::Refused(_))

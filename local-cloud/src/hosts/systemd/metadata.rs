@@ -1,0 +1,292 @@
+//! The metadata service: what a host is told about itself at 169.254.169.254, as DigitalOcean documents it, and the same facts
+//! as a seed for cloud-init's NoCloud, because in a container cloud-init recognises no provider. A host is known by the
+//! address that it asks from.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use poem::{Endpoint, Request, Response};
+use serde_json::{Value, json};
+use tidepool_listener::{Early, EndpointService, HeadRoom, Limits, Server};
+use tokio_util::sync::CancellationToken;
+
+use super::network::mac;
+use crate::machines::addresses::Interface;
+
+/// How long answers under way may take at the end.
+const ANSWERS_END_WITHIN: Duration = Duration::from_secs(1);
+/// What the provider adds to every host's own settings: root logs in, as on its real images; the language that Debian has
+/// without packages; keys that are made quickly.
+const VENDOR_DATA: &str = "#cloud-config\n\
+    disable_root: false\n\
+    locale: C.UTF-8\n\
+    ssh_genkeytypes: [ed25519, ecdsa]\n";
+
+/// What a host is told.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) region: String,
+    pub(super) tags: Vec<String>,
+    pub(super) public_keys: Vec<String>,
+    pub(super) user_data: String,
+    pub(super) public: Interface,
+    pub(super) private: Interface,
+}
+
+/// All hosts' facts, by public address.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Metadata(Arc<RwLock<HashMap<Ipv4Addr, Arc<Facts>>>>);
+
+impl Metadata {
+    pub(super) fn tell(&self, facts: Facts) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(facts.public.ip, Arc::new(facts));
+    }
+
+    pub(super) fn forget(&self, machine: u64) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, facts| facts.id != machine);
+    }
+
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// When the listener can't be used.
+    pub(super) fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let service = Arc::new(EndpointService::new(self.clone(), early));
+        let server = Server {
+            name: "metadata",
+            limits: Limits::PRIVATE,
+            heads: HeadRoom::default(),
+            stages: Arc::default(),
+            metrics: None,
+            tls: None,
+        };
+        tokio::spawn(server.run_until((listener, service), stop.cancelled_owned(), ANSWERS_END_WITHIN));
+        Ok(())
+    }
+
+    fn of(&self, address: Ipv4Addr) -> Option<Arc<Facts>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&address).cloned()
+    }
+}
+
+impl Endpoint for Metadata {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let asker = request.remote_addr().as_socket_addr().map(|address| address.ip());
+        let facts = match asker {
+            Some(IpAddr::V4(address)) => self.of(address),
+            _ => None,
+        };
+        let found = facts.and_then(|facts| answer(&facts, request.uri().path()));
+        let plain = |status: StatusCode| Response::builder().status(status).content_type("text/plain");
+        Ok(match (request.method(), found) {
+            (&Method::GET | &Method::HEAD, Some(text)) => plain(StatusCode::OK).body(text),
+            (&Method::GET | &Method::HEAD, None) => plain(StatusCode::NOT_FOUND).body("not found\n"),
+            _ => plain(StatusCode::METHOD_NOT_ALLOWED).body("only GET\n"),
+        })
+    }
+}
+
+fn early(early: Early) -> Response {
+    Response::builder().status(early.status()).finish()
+}
+
+fn answer(facts: &Facts, path: &str) -> Option<String> {
+    match path {
+        "/metadata/v1.json" => Some(facts.json().to_string()),
+        "/nocloud/meta-data" => Some(facts.nocloud().to_string()),
+        "/nocloud/user-data" => Some(facts.user_data.clone()),
+        "/nocloud/vendor-data" => Some(VENDOR_DATA.to_owned()),
+        _ => {
+            let path = path.strip_prefix("/metadata/v1")?;
+            leaf_or_index(&facts.tree(), path.strip_prefix('/').unwrap_or(path))
+        }
+    }
+}
+
+/// A leaf's value, or the names below a directory, one a line; directories end with a slash.
+fn leaf_or_index(tree: &BTreeMap<String, String>, path: &str) -> Option<String> {
+    if let Some(value) = tree.get(path) {
+        return Some(value.clone());
+    }
+    let directory = match path.trim_end_matches('/') {
+        "" => String::new(),
+        path => format!("{path}/"),
+    };
+    let below = tree.keys().filter_map(|key| key.strip_prefix(&directory));
+    let names: BTreeSet<String> = below
+        .map(|rest| match rest.split_once('/') {
+            Some((name, _)) => format!("{name}/"),
+            None => rest.to_owned(),
+        })
+        .collect();
+    (!names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join("\n"))
+}
+
+impl Facts {
+    /// `/metadata/v1.json`
+    fn json(&self) -> Value {
+        let interface = |kind: &str| {
+            let (shown, mac) = self.interface(kind);
+            json!([{
+                "ipv4": {"ip_address": shown.ip, "netmask": shown.netmask, "gateway": shown.gateway},
+                "mac": mac,
+                "type": kind,
+            }])
+        };
+        let mut all = json!({
+            "droplet_id": self.id,
+            "hostname": self.name,
+            "vendor_data": VENDOR_DATA,
+            "public_keys": self.public_keys,
+            "region": self.region,
+            "interfaces": {"public": interface("public"), "private": interface("private")},
+            "floating_ip": {"ipv4": {"active": false}},
+            "reserved_ip": {"ipv4": {"active": false}},
+            "dns": {"nameservers": []},
+            "tags": self.tags,
+            "features": {"dhcp_enabled": false},
+        });
+        if let (Value::Object(all), false) = (&mut all, self.user_data.is_empty()) {
+            all.insert("user_data".to_owned(), Value::from(self.user_data.clone()));
+        }
+        all
+    }
+
+    /// `/metadata/v1/…`, path by path.
+    fn tree(&self) -> BTreeMap<String, String> {
+        let mut tree = BTreeMap::from(
+            [
+                ("id", self.id.to_string()),
+                ("hostname", self.name.clone()),
+                ("user-data", self.user_data.clone()),
+                ("vendor-data", VENDOR_DATA.to_owned()),
+                ("public-keys", self.public_keys.join("\n")),
+                ("region", self.region.clone()),
+                ("dns/nameservers", String::new()),
+                ("floating_ip/ipv4/active", "false".to_owned()),
+                ("reserved_ip/ipv4/active", "false".to_owned()),
+                ("features/dhcp_enabled", "false".to_owned()),
+                ("tags/", self.tags.join("\n")),
+            ]
+            .map(|(path, value)| (path.to_owned(), value)),
+        );
+        for kind in ["public", "private"] {
+            let (shown, mac) = self.interface(kind);
+            for (name, value) in [
+                ("type", kind.to_owned()),
+                ("mac", mac),
+                ("ipv4/address", shown.ip.to_string()),
+                ("ipv4/netmask", shown.netmask.to_string()),
+                ("ipv4/gateway", shown.gateway.to_string()),
+            ] {
+                tree.insert(format!("interfaces/{kind}/0/{name}"), value);
+            }
+        }
+        tree
+    }
+
+    /// The seed's meta-data: JSON, which is YAML.
+    fn nocloud(&self) -> Value {
+        json!({
+            "instance-id": self.id.to_string(),
+            "local-hostname": self.name,
+            "public-keys": self.public_keys,
+            "region": self.region,
+        })
+    }
+
+    /// The interface of that kind, and its hardware address.
+    fn interface(&self, kind: &str) -> (Interface, String) {
+        if kind == "public" {
+            (self.public, mac(0, self.public.ip))
+        } else {
+            (self.private, mac(1, self.private.ip))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            id: 10_000_001,
+            name: "web-1".to_owned(),
+            region: "nyc3".to_owned(),
+            tags: vec!["a".to_owned(), "b".to_owned()],
+            public_keys: vec![
+                "ssh-ed25519 AAAA one".to_owned(),
+                "ssh-ed25519 BBBB two".to_owned(),
+            ],
+            user_data: "#cloud-config\n".to_owned(),
+            public: Interface {
+                ip: Ipv4Addr::new(198, 18, 0, 4),
+                netmask: Ipv4Addr::new(255, 255, 255, 0),
+                gateway: Ipv4Addr::new(198, 18, 0, 1),
+            },
+            private: Interface {
+                ip: Ipv4Addr::new(10, 108, 0, 2),
+                netmask: Ipv4Addr::new(255, 255, 240, 0),
+                gateway: Ipv4Addr::new(10, 108, 0, 1),
+            },
+        }
+    }
+
+    #[test]
+    fn the_tree_is_the_documented_one() {
+        for (path, expected) in [
+            ("/metadata/v1/id", "10000001"),
+            ("/metadata/v1/hostname", "web-1"),
+            ("/metadata/v1/user-data", "#cloud-config\n"),
+            (
+                "/metadata/v1/public-keys",
+                "ssh-ed25519 AAAA one\nssh-ed25519 BBBB two",
+            ),
+            ("/metadata/v1/tags/", "a\nb"),
+            ("/metadata/v1/interfaces/", "private/\npublic/"),
+            ("/metadata/v1/interfaces/public/0/ipv4/address", "198.18.0.4"),
+            ("/metadata/v1/interfaces/private/0/ipv4/netmask", "255.255.240.0"),
+            ("/metadata/v1/interfaces/private/0/type", "private"),
+        ] {
+            assert_eq!(answer(&facts(), path).as_deref(), Some(expected), "{path}");
+        }
+        let index = answer(&facts(), "/metadata/v1/").unwrap();
+        assert!(index.lines().any(|line| line == "interfaces/") && index.lines().any(|line| line == "id"));
+        assert_eq!(answer(&facts(), "/metadata/v1"), Some(index));
+        for path in [
+            "/",
+            "/metadata",
+            "/metadata/v1x",
+            "/metadata/v1/ids",
+            "/metadata/v2.json",
+        ] {
+            assert_eq!(answer(&facts(), path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_whole_is_shown_as_one_document_and_as_a_seed() {
+        let json: Value = serde_json::from_str(&answer(&facts(), "/metadata/v1.json").unwrap()).unwrap();
+        assert_eq!(json["droplet_id"], 10_000_001);
+        assert_eq!(
+            json["interfaces"]["private"][0]["ipv4"]["ip_address"],
+            "10.108.0.2"
+        );
+        assert_eq!(json["user_data"], "#cloud-config\n");
+        let seed: Value = serde_json::from_str(&answer(&facts(), "/nocloud/meta-data").unwrap()).unwrap();
+        assert_eq!(seed["instance-id"], "10000001");
+        assert_eq!(seed["public-keys"][1], "ssh-ed25519 BBBB two");
+    }
+}

@@ -1,0 +1,576 @@
+//! Hosts as systems: systemd as PID 1 in namespaces of its own, with a disk on an image, addresses, and a size that the kernel
+//! enforces. Needs root. No security boundary: root in a host is root of this machine's kernel, with less at hand.
+
+mod base;
+mod cgroups;
+mod claim;
+mod command;
+mod container;
+mod disk;
+mod metadata;
+mod network;
+pub(crate) mod requirements;
+pub(crate) mod sweep;
+
+use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::base::Bases;
+use self::cgroups::Cgroups;
+use self::claim::Claim;
+use self::container::{Container, Run, Surroundings};
+use self::disk::{Disks, Layers};
+use self::metadata::{Facts, Metadata};
+use self::network::{Connection, Switch};
+use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
+use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
+use crate::machines::block::Block;
+use crate::machines::{Machine, Power};
+use crate::manifests::{Image, System};
+use crate::private_files;
+use crate::state::dir::StateDir;
+
+/// How long the remains of a host may take to be gone after its power was cut.
+const GONE_WITHIN: Duration = Duration::from_secs(15);
+/// The first program of a host is made executable for it.
+const INIT_MODE: u32 = 0o755;
+
+/// All machines as systems.
+#[derive(Debug, Clone)]
+pub(crate) struct SystemdHosts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    block: Block,
+    switch: Switch,
+    cgroups: Cgroups,
+    disks: Disks,
+    bases: Bases,
+    metadata: Metadata,
+    table: Mutex<Table>,
+    /// Machines that powered themselves off, until somebody has asked.
+    off: Mutex<BTreeSet<u64>>,
+    news: Notify,
+    stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Machines that were made and not destroyed: no other one is powered on.
+    known: BTreeSet<u64>,
+    runs: HashMap<u64, Arc<Run>>,
+}
+
+/// What a machine was told at its first boot, as noted on disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    authorized_keys: String,
+    user_data: String,
+    region: String,
+    tags: Vec<String>,
+}
+
+/// What the hosts are set up with.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) state: &'a StateDir,
+    /// The mark of the state directory.
+    pub(crate) instance: &'a str,
+    /// Where base images are kept, for all clouds of this machine.
+    pub(crate) base_images: PathBuf,
+}
+
+impl SystemdHosts {
+    /// Takes a block of addresses and makes the network; no machine yet. Called inside of the runtime that will serve the
+    /// metadata.
+    ///
+    /// # Errors
+    /// When something of it can't be had; nothing is left then.
+    pub(crate) fn start(setup: &Setup<'_>) -> Result<Self, HostError> {
+        let disks = Disks::of(setup.state);
+        private_files::make_private_dir(disks.machines()).map_err(failed("the machines' directory"))?;
+        let claim = Claim {
+            instance: setup.instance.to_owned(),
+            machines: disks.machines().to_owned(),
+        };
+        let block = claim::take(Path::new(claim::CLAIMS), wanted_block(setup.state), &claim)
+            .map_err(failed("a block of addresses"))?;
+        let started = Self::start_in(block, disks, setup);
+        if started.is_err()
+            && let Err(error) = sweep::remove(block, &claim)
+        {
+            tracing::error!(%error, "something is left of a failed start");
+        }
+        started
+    }
+
+    fn start_in(block: Block, disks: Disks, setup: &Setup<'_>) -> Result<Self, HostError> {
+        // What is left in a block that nobody had is from a cloud whose claim was removed.
+        network::remove(block).map_err(failed("the network"))?;
+        let cgroups = Cgroups::of(block, Path::new(cgroups::MOUNT)).map_err(HostError::Refused)?;
+        let switch = Switch::make(block).map_err(failed("the network"))?;
+        let (metadata, stop) = (Metadata::default(), CancellationToken::new());
+        switch
+            .metadata_listener()
+            .and_then(|listener| metadata.serve(listener, stop.clone()))
+            .map_err(failed("the metadata service"))?;
+        Ok(Self(Arc::new(Inner {
+            block,
+            switch,
+            cgroups,
+            disks,
+            bases: Bases::new(setup.base_images.clone()),
+            metadata,
+            table: Mutex::default(),
+            off: Mutex::default(),
+            news: Notify::new(),
+            stop,
+        })))
+    }
+
+    /// The addresses of these hosts.
+    pub(crate) fn block(&self) -> Block {
+        self.0.block
+    }
+
+    /// Makes the base images that are not there yet, so that no create waits for one.
+    ///
+    /// # Errors
+    /// When one can't be made.
+    pub(crate) async fn prepare(&self, images: Vec<System>) -> Result<(), HostError> {
+        self.aside(move |inner| {
+            for system in &images {
+                inner.bases.ensure(system).map_err(failed("a base image"))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs work that blocks where that is no matter.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Inner>) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, HostError> {
+        let inner = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|error| Err(failed("a thread")(error)))
+    }
+
+    fn run(&self, machine: u64) -> Option<Arc<Run>> {
+        self.0.table().runs.get(&machine).cloned()
+    }
+}
+
+#[async_trait]
+impl Hosts for SystemdHosts {
+    fn check(&self, wanted: &Wanted<'_>) -> Result<(), HostError> {
+        system_of(wanted.image)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        if usize::try_from(wanted.size.vcpus).map_or(true, |vcpus| vcpus > processors) {
+            return Err(HostError::Refused(format!(
+                "the size has {} vCPUs, and this machine {processors}: choose a smaller one",
+                wanted.size.vcpus
+            )));
+        }
+        match memory_mb() {
+            Some(memory) if wanted.size.memory_mb > memory => Err(HostError::Refused(format!(
+                "the size has {} MiB of memory, and this machine {memory}: choose a smaller one",
+                wanted.size.memory_mb
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn create(&self, machine: &Machine, first_boot: &FirstBoot) -> Result<(), HostError> {
+        let (id, snapshot, first_boot) = (machine.id, machine.snapshot, first_boot.clone());
+        self.aside(move |inner| {
+            inner
+                .disks
+                .make(id, snapshot)
+                .map_err(failed("the machine's disk"))?;
+            inner.tell(id, first_boot)?;
+            inner.table().known.insert(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn adopt(&self, machine: &Machine) -> Result<(), HostError> {
+        let id = machine.id;
+        self.aside(move |inner| {
+            inner.told(id)?;
+            inner.table().known.insert(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn power_on(&self, boot: Boot) -> Result<(), HostError> {
+        self.aside(move |inner| inner.boot(&boot)).await
+    }
+
+    async fn power_off(&self, machine: u64) -> Result<(), HostError> {
+        let Some(run) = self.run(machine) else {
+            return Ok(());
+        };
+        if run.is_gone() {
+            return Ok(());
+        }
+        run.cut();
+        self.aside(move |inner| {
+            inner
+                .cgroups
+                .kill(Some(machine))
+                .map_err(failed("the machine's processes"))?;
+            Ok(())
+        })
+        .await?;
+        match tokio::time::timeout(GONE_WITHIN, run.gone()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(HostError::StillThere(machine)),
+        }
+    }
+
+    /// A host that does not obey stays on, as with the real one.
+    async fn shutdown(&self, machine: u64, grace: Duration) -> Result<Power, HostError> {
+        let Some(run) = self.run(machine) else {
+            return Ok(Power::Off);
+        };
+        run.ask_to_power_off();
+        match tokio::time::timeout(grace, run.gone()).await {
+            Ok(()) => Ok(Power::Off),
+            Err(_) => Ok(Power::On),
+        }
+    }
+
+    /// The host stands still while its disk is copied.
+    async fn snapshot(&self, machine: &Machine, snapshot: u64) -> Result<(), HostError> {
+        let (id, run) = (machine.id, self.run(machine.id));
+        let on = run.is_some_and(|run| !run.is_gone());
+        self.aside(move |inner| {
+            if on {
+                inner
+                    .cgroups
+                    .freeze(id, true)
+                    .map_err(failed("stopping the machine"))?;
+            }
+            let copied = inner.disks.snapshot(id, snapshot);
+            // It may have been destroyed or cut meanwhile: then there is nothing to let go.
+            if on && let Err(error) = inner.cgroups.freeze(id, false) {
+                tracing::warn!(machine = id, %error, "could not be let go after its snapshot");
+            }
+            copied.map_err(failed("the snapshot"))
+        })
+        .await
+    }
+
+    async fn snapshot_remove(&self, snapshot: u64) -> Result<(), HostError> {
+        self.aside(move |inner| {
+            inner
+                .disks
+                .snapshot_remove(snapshot)
+                .map_err(failed("the snapshot"))
+        })
+        .await
+    }
+
+    /// The size is given at the next boot.
+    async fn resize(&self, _machine: &Machine) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn destroy(&self, machine: u64) -> Result<(), HostError> {
+        // First, so that it is not powered on again while it ends.
+        self.0.table().known.remove(&machine);
+        let ended = self.power_off(machine).await;
+        self.aside(move |inner| {
+            inner.metadata.forget(machine);
+            inner.table().runs.remove(&machine);
+            inner.disks.remove(machine).map_err(failed("the machine's disk"))
+        })
+        .await?;
+        ended
+    }
+
+    async fn fail(&self, machine: u64, fault: HostFault) -> Result<(), HostError> {
+        if fault == HostFault::PowerCut {
+            return self.power_off(machine).await;
+        }
+        if self.run(machine).is_none_or(|run| run.is_gone()) {
+            return Err(HostError::Refused("the droplet is off".to_owned()));
+        }
+        self.aside(move |inner| {
+            let freeze = |frozen| {
+                inner
+                    .cgroups
+                    .freeze(machine, frozen)
+                    .map_err(failed("the control group"))
+            };
+            let reach = |reachable| {
+                let set = inner.switch.set_reachable(machine, reachable);
+                set.map_err(failed("the network"))
+            };
+            match fault {
+                HostFault::PowerCut => Ok(()),
+                HostFault::Freeze => freeze(true),
+                HostFault::Partition => reach(false),
+                HostFault::Heal => freeze(false).and_then(|()| reach(true)),
+            }
+        })
+        .await
+    }
+
+    fn view(&self, machine: u64) -> HostView {
+        let run = self.run(machine);
+        HostView {
+            root: self.0.disks.root(machine),
+            logs: self.0.disks.machine(machine).join("log"),
+            processes: run.iter().map(|run| shown(run)).collect(),
+        }
+    }
+
+    fn fill_in(&self, text: &str, machine: &Machine, network: &Network) -> String {
+        text.replace("{port}", &PUBLIC_PORT.to_string())
+            .replace("{ops_port}", &OPS_PORT.to_string())
+            .replace("{ip}", &network.public.ip.to_string())
+            .replace("{id}", &machine.id.to_string())
+            .replace("{name}", &machine.name)
+            .replace("{root}", &self.0.disks.root(machine.id).to_string_lossy())
+    }
+
+    async fn next_off(&self) -> u64 {
+        loop {
+            let news = self.0.news.notified();
+            let next = self
+                .0
+                .off
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_first();
+            match next {
+                Some(machine) => return machine,
+                None => news.await,
+            }
+        }
+    }
+
+    async fn close(&self) -> Result<(), HostError> {
+        self.0.stop.cancel();
+        self.aside(|inner| {
+            let claim = Claim {
+                instance: String::new(),
+                machines: inner.disks.machines().to_owned(),
+            };
+            sweep::remove(inner.block, &claim).map_err(failed("the network"))?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// Boots a machine that is known and off.
+    fn boot(self: &Arc<Self>, boot: &Boot) -> Result<(), HostError> {
+        let id = boot.machine.id;
+        // Before the lock: a base image that has to be made first takes minutes.
+        let layers = self.layers(id, &boot.image)?;
+        let told = self.told(id)?;
+        let mut table = self.table();
+        if !table.known.contains(&id) || table.runs.get(&id).is_some_and(|run| !run.is_gone()) {
+            return Ok(());
+        }
+        let Some(private) = boot.machine.private.clone() else {
+            return Err(HostError::Refused(
+                "the machine is in no private network".to_owned(),
+            ));
+        };
+        let dir = self.disks.machine(id);
+        let init = dir.join("init");
+        write_init(&init).map_err(failed("the machine's first program"))?;
+        let log = dir.join("log");
+        private_files::create_dir_all(&log).map_err(failed("the machine's log"))?;
+        let groups = self
+            .cgroups
+            .make(id, boot.machine.size)
+            .map_err(failed("the control groups"))?;
+        self.disks
+            .mount(id, &layers)
+            .map_err(failed("the machine's disk"))?;
+        self.metadata.tell(Facts {
+            id,
+            name: boot.machine.name.clone(),
+            region: told.region,
+            tags: told.tags,
+            public_keys: told.authorized_keys.lines().map(str::to_owned).collect(),
+            user_data: told.user_data,
+            public: boot.network.public,
+            private: boot.network.private,
+        });
+        let container = Container {
+            machine: id,
+            name: self.block.host_name(id),
+            hostname: boot.machine.name.clone(),
+            root: self.disks.root(id),
+            init,
+            console: log.join("console.log"),
+            groups,
+            after: boot.after,
+        };
+        let around = Around {
+            inner: Arc::clone(self),
+            connection: Connection {
+                machine: id,
+                public: boot.network.public.ip,
+                private,
+            },
+        };
+        let run = Run::start(container, around).map_err(failed("a thread"))?;
+        table.runs.insert(id, run);
+        Ok(())
+    }
+
+    /// What a machine's disk stands on, noted at its first boot.
+    fn layers(&self, id: u64, image: &Image) -> Result<Layers, HostError> {
+        if let Some(layers) = self.disks.layers(id).map_err(failed("the machine's disk"))? {
+            return Ok(layers);
+        }
+        let base = self
+            .bases
+            .ensure(system_of(image)?)
+            .map_err(failed("the base image"))?;
+        let layers = Layers(vec![base]);
+        self.disks
+            .set_layers(id, &layers)
+            .map_err(failed("the machine's disk"))?;
+        Ok(layers)
+    }
+
+    fn tell(&self, id: u64, first_boot: FirstBoot) -> Result<(), HostError> {
+        let told = Told {
+            authorized_keys: first_boot.authorized_keys,
+            user_data: first_boot.user_data,
+            region: first_boot.region,
+            tags: first_boot.tags,
+        };
+        let text = serde_json::to_vec(&told).map_err(failed("what the machine is told"))?;
+        private_files::write(&self.told_file(id), text).map_err(failed("what the machine is told"))
+    }
+
+    fn told(&self, id: u64) -> Result<Told, HostError> {
+        let text = std::fs::read(self.told_file(id)).map_err(failed("what the machine is told"))?;
+        serde_json::from_slice(&text).map_err(failed("what the machine is told"))
+    }
+
+    fn told_file(&self, id: u64) -> PathBuf {
+        self.disks.machine(id).join("first-boot.json")
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a host's thread does around its boots.
+struct Around {
+    inner: Arc<Inner>,
+    connection: Connection,
+}
+
+impl Surroundings for Around {
+    fn before_boot(&self) -> Result<(), String> {
+        let machine = self.connection.machine;
+        // Nothing of the last boot may be in the way of the next.
+        self.inner
+            .cgroups
+            .kill(Some(machine))
+            .map_err(|error| error.to_string())?;
+        self.inner
+            .switch
+            .connect(&self.connection)
+            .map_err(|error| error.to_string())
+    }
+
+    fn after_off(&self) {
+        let (inner, machine) = (&self.inner, self.connection.machine);
+        let log = |what: &str, error: &dyn Error| tracing::error!(machine, %error, "{what} of a host that is off: left");
+        if let Err(error) = inner.cgroups.kill(Some(machine)) {
+            log("a process", &error);
+        }
+        if let Err(error) = inner.switch.disconnect(machine) {
+            log("the network", &error);
+        }
+        if let Err(error) = inner.cgroups.remove(Some(machine)) {
+            log("a control group", &error);
+        }
+        container::forget(&inner.block.host_name(machine), &inner.disks.root(machine));
+        if let Err(error) = inner.disks.unmount(machine) {
+            log("the disk", &error);
+        }
+    }
+
+    fn tell_off(&self) {
+        let (inner, machine) = (&self.inner, self.connection.machine);
+        inner
+            .off
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(machine);
+        inner.news.notify_one();
+    }
+}
+
+/// The system that an image is.
+fn system_of(image: &Image) -> Result<&System, HostError> {
+    image.system.as_ref().ok_or_else(|| {
+        HostError::Refused(format!(
+            "image `{}` has no [system] table in its manifest, which --hosts systemd needs",
+            image.slug
+        ))
+    })
+}
+
+fn shown(run: &Run) -> ProcessView {
+    ProcessView {
+        name: "systemd".to_owned(),
+        pid: run.pid(),
+        ended: run.ended(),
+    }
+}
+
+fn write_init(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, container::INIT)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(INIT_MODE))
+}
+
+/// This machine's memory.
+fn memory_mb() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+/// The first choice follows from the state's directory, so that addresses stay the same over restarts.
+fn wanted_block(state: &StateDir) -> u8 {
+    let mut hasher = DefaultHasher::new();
+    state.path().hash(&mut hasher);
+    u8::try_from(hasher.finish() % 256).unwrap_or_default()
+}
+
+fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> HostError {
+    move |source| HostError::System {
+        what,
+        source: source.into(),
+    }
+}

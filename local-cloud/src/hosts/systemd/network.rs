@@ -1,0 +1,272 @@
+//! The network of one cloud. A namespace of its own is the switch: a bridge that every host's public address is on, one more
+//! for each private network, and a link to this machine. The switch routes between hosts and this machine, and has no
+//! other route; what hosts may ask of this machine is its load balancers, and of the switch the metadata service.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::command::{self, CommandError};
+use crate::machines::Private;
+use crate::machines::block::Block;
+
+/// Where clouds serve what a machine is told.
+pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The bridge of the public addresses.
+const PUBLIC_BRIDGE: &str = "public";
+/// The switch's end of the link to this machine.
+const UPLINK: &str = "uplink";
+/// Where `ip netns` keeps namespaces by name.
+const NAMESPACES: &str = "/run/netns";
+
+/// What passes through the switch: this machine's connections to hosts, answers, and hosts' connections to load balancers.
+const RULES: &str = r#"
+table inet tidepool {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state established,related accept
+        iifname "uplink" oifname "public" accept
+        iifname "public" oifname "uplink" ip daddr != MACHINE meta l4proto tcp accept
+    }
+    chain input {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        meta l4proto icmp accept
+        ip daddr 169.254.169.254 tcp dport 80 accept
+    }
+}
+"#;
+
+/// How one host is connected.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) machine: u64,
+    pub(super) public: Ipv4Addr,
+    pub(super) private: Private,
+}
+
+/// The switch of one cloud.
+#[derive(Debug)]
+pub(super) struct Switch {
+    block: Block,
+    /// Private networks whose bridges are there.
+    bridges: Mutex<BTreeSet<String>>,
+}
+
+impl Switch {
+    /// Makes the switch of a block that is ours.
+    ///
+    /// # Errors
+    /// When the kernel or a program refuses; something may be left then.
+    pub(super) fn make(block: Block) -> Result<Self, CommandError> {
+        let (name, gateway, machine) = (block.name(), block.gateway(), block.machine());
+        let (hosts, own) = (block.hosts(), block.own());
+        batch(
+            None,
+            &format!(
+                "netns add {name}\n\
+                 link add {name} type veth peer name {UPLINK} netns {name}\n\
+                 addr add {machine}/32 dev {name}\n\
+                 link set {name} up\n\
+                 route add {hosts}/24 via {gateway} dev {name} onlink src {machine}\n\
+                 route add local {own}/24 dev {name}\n"
+            ),
+        )?;
+        batch(
+            Some(&name),
+            &format!(
+                "link set lo up\n\
+                 link add {PUBLIC_BRIDGE} type bridge\n\
+                 addr add {gateway}/24 dev {PUBLIC_BRIDGE}\n\
+                 addr add {METADATA}/32 dev {PUBLIC_BRIDGE}\n\
+                 link set {PUBLIC_BRIDGE} up\n\
+                 link set {UPLINK} up\n\
+                 route add {own}/24 via {machine} dev {UPLINK} onlink\n"
+            ),
+        )?;
+        let mut rules = command::command("ip");
+        rules.args(["netns", "exec", &name, "sh", "-c"]);
+        rules.arg("echo 1 > /proc/sys/net/ipv4/ip_forward && exec nft -f -");
+        command::finish(rules, &RULES.replace("MACHINE", &machine.to_string()))?;
+        Ok(Self {
+            block,
+            bridges: Mutex::new(BTreeSet::new()),
+        })
+    }
+
+    /// Gives a host's namespace its two interfaces, as new: what the host changed in an earlier life is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn connect(&self, connection: &Connection) -> Result<(), CommandError> {
+        self.disconnect(connection.machine)?;
+        let bridge = self.bridge(&connection.private)?;
+        let namespace = self.block.host_name(connection.machine);
+        let (public_port, private_port) = ports(connection.machine);
+        batch(None, &format!("netns add {namespace}\n"))?;
+        let (public, private) = (connection.public, &connection.private);
+        let (public_mac, private_mac) = (mac(0, public), mac(1, private.ip));
+        batch(
+            Some(&self.block.name()),
+            &format!(
+                "link add {public_port} type veth peer name eth0 address {public_mac} netns {namespace}\n\
+                 link set {public_port} master {PUBLIC_BRIDGE} up\n\
+                 link add {private_port} type veth peer name eth1 address {private_mac} netns {namespace}\n\
+                 link set {private_port} master {bridge} up\n"
+            ),
+        )?;
+        let (gateway, prefix) = (self.block.gateway(), private.range.prefix());
+        batch(
+            Some(&namespace),
+            &format!(
+                "link set lo up\n\
+                 addr add {public}/24 dev eth0\n\
+                 link set eth0 up\n\
+                 addr add {}/{prefix} dev eth1\n\
+                 link set eth1 up\n\
+                 route add default via {gateway} dev eth0\n",
+                private.ip
+            ),
+        )
+    }
+
+    /// Takes a host's interfaces and namespace away; one that has none is no mistake.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn disconnect(&self, machine: u64) -> Result<(), CommandError> {
+        let namespace = self.block.host_name(machine);
+        if !exists(&namespace) {
+            return Ok(());
+        }
+        // The links first: with their namespace they would go some time later, and a new host has the same addresses.
+        let (public_port, private_port) = ports(machine);
+        for port in [public_port, private_port] {
+            let name = self.block.name();
+            if let Err(error) = command::run("ip", &["-n", &name, "link", "del", &port]) {
+                tracing::debug!(machine, %error, "no such port");
+            }
+        }
+        command::run("ip", &["netns", "del", &namespace]).map(|_| ())
+    }
+
+    /// Cuts a host off from everything, or connects it again.
+    ///
+    /// # Errors
+    /// When the host has no interfaces.
+    pub(super) fn set_reachable(&self, machine: u64, reachable: bool) -> Result<(), CommandError> {
+        let (public_port, private_port) = ports(machine);
+        let state = if reachable { "up" } else { "down" };
+        batch(
+            Some(&self.block.name()),
+            &format!("link set {public_port} {state}\nlink set {private_port} {state}\n"),
+        )
+    }
+
+    /// A listener in the switch, at the metadata address.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn metadata_listener(&self) -> std::io::Result<TcpListener> {
+        let path = Path::new(NAMESPACES).join(self.block.name());
+        let listen = move || {
+            let namespace = std::fs::File::open(path)?;
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            let listener = TcpListener::bind((METADATA, 80))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        // A thread of its own: it alone enters the namespace, and ends there. The listener stays in it.
+        let thread = std::thread::Builder::new()
+            .name("metadata".to_owned())
+            .spawn(listen)?;
+        thread
+            .join()
+            .unwrap_or_else(|_panic| Err(std::io::Error::other("the thread that listens failed")))
+    }
+
+    /// The bridge of a private network, made on first use.
+    fn bridge(&self, private: &Private) -> Result<String, CommandError> {
+        let bridge = bridge_name(&private.network);
+        let mut bridges = self.bridges.lock().unwrap_or_else(PoisonError::into_inner);
+        if !bridges.contains(&bridge) {
+            let lines = format!("link add {bridge} type bridge\nlink set {bridge} up\n");
+            batch(Some(&self.block.name()), &lines)?;
+            bridges.insert(bridge.clone());
+        }
+        Ok(bridge)
+    }
+}
+
+/// Removes whatever there is of a block's network: its namespaces with all that is in them, and the link.
+///
+/// # Errors
+/// When something stays.
+pub(super) fn remove(block: Block) -> Result<(), CommandError> {
+    let name = block.name();
+    if Path::new("/sys/class/net").join(&name).exists() {
+        command::run("ip", &["link", "del", &name])?;
+    }
+    let hosts = format!("{name}-");
+    let entries = std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten();
+    for namespace in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        if namespace == name || namespace.starts_with(&hosts) {
+            command::run("ip", &["netns", "del", &namespace])?;
+        }
+    }
+    Ok(())
+}
+
+fn exists(namespace: &str) -> bool {
+    Path::new(NAMESPACES).join(namespace).exists()
+}
+
+/// The switch's ends of a host's two links. Ids have eight digits, and a link's name at most 15 characters.
+fn ports(machine: u64) -> (String, String) {
+    (format!("p{machine}"), format!("v{machine}"))
+}
+
+/// A bridge is named after the first 11 hexadecimal digits of its network's id: a link's name has at most 15 characters.
+fn bridge_name(network: &str) -> String {
+    let digits = network.chars().filter(char::is_ascii_hexdigit).take(11);
+    format!("vpc-{}", digits.collect::<String>().to_lowercase())
+}
+
+/// A hardware address that follows from the address: neighbours that remember one stay right when a host comes back.
+pub(super) fn mac(kind: u8, ip: Ipv4Addr) -> String {
+    let [a, b, c, d] = ip.octets();
+    format!("02:{kind:02x}:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Runs lines of `ip` in a namespace, or in this machine's own; ends at the first that fails.
+fn batch(namespace: Option<&str>, lines: &str) -> Result<(), CommandError> {
+    let mut ip = command::command("ip");
+    if let Some(namespace) = namespace {
+        ip.args(["-n", namespace]);
+    }
+    ip.args(["-batch", "-"]);
+    command::finish(ip, lines).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_into_what_the_kernel_allows_for_a_link() {
+        let (public, private) = ports(10_000_001);
+        assert_eq!((public.as_str(), private.as_str()), ("p10000001", "v10000001"));
+        assert_eq!(
+            bridge_name("5A4981aa-9653-4bd1-bef5-d6bff52042e4"),
+            "vpc-5a4981aa965"
+        );
+    }
+
+    #[test]
+    fn hardware_addresses_are_local_and_differ() {
+        let ip = Ipv4Addr::new(198, 18, 0, 4);
+        assert_eq!(mac(0, ip), "02:00:c6:12:00:04");
+        assert_ne!(mac(0, ip), mac(1, ip));
+    }
+}

@@ -1,0 +1,231 @@
+//! What a droplet is when it is a system.
+
+use serde_json::json;
+
+use crate::common::client;
+use crate::room::{DEBIAN, Room, WEB};
+
+#[tokio::test]
+async fn a_droplet_is_a_system_with_its_own_size_that_the_accounts_key_opens() {
+    let Some(room) = Room::open("systemd hosts::a_droplet_is_a_system").await else {
+        return;
+    };
+    let user_data = "#cloud-config\nruncmd:\n- [sh, -c, 'echo told > /root/told']\n";
+    let id = room.droplet("web-1", json!(DEBIAN), user_data).await;
+    room.initialised(id).await;
+    let (public, private) = (
+        room.address(id, "public").await,
+        room.address(id, "private").await,
+    );
+    let said = room
+        .ssh(id, "cat /proc/1/comm; hostname; cat /root/told; ip -4 -o addr")
+        .await;
+    let mut lines = said.lines();
+    assert_eq!(
+        (lines.next(), lines.next(), lines.next()),
+        (Some("systemd"), Some("web-1"), Some("told"))
+    );
+    let vpc = room.cloud.get("/v2/vpcs").await.text("/vpcs/0/ip_range");
+    assert!(
+        said.contains(&format!("{public}/24 ")) && public != private,
+        "{said}"
+    );
+    let prefix = vpc.split_once('/').unwrap().1;
+    assert!(said.contains(&format!("{private}/{prefix} ")), "{said} in {vpc}");
+    let metadata = "curl -s http://169.254.169.254/metadata/v1";
+    assert_eq!(room.ssh(id, &format!("{metadata}/id")).await, id.to_string());
+    assert_eq!(
+        room.ssh(id, &format!("{metadata}/user-data")).await,
+        user_data.trim()
+    );
+    let memory = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max";
+    assert_eq!(
+        room.ssh(id, memory).await,
+        (1_024_u64 * 1_024 * 1_024).to_string()
+    );
+    assert_eq!(room.ssh(id, "nproc").await, "1");
+    let console = room
+        .cloud
+        .state_dir()
+        .join(format!("droplets/{id}/log/console.log"));
+    let console = std::fs::read_to_string(console).unwrap();
+    assert!(console.contains("Welcome to Debian"), "{console}");
+}
+
+#[tokio::test]
+async fn a_host_has_no_way_out_and_nothing_of_the_machines_own() {
+    let Some(room) = Room::open("systemd hosts::a_host_has_no_way_out").await else {
+        return;
+    };
+    let id = room.droplet("web-1", json!(DEBIAN), "").await;
+    for refused in [
+        "mknod /root/disk b 254 0",
+        "date -s 2020-01-01",
+        "echo 1 > /proc/sys/vm/drop_caches",
+        "curl -s -m 2 http://192.0.2.1/",
+    ] {
+        let said = room
+            .ssh(id, &format!("{refused} 2>/dev/null && echo done || echo refused"))
+            .await;
+        assert_eq!(said.lines().last(), Some("refused"), "{refused}");
+    }
+    // What listens on all of this machine's addresses is not for hosts.
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let block: Vec<u8> = room
+        .address(id, "public")
+        .await
+        .split('.')
+        .map(|part| part.parse().unwrap())
+        .collect();
+    let machine = format!("{}.{}.{}.1", block[0], block[1], block[2] + 1);
+    let said = room
+        .ssh(id, &format!("curl -s -m 2 http://{machine}:{port}/; echo $?"))
+        .await;
+    assert_eq!(said, "28", "curl's own number for: no answer");
+    let apt = room
+        .ssh(
+            id,
+            "cat /etc/apt/sources.list; ls /etc/apt/sources.list.d /etc/apt/apt.conf.d",
+        )
+        .await;
+    assert!(!apt.contains("http") && !apt.contains("mmdebstrap"), "{apt}");
+}
+
+#[tokio::test]
+async fn power_goes_on_and_off_from_outside_and_from_within() {
+    let Some(room) = Room::open("systemd hosts::power_goes_on_and_off").await else {
+        return;
+    };
+    let id = room.droplet("web-1", json!(DEBIAN), "").await;
+    room.ssh(id, "echo kept > /root/file; sync").await;
+    let boot = "cat /proc/sys/kernel/random/boot_id";
+    let mut boots = vec![room.ssh(id, boot).await];
+    for (order, status) in [
+        ("power_off", "off"),
+        ("power_on", "active"),
+        ("power_cycle", "active"),
+        ("shutdown", "off"),
+        ("power_on", "active"),
+        ("reboot", "active"),
+    ] {
+        assert_eq!(room.act(id, json!({"type": order})).await, "completed", "{order}");
+        room.cloud.settled(id, status).await;
+        if status == "active" {
+            assert_eq!(room.ssh(id, "cat /root/file").await, "kept", "{order}");
+            boots.push(room.ssh(id, boot).await);
+        }
+    }
+    // ssh may still come in for a moment before it goes down.
+    room.order(id, "systemctl reboot").await;
+    let last = boots.last().unwrap().clone();
+    room.cloud
+        .until("it has booted again", async || room.ssh(id, boot).await != last)
+        .await;
+    boots.push(room.ssh(id, boot).await);
+    assert_eq!(room.ssh(id, "cat /root/file").await, "kept");
+    boots.sort();
+    boots.dedup();
+    assert_eq!(boots.len(), 6, "each boot is one of its own");
+    room.order(id, "systemctl poweroff").await;
+    room.cloud.settled(id, "off").await;
+}
+
+#[tokio::test]
+async fn a_droplet_from_a_snapshot_has_its_files_and_keys_of_its_own() {
+    let Some(room) = Room::open("systemd hosts::a_droplet_from_a_snapshot").await else {
+        return;
+    };
+    let first = room.droplet("first", json!(DEBIAN), "").await;
+    room.initialised(first).await;
+    room.ssh(first, "echo kept > /root/file; rm /etc/issue").await;
+    assert_eq!(
+        room.act(first, json!({"type": "snapshot", "name": "one"})).await,
+        "completed"
+    );
+    room.ssh(first, "echo later > /root/file").await;
+    let snapshots = room.cloud.get(&format!("/v2/droplets/{first}/snapshots")).await;
+    let snapshot = snapshots.number("/snapshots/0/id");
+    let second = room.droplet("second", json!(snapshot), "").await;
+    room.initialised(second).await;
+    let look = "cat /root/file; ls /etc/issue 2>/dev/null; hostname";
+    assert_eq!(room.ssh(second, look).await, "kept\nsecond");
+    let key = "cat /etc/ssh/ssh_host_ed25519_key.pub";
+    assert_ne!(room.ssh(first, key).await, room.ssh(second, key).await);
+    // The snapshot goes, and its files stay for those who stand on them.
+    assert_eq!(
+        room.cloud
+            .delete(&format!("/v2/snapshots/{snapshot}"))
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        room.act(second, json!({"type": "power_cycle"})).await,
+        "completed"
+    );
+    assert_eq!(room.ssh(second, look).await, "kept\nsecond");
+    let layer = room.cloud.state_dir().join(format!("snapshots/{snapshot}"));
+    assert!(layer.exists());
+    assert_eq!(
+        room.cloud.delete(&format!("/v2/droplets/{second}")).await.status,
+        204
+    );
+    assert!(!layer.exists(), "nobody stands on it any more");
+}
+
+#[tokio::test]
+async fn a_frozen_or_cut_off_host_answers_nobody_until_it_is_healed() {
+    let Some(room) = Room::open("systemd hosts::a_frozen_or_cut_off_host").await else {
+        return;
+    };
+    let id = room.droplet("web-1", json!(DEBIAN), WEB).await;
+    room.initialised(id).await;
+    let url = format!("http://{}:8080/readyz", room.address(id, "public").await);
+    let answers = async || {
+        let client = client();
+        let asked = client
+            .get(&url)
+            .timeout(std::time::Duration::from_secs(1))
+            .send()
+            .await;
+        asked.is_ok_and(|answer| answer.status() == 200)
+    };
+    room.cloud.until("it answers", answers).await;
+    for fault in ["freeze", "partition"] {
+        let failed = room.cloud.command(&["fault", fault, "web-1"]);
+        assert!(failed.status.success(), "{failed:?}");
+        assert!(!answers().await, "{fault}");
+        let healed = room.cloud.command(&["fault", "heal", "web-1"]);
+        assert!(healed.status.success(), "{healed:?}");
+        room.cloud.until("it answers again", answers).await;
+    }
+    // A frozen host can be powered off, and there is nothing to freeze then.
+    room.cloud
+        .post("/_local/faults/freeze", json!({"droplet_id": id}))
+        .await;
+    assert_eq!(room.act(id, json!({"type": "power_off"})).await, "completed");
+    let reply = room
+        .cloud
+        .post("/_local/faults/freeze", json!({"droplet_id": id}))
+        .await;
+    assert_eq!(
+        (reply.status, reply.text("/message")),
+        (422, "the droplet is off".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_load_balancer_checks_and_reaches_it() {
+    let Some(room) = Room::open("systemd hosts::a_load_balancer_checks").await else {
+        return;
+    };
+    let id = room.droplet("web-1", json!(DEBIAN), WEB).await;
+    let (balancer, url) = room.cloud.balancer("serving:web", json!({})).await;
+    room.cloud.members_ready(&balancer, 1).await;
+    let answer = client().get(format!("{url}/readyz")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "ready");
+    // And another host reaches the balancer.
+    let answer = room.ssh(id, &format!("curl -s {url}/readyz")).await;
+    assert_eq!(answer, "ready");
+}

@@ -1,0 +1,17 @@
+//! Systemd hosts, each test with a cloud of its own, as root. What is missing on this machine is said by a line
+//! `tidepool-skip: <name>: <reason>`. Base images are kept in the repository's cache.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ends;
+mod hosts;
+mod refusals;
+mod room;

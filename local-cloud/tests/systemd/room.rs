@@ -1,0 +1,237 @@
+//! A cloud of systemd hosts for a test, how its droplets are spoken to, and what there is of it on this machine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::common::{Cloud, PATIENCE, images};
+
+/// What the tests need beside what the program names itself.
+const NEEDED: [&str; 5] = ["systemd-nspawn", "mmdebstrap", "nft", "ssh", "ssh-keygen"];
+/// The test images' system.
+pub(crate) const DEBIAN: &str = "debian";
+/// What makes a droplet serve HTTP on both known ports.
+pub(crate) const WEB: &str = "#cloud-config\n\
+    write_files:\n\
+    - {path: /srv/readyz, content: ready}\n\
+    runcmd:\n\
+    - systemd-run python3 -m http.server 8080 --directory /srv\n\
+    - systemd-run python3 -m http.server 9090 --directory /srv\n";
+
+/// A cloud, and the key that its droplets take.
+pub(crate) struct Room {
+    pub(crate) cloud: Cloud,
+    key: u64,
+}
+
+impl Room {
+    /// None, and a line that says why, where systemd hosts can't run.
+    pub(crate) async fn open(test: &str) -> Option<Self> {
+        if let Some(missing) = missing() {
+            println!("tidepool-skip: {test}: {missing}");
+            return None;
+        }
+        let dir = images();
+        let debian = dir.path().join("images").join(DEBIAN);
+        std::fs::create_dir_all(&debian).unwrap();
+        let manifest = "slug = \"debian\"\ndistribution = \"Debian\"\n[system]\nsuite = \"bookworm\"\n";
+        std::fs::write(debian.join("image.toml"), manifest).unwrap();
+        let key = dir.path().join("key");
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&key)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let bases = base_images();
+        let args = ["--hosts", "systemd", "--base-images", bases.to_str().unwrap()];
+        let cloud = Cloud::start_in(dir, &args);
+        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        let reply = cloud
+            .post("/v2/account/keys", json!({"name": "test", "public_key": public}))
+            .await;
+        let key = reply.number("/ssh_key/id");
+        Some(Self { cloud, key })
+    }
+
+    /// Creates a droplet, of an image's slug or a snapshot's id; its id.
+    pub(crate) async fn droplet(&self, name: &str, image: Value, user_data: &str) -> u64 {
+        let body = json!({"name": name, "image": image, "region": "nyc3", "size": "s-1vcpu-1gb",
+            "ssh_keys": [self.key], "tags": ["serving:web"], "user_data": user_data});
+        let reply = self.cloud.post("/v2/droplets", body).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        let id = reply.number("/droplet/id");
+        self.cloud.settled(id, "active").await;
+        id
+    }
+
+    /// Does an action to its end; the action's status.
+    pub(crate) async fn act(&self, droplet: u64, body: Value) -> String {
+        let path = format!("/v2/droplets/{droplet}/actions");
+        let reply = self.cloud.post(&path, body).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        let action = format!("/v2/actions/{}", reply.number("/action/id"));
+        let mut status = String::new();
+        self.cloud
+            .until("the action ends", async || {
+                status = self.cloud.get(&action).await.text("/action/status");
+                status != "in-progress"
+            })
+            .await;
+        status
+    }
+
+    /// A droplet's address of that kind.
+    pub(crate) async fn address(&self, droplet: u64, kind: &str) -> String {
+        let reply = self.cloud.get(&format!("/v2/droplets/{droplet}")).await;
+        let networks = reply.at("/droplet/networks/v4").as_array().unwrap().clone();
+        let network = networks.iter().find(|network| network["type"] == kind).unwrap();
+        network["ip_address"].as_str().unwrap().to_owned()
+    }
+
+    /// What a command in a droplet prints, once the droplet takes ssh.
+    pub(crate) async fn ssh(&self, droplet: u64, command: &str) -> String {
+        let ip = self.address(droplet, "public").await;
+        self.ssh_at(&ip, command).await
+    }
+
+    pub(crate) async fn ssh_at(&self, ip: &str, command: &str) -> String {
+        let mut last = None;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let output = self.ssh_once(ip, command);
+            // 255 is ssh's own: it did not come in.
+            if output.status.code() != Some(255) {
+                return String::from_utf8(output.stdout).unwrap().trim().to_owned();
+            }
+            last = Some(output);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("no ssh to {ip}: {last:?}");
+    }
+
+    /// Has a droplet do what ends the connection, too.
+    pub(crate) async fn order(&self, droplet: u64, command: &str) {
+        self.ssh(droplet, "true").await;
+        let ip = self.address(droplet, "public").await;
+        let _cut_short = self.ssh_once(&ip, command);
+    }
+
+    /// Waits until cloud-init has done what the user data says.
+    pub(crate) async fn initialised(&self, droplet: u64) {
+        let said = self.ssh(droplet, "cloud-init status --wait").await;
+        assert!(said.contains("status: done"), "{said}");
+    }
+
+    fn ssh_once(&self, ip: &str, command: &str) -> Output {
+        Command::new("ssh")
+            .arg("-i")
+            .arg(self.cloud.dir.path().join("key"))
+            .args([
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "ConnectTimeout=2",
+            ])
+            .args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+            .arg(format!("root@{ip}"))
+            .arg(command)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What this cloud's things are named after on this machine.
+    pub(crate) fn traces(&self) -> Traces {
+        let machines = self.cloud.state_dir().join("droplets").canonicalize().unwrap();
+        let claims = std::fs::read_dir("/run/tidepool-local-cloud").unwrap();
+        let block = claims.flatten().find(|claim| {
+            let text = std::fs::read_to_string(claim.path()).unwrap_or_default();
+            text.contains(machines.to_str().unwrap())
+        });
+        Traces {
+            block: block.unwrap().file_name().into_string().unwrap(),
+            machines,
+        }
+    }
+}
+
+/// What a cloud may leave on this machine.
+#[derive(Debug)]
+pub(crate) struct Traces {
+    block: String,
+    machines: PathBuf,
+}
+
+impl Traces {
+    /// Everything that is there now.
+    pub(crate) fn found(&self) -> Vec<String> {
+        let name = format!("tpc{}", self.block);
+        let host = format!("{name}-");
+        let own = |entry: &str| entry == name || entry.starts_with(&host);
+        let mut found = Vec::new();
+        for directory in ["/run/netns", "/sys/class/net", "/run/systemd/nspawn/propagate"] {
+            let entries = names(Path::new(directory)).into_iter().filter(|entry| own(entry));
+            found.extend(entries.map(|entry| format!("{directory}/{entry}")));
+        }
+        let group = format!("tidepool-{}", self.block);
+        let hierarchies = names(Path::new("/sys/fs/cgroup"));
+        let groups = hierarchies
+            .iter()
+            .map(|hierarchy| format!("/sys/fs/cgroup/{hierarchy}/{group}"));
+        let groups = groups.chain([format!("/sys/fs/cgroup/{group}")]);
+        found.extend(groups.filter(|group| Path::new(group).exists()));
+        let claim = format!("/run/tidepool-local-cloud/{}", self.block);
+        found.extend(Some(claim).filter(|claim| Path::new(claim).exists()));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = mounts
+            .lines()
+            .filter(|line| line.contains(self.machines.to_str().unwrap()));
+        found.extend(mounts.map(str::to_owned));
+        found
+    }
+
+    /// Waits until nothing is there any more.
+    pub(crate) fn all_gone(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.found();
+            if found.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left: {found:#?}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// What is missing on this machine.
+pub(crate) fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("not run as root".to_owned());
+    }
+    let there = |program: &str| {
+        ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+            .iter()
+            .any(|directory| Path::new(directory).join(program).exists())
+    };
+    let program = NEEDED.iter().find(|program| !there(program))?;
+    Some(format!("{program} is not installed"))
+}
+
+fn base_images() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let cache = std::env::var_os("TIDEPOOL_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from);
+    cache.join("base-images")
+}

@@ -54,8 +54,9 @@ async fn admitting_a_droplet_that_is_gone_says_so() {
 #[tokio::test]
 async fn withdrawing_and_destroying_succeed_on_what_is_gone() {
     let resources = json!({ "resources": [{ "resource_id": "42", "resource_type": "droplet" }] });
-    for status in [204, 404] {
-        let answer = || ResponseTemplate::new(status);
+    let gone = refusal(404, "not_found", "The resource you requested could not be found.");
+    for answer in [ResponseTemplate::new(204), gone] {
+        let answer = || answer.clone();
         let server = server_with(vec![
             Mock::given(method("DELETE"))
                 .and(path("/v2/tags/serving:web/resources"))

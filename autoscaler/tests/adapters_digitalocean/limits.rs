@@ -65,6 +65,7 @@ async fn no_more_than_the_minutes_calls_are_sent() {
     let page = ResponseTemplate::new(200).set_body_json(one_page(&[]));
     let server = server_with(vec![
         Mock::given(path("/v2/droplets")).respond_with(page).expect(239),
+        Mock::given(path("/v2/tags")).respond_with(refusal(404, "not_found", "no")),
     ])
     .await;
     let provider = provider(&server);

@@ -166,7 +166,16 @@ async fn only_the_providers_own_word_makes_a_droplet_gone() {
     let not_found = json!({ "id": "not_found", "message": "The resource you requested could not be found." });
     for (answer, expected) in [
         (ResponseTemplate::new(404).set_body_json(not_found), Ok(false)),
-        (ResponseTemplate::new(404), Ok(false)),
+        (ResponseTemplate::new(404), Err(ProviderErrorKind::Transient)),
+        (
+            ResponseTemplate::new(404)
+                .set_body_json(json!({ "message": "no Route matched with those values" })),
+            Err(ProviderErrorKind::Transient),
+        ),
+        (
+            ResponseTemplate::new(404).set_body_json(json!({ "id": "no_route", "message": "no" })),
+            Err(ProviderErrorKind::Transient),
+        ),
         (
             ResponseTemplate::new(404).set_body_raw("<html>nginx</html>", "text/html"),
             Err(ProviderErrorKind::Transient),
@@ -196,4 +205,17 @@ async fn only_the_providers_own_word_makes_a_droplet_gone() {
         kind(provider(&server).member_get(&web(), &odd).await),
         ProviderErrorKind::Invalid
     );
+}
+
+/// Destroying is done when the provider says that there is none, not when a gateway knows no such route.
+#[tokio::test]
+async fn a_gateways_404_destroys_nothing() {
+    let answer =
+        ResponseTemplate::new(404).set_body_json(json!({ "message": "no Route matched with those values" }));
+    let server = server_with(vec![Mock::given(method("DELETE")).respond_with(answer)]).await;
+    let provider = provider(&server);
+    let withdrawn = provider.serving_withdraw(&web(), &id(5)).await;
+    for outcome in [provider.member_destroy(&id(5)).await, withdrawn] {
+        assert_eq!(outcome.unwrap_err().kind, ProviderErrorKind::UnknownOutcome);
+    }
 }

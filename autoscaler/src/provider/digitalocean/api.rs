@@ -296,7 +296,7 @@ impl Call<'_> {
         let Words {
             text,
             request_id,
-            foreign,
+            says_not_found,
         } = refusal::words(body);
         let request_id = request_id.or_else(|| text_header(headers, "x-request-id").map(str::to_owned));
         let mut detail = status.as_u16().to_string();
@@ -310,10 +310,8 @@ impl Call<'_> {
             detail.push(')');
         }
         let kind = match self.kind_of_refusal(status, &text, wait_secs) {
-            // A page of something in between says nothing about whether the thing is there.
-            ProviderErrorKind::NotFound if foreign && self.method == Method::GET => {
-                ProviderErrorKind::Transient
-            }
+            // A 404 of something in between says nothing about whether the thing is there.
+            ProviderErrorKind::NotFound if !says_not_found => self.kind_when_lost(),
             kind => kind,
         };
         self.error(kind, detail)

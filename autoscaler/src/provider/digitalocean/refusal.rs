@@ -14,8 +14,9 @@ pub(super) struct Words {
     pub(super) text: String,
     /// The provider's id of the request.
     pub(super) request_id: Option<String>,
-    /// Whether something between us and the provider said it: it isn't JSON.
-    pub(super) foreign: bool,
+    /// Whether it is the provider's own word that the thing isn't there: its `id` says so. What stands between us and the
+    /// provider answers 404 in JSON, too.
+    pub(super) says_not_found: bool,
 }
 
 /// Reads an answer's words. Tags answer in a shape of their own, with `error`.
@@ -24,7 +25,7 @@ pub(super) fn words(body: &[u8]) -> Words {
         return Words {
             text: first_words(body),
             request_id: None,
-            foreign: !body.is_empty(),
+            says_not_found: false,
         };
     };
     let said = |name: &str| match fields.get(name)? {
@@ -44,7 +45,7 @@ pub(super) fn words(body: &[u8]) -> Words {
     Words {
         text,
         request_id: said("request_id"),
-        foreign: false,
+        says_not_found: said("id").is_some_and(|id| id == "not_found"),
     }
 }
 

@@ -111,8 +111,8 @@ pub struct Sources<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// The names of all variables in the environment.
     pub env_names: &'a dyn Fn() -> Vec<String>,
-    /// Reads a file.
-    pub read: &'a dyn Fn(&Path) -> std::io::Result<String>,
+    /// Reads a regular file of at most so many bytes.
+    pub read: &'a dyn Fn(&Path, u64) -> std::io::Result<String>,
 }
 
 impl<'a> Sources<'a> {
@@ -132,7 +132,7 @@ impl<'a> Sources<'a> {
                     .map(|(name, _)| name.to_string_lossy().into_owned())
                     .collect()
             },
-            read: &|path| std::fs::read_to_string(path),
+            read: &tidepool_listener::read_text,
         }
     }
 }

@@ -24,6 +24,10 @@ pub const EXIT_FAILURE: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 64;
 
+/// A configuration at most, bytes: 50 pools have less than 100 KiB.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A file that the configuration names at most, bytes: a secret or a droplet's user data, of which DigitalOcean takes 64 KiB.
+const NAMED_FILE_BYTES_MAX: u64 = 64 << 10;
 /// A rate of scraped counters needs two readings; `plan` waits so long between them.
 const RATE_GAP: Duration = Duration::from_secs(2);
 
@@ -232,11 +236,11 @@ fn load(path: &Path, purpose: Purpose) -> Result<Config, CommandError> {
         path: path.to_owned(),
         source,
     };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = tidepool_listener::read_text(path, CONFIG_BYTES_MAX).map_err(failed)?;
     let path = std::path::absolute(path).map_err(failed)?;
     let around = Surroundings {
         env: &|name| std::env::var(name).ok(),
-        read_file: &|path| std::fs::read_to_string(path),
+        read_file: &|path| tidepool_listener::read_text(path, NAMED_FILE_BYTES_MAX),
         base: path.parent().unwrap_or(Path::new("/")),
     };
     config::parse(&text, &around, purpose).map_err(|problems| CommandError::Config {

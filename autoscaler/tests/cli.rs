@@ -265,3 +265,39 @@ fn run_logs_what_is_odd_in_the_configuration() {
     let warning = "pool[0].windows.in_secs: is 5, less than a tick of 15 s, so it has no effect";
     assert!(errors.contains("WARN") && errors.contains(warning), "{errors}");
 }
+
+/// If one were read, or waited for, the whole test would never end.
+#[test]
+fn files_without_an_end_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("autoscaler.toml");
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(dir.path().join("large"), vec![b'#'; (64 << 10) + 1]).unwrap();
+    let image = "image = \"host\"";
+    for (file, why) in [
+        ("/dev/zero", "not a regular file"),
+        ("fifo", "not a regular file"),
+        ("large", "more than 65536 bytes"),
+    ] {
+        for config in [
+            LEAST.replace(
+                "token_env = \"DIGITALOCEAN_TOKEN\"",
+                &format!("token_file = \"{file}\""),
+            ),
+            LEAST.replace(image, &format!("{image}, user_data_file = \"{file}\"")),
+        ] {
+            std::fs::write(&path, config).unwrap();
+            let output = run(&["check", "--config", path.to_str().unwrap()], Some("token"));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{said}");
+            assert!(said.contains(why), "{file}: {said}");
+        }
+    }
+    for config in [Path::new("/dev/zero"), &fifo] {
+        let output = run(&["check", "--config", config.to_str().unwrap()], Some("token"));
+        assert_eq!(output.status.code(), Some(64));
+        let said = text(&output.stderr);
+        assert!(said.contains("not a regular file"), "{said}");
+    }
+}

@@ -8,6 +8,9 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+/// A chain of certificates or a key at most, bytes: a certificate has about 2 KiB.
+const PEM_BYTES_MAX: u64 = 1 << 20;
+
 /// PEM files of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -116,8 +119,7 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let what = "certificate";
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).and_then(|certificates| certificates.collect());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text_of(file)?).collect();
     match chain {
         Ok(chain) if chain.is_empty() => Err(of_pem(file, what, pem::Error::NoItemsFound)),
         chain => chain.map_err(|error| of_pem(file, what, error)),
@@ -125,7 +127,8 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(file).map_err(|error| match is_encrypted(file) {
+    let text = text_of(file)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match is_encrypted(&text) {
         true => TlsError::Encrypted {
             file: file.to_owned(),
         },
@@ -133,13 +136,19 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-/// Whether a file says of its key that it is encrypted, in PKCS #8's label or in the headers of older PEM (RFC 1421).
-fn is_encrypted(file: &Path) -> bool {
-    let text = std::fs::read(file).unwrap_or_default();
+/// Whether a text says of its key that it is encrypted, in PKCS #8's label or in the headers of older PEM (RFC 1421).
+fn is_encrypted(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.any(|line| {
         line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
             || (line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
+    })
+}
+
+fn text_of(file: &Path) -> Result<Vec<u8>, TlsError> {
+    crate::files::read_bytes(file, PEM_BYTES_MAX).map_err(|error| TlsError::Read {
+        file: file.to_owned(),
+        source: pem::Error::Io(error),
     })
 }
 

@@ -159,15 +159,7 @@ impl Images {
     fn load_one(path: &Path, vars: &dyn Fn(&str) -> Option<String>) -> Result<Image, Problems> {
         let place = path.display().to_string();
         let mut problems = Problems::new();
-        let size = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
-        if size > MANIFEST_BYTES_MAX {
-            problems.add(
-                place,
-                format!("{size} bytes; a manifest has at most {MANIFEST_BYTES_MAX}"),
-            );
-            return Err(problems);
-        }
-        let text = match std::fs::read_to_string(path) {
+        let text = match tidepool_listener::read_text(path, MANIFEST_BYTES_MAX) {
             Ok(text) => text,
             Err(error) => {
                 problems.add(place, format!("can't read: {error}"));

@@ -24,14 +24,14 @@ pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
 
 /// Opens an empty file for writing; an older one of that name becomes private, too.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
-    let file = options().truncate(true).open(path)?;
+    let file = tidepool_listener::open_regular(path, options().truncate(true))?;
     file.set_permissions(std::fs::Permissions::from_mode(FILE_MODE))?;
     Ok(file)
 }
 
 /// Opens a file to write at its end.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
-    options().append(true).open(path)
+    tidepool_listener::open_regular(path, options().append(true))
 }
 
 /// Writes a whole file.

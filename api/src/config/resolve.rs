@@ -19,6 +19,11 @@ use crate::store::{Credentials, OpenOptions, SqliteSynchronous};
 /// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
 const SECS_MAX: u64 = 3_600;
 
+/// A configuration at most, bytes: one with every setting has less than 4 KiB.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A file with a password at most, bytes.
+const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+
 pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
     let mut values = gather(sources);
     let unknown_variables = variables::unknown(&(sources.env_names)(), &mut values.problems);
@@ -51,7 +56,7 @@ fn gather(sources: &Sources<'_>) -> Values {
         .map(PathBuf::from);
     let config_file = sources.config_flag.map(PathBuf::from).or(config_env);
     if let Some(path) = config_file {
-        match (sources.read)(&path) {
+        match (sources.read)(&path, CONFIG_BYTES_MAX) {
             Ok(text) => {
                 for value in file::flatten(&path, &text, &mut problems) {
                     given.insert(
@@ -255,7 +260,7 @@ fn credentials(values: &mut Values, sources: &Sources<'_>) -> Option<Credentials
     let username = values.text("cassandra.username");
     let from_file = values.take("cassandra.password_file", |path| {
         // Without the path: it may be the password itself, given in the wrong place.
-        let text = (sources.read)(Path::new(path))
+        let text = (sources.read)(Path::new(path), PASSWORD_BYTES_MAX)
             .map_err(|error| format!("names a file that can't be read: {error}"))?;
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err("names a file that is empty".to_owned()),

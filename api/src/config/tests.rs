@@ -25,7 +25,7 @@ fn load(given: &Given<'_>) -> Result<Config, Vec<String>> {
             found.map(|(_, value)| (*value).to_owned())
         },
         env_names: &|| given.env.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        read: &|path| match given.file {
+        read: &|path, _| match given.file {
             Some(text) if path == Path::new(FILE) => Ok(text.to_owned()),
             _ => Err(std::io::ErrorKind::NotFound.into()),
         },
@@ -76,7 +76,7 @@ fn the_file_may_also_be_named_by_the_environment() {
         config_flag: None,
         env: &|name| (name == CONFIG_ENV).then(|| FILE.to_owned()),
         env_names: &|| vec![CONFIG_ENV.to_owned()],
-        read: &|_| Ok("listen = \"127.0.0.1:7\"".to_owned()),
+        read: &|_, _| Ok("listen = \"127.0.0.1:7\"".to_owned()),
     };
     assert_eq!(Config::load(&sources).unwrap().listen.port(), 7);
 }
@@ -145,7 +145,7 @@ fn odd_files_are_problems_not_panics() {
         config_flag: Some(Path::new("/missing.toml")),
         env: &|_| None,
         env_names: &Vec::new,
-        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        read: &|_, _| Err(std::io::ErrorKind::NotFound.into()),
     };
     let problems = Config::load(&sources).unwrap_err();
     assert!(
@@ -188,7 +188,7 @@ fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
                 found.map(|(_, value)| (*value).to_owned())
             },
             env_names: &Vec::new,
-            read: &|path| match path.to_str() {
+            read: &|path, _| match path.to_str() {
                 Some(FILE) => Ok(toml.to_owned()),
                 Some("/run/password") => Ok("sesame\n".to_owned()),
                 _ => Err(std::io::ErrorKind::NotFound.into()),

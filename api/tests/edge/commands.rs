@@ -34,13 +34,26 @@ fn five_mistakes_are_five_messages_and_exit_64() {
 fn bad_usage_exits_64_and_says_what() {
     let folder = Folder::new();
     let missing = folder.path("missing.pem").display().to_string();
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 13] = [
         (&[], "Usage"),
         (&["fly"], "fly"),
         (&["serve", "--wings", "2"], "--wings"),
         (&["serve", "--store", "postgres://x"], "sqlite:FILE"),
         (&["serve", "--listen", "somewhere"], "IP:PORT"),
         (&["serve", "--config", "/does/not/exist.toml"], "can't be read"),
+        (&["serve", "--config", "/dev/zero"], "not a regular file"),
+        (
+            &[
+                "serve",
+                "--tls-cert-file",
+                "/dev/zero",
+                "--tls-key-file",
+                "/dev/zero",
+                "--store",
+                &folder.store,
+            ],
+            "not a regular file",
+        ),
         (&["serve", "--tls-cert-file", &missing], "tls.key_file"),
         (
             &[

@@ -20,7 +20,7 @@ fn default_limits() -> Limits {
         config_flag: None,
         env_names: &Vec::new,
         env: &|_| None,
-        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        read: &|_, _| Err(std::io::ErrorKind::NotFound.into()),
     };
     Config::load(&sources).unwrap().limits
 }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::private_files;
 
+/// A mark has 36 bytes, and perhaps a line's end.
+const INSTANCE_BYTES_MAX: u64 = 4096;
+
 /// Where things stand in a state directory.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir(PathBuf);
@@ -80,7 +83,7 @@ impl StateDir {
     /// When the disk fails.
     pub(crate) fn instance(&self) -> Result<String, DirError> {
         let path = self.0.join("instance");
-        match std::fs::read_to_string(&path) {
+        match tidepool_listener::read_text(&path, INSTANCE_BYTES_MAX) {
             Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
             Ok(_) => new_instance(&path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => new_instance(&path),

@@ -10,6 +10,9 @@ use super::State;
 use crate::machines::Machine;
 use crate::private_files;
 
+/// A state at most, bytes: 10,000 droplets with the largest user data have less.
+const STATE_BYTES_MAX: u64 = 1 << 30;
+
 /// Why the file can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -34,7 +37,7 @@ pub(crate) fn load<R>(path: &Path, earlier: EarlierMachines) -> Result<State<R>,
 where
     R: DeserializeOwned + Default,
 {
-    let text = match std::fs::read_to_string(path) {
+    let text = match tidepool_listener::read_text(path, STATE_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::default()),
         Err(source) => {

@@ -15,6 +15,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// The processes of one machine have a few hundred bytes.
+const PID_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// A machine's processes as noted on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PidFile {
@@ -37,10 +40,11 @@ pub(crate) fn sweep(state: &StateDir) -> Result<usize, SweepError> {
     let instance = state.instance()?;
     let mut noted = Vec::new();
     for path in pid_files(state)? {
-        let text = std::fs::read_to_string(&path).map_err(|source| DirError::Disk {
-            path: path.clone(),
-            source,
-        })?;
+        let text =
+            tidepool_listener::read_text(&path, PID_FILE_BYTES_MAX).map_err(|source| DirError::Disk {
+                path: path.clone(),
+                source,
+            })?;
         if let Ok(file) = serde_json::from_str::<PidFile>(&text) {
             noted.extend(file.processes);
         }

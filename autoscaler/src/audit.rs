@@ -2,10 +2,11 @@
 //!
 //! Recording never holds a tick up: what doesn't fit the queue or can't be written is counted and reported once.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use elasticsearch::{Elasticsearch, IndexParts};
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,14 @@ pub struct Inputs {
 #[derive(Debug, Clone)]
 pub struct Audit {
     queue: mpsc::Sender<Box<Record>>,
+    sinks: Arc<Sinks>,
+}
+
+/// Where records go, and which of these places fail now.
+#[derive(Debug)]
+struct Sinks {
     meters: Arc<Meters>,
+    failing: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Audit {
@@ -81,14 +89,21 @@ impl Audit {
             )),
         };
         let (queue, records) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(write_all(file, index, records, Arc::clone(&meters)));
-        Ok((Audit { queue, meters }, task))
+        let failing = Mutex::default();
+        let sinks = Arc::new(Sinks { meters, failing });
+        let task = tokio::spawn(write_all(file, index, records, Arc::clone(&sinks)));
+        Ok((Audit { queue, sinks }, task))
+    }
+
+    /// Where decisions are not recorded now, and why, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        self.sinks.failing().values().cloned().collect()
     }
 
     /// Hands a record in.
     pub fn record(&self, record: Record) {
         if self.queue.try_send(Box::new(record)).is_err() {
-            self.meters.audit_failed("queue");
+            self.sinks.meters.audit_failed("queue");
         }
     }
 }
@@ -114,32 +129,38 @@ async fn write_all(
     mut file: AuditFile,
     index: Option<(Elasticsearch, String)>,
     mut records: mpsc::Receiver<Box<Record>>,
-    meters: Arc<Meters>,
+    sinks: Arc<Sinks>,
 ) {
-    let (mut file_failing, mut index_failing) = (false, false);
     while let Some(record) = records.recv().await {
+        let place = file.path.display().to_string();
         let result = file.append(&record).map_err(|error| error.to_string());
-        report(&meters, "file", &mut file_failing, result);
+        sinks.report("file", &place, result);
         if let Some((client, name)) = &index {
             let result = send(client, name, &record).await;
-            report(&meters, "elasticsearch", &mut index_failing, result);
+            sinks.report("elasticsearch", name, result);
         }
     }
 }
 
-/// Counts a failure; says it when it begins, and when it is over.
-fn report(meters: &Meters, sink: &'static str, failing: &mut bool, result: Result<(), String>) {
-    match result {
-        Ok(()) if *failing => {
-            *failing = false;
-            tracing::info!(sink, "decisions are recorded again");
-        }
-        Ok(()) => {}
-        Err(error) => {
-            meters.audit_failed(sink);
-            if !*failing {
-                *failing = true;
-                tracing::warn!(sink, error, "decisions are not recorded");
+impl Sinks {
+    fn failing(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a failure; says it when it begins, and when it is over.
+    fn report(&self, sink: &'static str, place: &str, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                if self.failing().remove(sink).is_some() {
+                    tracing::info!(sink, "decisions are recorded again");
+                }
+            }
+            Err(error) => {
+                self.meters.audit_failed(sink);
+                let problem = format!("decisions are not recorded in {place}: {error}");
+                if self.failing().insert(sink, problem).is_none() {
+                    tracing::warn!(sink, error, "decisions are not recorded");
+                }
             }
         }
     }
@@ -194,11 +215,7 @@ impl AuditFile {
             path: path.to_owned(),
             source,
         };
-        let file = files::private()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(failed)?;
+        let file = open_to_append(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         Ok(AuditFile {
             path: path.to_owned(),
@@ -210,7 +227,7 @@ impl AuditFile {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         if self.bytes > FILE_BYTES_MAX {
             std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-            self.file = files::private().create(true).append(true).open(&self.path)?;
+            self.file = open_to_append(&self.path)?;
             self.bytes = 0;
         }
         let mut line = serde_json::to_vec(record)?;
@@ -218,6 +235,10 @@ impl AuditFile {
         self.bytes += line.len() as u64;
         self.file.write_all(&line)
     }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    tidepool_listener::open_regular(path, files::private().create(true).append(true))
 }
 
 #[cfg(test)]
@@ -335,5 +356,48 @@ mod tests {
         file.append(&record()).unwrap();
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
         assert_eq!((lines(&path), lines(&dir.path().join("audit.jsonl.1"))), (1, 1));
+    }
+
+    /// If it hung, the whole test would.
+    #[test]
+    fn what_is_not_a_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [path.as_path(), Path::new("/dev/full")] {
+            let error = crate::chain(&AuditFile::open(path).unwrap_err());
+            assert!(error.ends_with("can't be written: not a regular file"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_a_problem_of_the_status_until_it_is_over() {
+        async fn problems_after(file: AuditFile, sinks: &Arc<Sinks>) -> Vec<String> {
+            let (queue, records) = mpsc::channel(QUEUE_MAX);
+            let audit = Audit {
+                queue: queue.clone(),
+                sinks: Arc::clone(sinks),
+            };
+            let written = tokio::spawn(write_all(file, None, records, Arc::clone(sinks)));
+            audit.record(record());
+            let Audit { queue: last, sinks } = audit;
+            drop((queue, last));
+            written.await.unwrap();
+            let (queue, _) = mpsc::channel(1);
+            Audit { queue, sinks }.problems()
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let sinks = Arc::new(Sinks {
+            meters: Arc::new(Meters::new().unwrap()),
+            failing: Mutex::default(),
+        });
+        let mut full = AuditFile::open(&path).unwrap();
+        full.file = File::options().write(true).open("/dev/full").unwrap();
+        let why = "No space left on device (os error 28)";
+        let problem = format!("decisions are not recorded in {}: {why}", path.display());
+        assert_eq!(problems_after(full, &sinks).await, [problem]);
+        let emptied = AuditFile::open(&path).unwrap();
+        assert_eq!(problems_after(emptied, &sinks).await, [""; 0]);
     }
 }

@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::metrics::PerHost;
 use crate::observe;
 use crate::state::StateDir;
-use crate::tick::Pool;
+use crate::tick::{Pool, Thought};
 
 /// Everything went well.
 pub const EXIT_OK: u8 = 0;
@@ -392,7 +392,7 @@ async fn plan_one(
     }
     let mut readings = observe::readings(source, queries, (runtime.clock)()).await;
     let (memory, seen) = look.into_parts(readings.remove(pool.name()).unwrap_or_default());
-    let (_, decision, plan) = pool.think(&memory, &seen);
+    let Thought { decision, plan, .. } = pool.think(&memory, &seen);
     Ok(Planned {
         pool: pool.name().0.clone(),
         decision,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{PoolName, SignalReading, UnixMillis};
 use tidepool_listener::{Limits, ServiceManager};
@@ -25,8 +26,8 @@ use crate::provider::digitalocean::{Account, AccountError, DigitalOcean};
 use crate::provider::{Provider, ProviderErrorKind};
 use crate::record::StatusRecorder;
 use crate::server::{self, Shared};
-use crate::state::{LoadedMemory, StateDir, StateError};
-use crate::tick::{Pool, Services, Snapshot, TickError, TickState, wait_until};
+use crate::state::{LoadedMemory, LoadedWord, StateDir, StateError};
+use crate::tick::{Pool, Services, Snapshot, TickError, TickState, control_of, wait_until};
 
 /// Running steps are waited for so long at the end: one call to a provider takes at most 15 s, a read with its repetitions
 /// 46 s.
@@ -135,14 +136,18 @@ pub fn pools(
             stop: runtime.stop.clone(),
             crash: runtime.crash.map(Arc::new),
         };
-        let control = state.control_load(&pool.spec.name)?;
-        let recorder = StatusRecorder::new(&pool.spec, control);
+        let LoadedWord { word, damage } = state.control_load(&pool.spec.name, kept.now);
+        let recorder = StatusRecorder::new(&pool.spec, Control::Auto);
+        damage
+            .into_iter()
+            .for_each(|problem| notice(pool, &recorder, problem));
         let memory = kept.memory(pool, &recorder);
+        recorder.mode_set(control_of(word, &pool.spec, memory.size.unwrap_or_default()));
         pools.push(Arc::new(Pool {
             config: pool.clone(),
             applier,
             recorder,
-            control: Mutex::new(control),
+            word: Mutex::new(word),
             tick_state: Arc::new(tokio::sync::Mutex::new(TickState {
                 memory,
                 ..TickState::default()
@@ -168,12 +173,16 @@ impl Kept<'_> {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let LoadedMemory { mut memory, damage } = self.state.memory_load(&pool.spec.name, self.now);
         for problem in damage.into_iter().chain(journal.damage().map(str::to_owned)) {
-            tracing::warn!(pool = %pool.spec.name, problem, "the pool's state was damaged");
-            recorder.notice(problem);
+            notice(pool, recorder, problem);
         }
         journal.remind(&pool.spec, &mut memory, self.now);
         memory
     }
+}
+
+fn notice(pool: &PoolConfig, recorder: &StatusRecorder, problem: String) {
+    tracing::warn!(pool = %pool.spec.name, problem, "the pool's state was damaged");
+    recorder.notice(problem);
 }
 
 /// The configured source of metrics.

@@ -1,8 +1,8 @@
 //! Files of the state directory: readable by their owner alone, replaced whole, and kept aside when they are damaged.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tidepool_autoscaler_core::observe::UnixMillis;
@@ -56,11 +56,17 @@ pub fn put_aside(path: &Path, now: UnixMillis) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Keeps a copy of a file of which only a part can be used, and says where it is.
-pub fn copy_aside(path: &Path, now: UnixMillis) -> io::Result<PathBuf> {
+/// Gives a file that is about to be replaced a second name, so that it is never without its first, and says which.
+pub fn link_aside(path: &Path, now: UnixMillis) -> io::Result<PathBuf> {
     let aside = aside(path, now)?;
+    if fs::hard_link(path, &aside).is_ok() {
+        fs::set_permissions(&aside, Permissions::from_mode(PRIVATE))?;
+        return Ok(aside);
+    }
+    // Not every file system has links.
+    let mut file = tidepool_listener::open_regular(path, OpenOptions::new().read(true))?;
     let mut copy = private().write(true).create_new(true).open(&aside)?;
-    io::copy(&mut File::open(path)?, &mut copy)?;
+    io::copy(&mut file, &mut copy)?;
     copy.sync_all()?;
     Ok(aside)
 }

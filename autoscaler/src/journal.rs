@@ -19,6 +19,8 @@ use crate::files;
 const BYTES_MAX: u64 = 4 << 20;
 /// So much of a file is read: a journal with its longest tail, many times over.
 const READ_BYTES_MAX: u64 = 64 << 20;
+/// A line at most, hundreds of times over: what is longer and has no end is not one that a crash cut off.
+const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +91,7 @@ impl Journal {
                 creates,
                 damage: Some(damage),
             }) => {
-                let aside = files::copy_aside(path, now)?;
+                let aside = files::link_aside(path, now)?;
                 (
                     creates,
                     Some(format!("{damage}; it is kept as {}", aside.display())),
@@ -205,13 +207,33 @@ struct Lines {
 
 fn read(path: &Path) -> io::Result<Lines> {
     let mut text = Vec::new();
-    match File::open(path) {
+    let bytes = match tidepool_listener::open_regular(path, OpenOptions::new().read(true)) {
         Ok(file) => {
+            let bytes = file.metadata()?.len();
             file.take(READ_BYTES_MAX).read_to_end(&mut text)?;
+            bytes
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lines::default()),
         Err(error) => return Err(error),
-    }
+    };
+    let (creates, bad) = read_lines(&text);
+    let damage = if let Some(first) = bad.first() {
+        let bad = bad.len();
+        Some(format!(
+            "{bad} of the journal's lines can't be read, the first is line {first}"
+        ))
+    } else if bytes > READ_BYTES_MAX {
+        Some(format!(
+            "the journal has {bytes} bytes, of which the first {READ_BYTES_MAX} were read"
+        ))
+    } else {
+        None
+    };
+    Ok(Lines { creates, damage })
+}
+
+/// The creates that a journal's text holds, and the numbers of the lines that can't be read.
+fn read_lines(text: &[u8]) -> (Creates, Vec<usize>) {
     let mut creates = Creates::new();
     let mut bad = Vec::new();
     let whole = text.ends_with(b"\n");
@@ -220,17 +242,11 @@ fn read(path: &Path) -> io::Result<Lines> {
         match read_line(line) {
             Some(line) => keep_create(&mut creates, line),
             // A crash cut it off; what it was about had not begun.
-            None if n + 1 == lines.len() && !whole => {}
+            None if n + 1 == lines.len() && !whole && line.len() <= LINE_BYTES_MAX => {}
             None => bad.push(n + 1),
         }
     }
-    let damage = bad.first().map(|first| {
-        format!(
-            "{} of the journal's lines can't be read, the first is line {first}",
-            bad.len()
-        )
-    });
-    Ok(Lines { creates, damage })
+    (creates, bad)
 }
 
 /// A line, also one that a newer version wrote, as long as it says which member's create it is about.
@@ -456,6 +472,25 @@ mod tests {
         assert!(journal.damage().unwrap().contains("can't be read"));
         journal.write(line("api-1", None)).unwrap();
         assert_eq!(reminded(&path).pending_creates.len(), 1);
+    }
+
+    #[test]
+    fn a_journal_that_is_a_fifo_or_has_no_line_end_is_kept_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Journal::look(&path).damage().is_some());
+        let mut journal = Journal::open(&path, UnixMillis(0)).unwrap();
+        let damage = journal.damage().unwrap();
+        assert!(damage.contains("not a regular file; it is kept as"), "{damage}");
+        journal.write(line("api-1", None)).unwrap();
+
+        let long = vec![b'x'; LINE_BYTES_MAX + 1];
+        std::fs::write(&path, &long).unwrap();
+        let journal = Journal::open(&path, UnixMillis(1_700_000_000_000)).unwrap();
+        assert!(journal.damage().unwrap().contains("the first is line 1"));
+        let aside = dir.path().join("journal.jsonl.damaged-20231114T221320Z");
+        assert_eq!(std::fs::read(aside).unwrap(), long);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::apply::Clock;
 use crate::config::Secret;
 use crate::meters::Meters;
 use crate::record;
-use crate::state::StateDir;
+use crate::state::{StateDir, Word};
 use crate::status::{ScaleRequest, Status};
 use crate::tick::Pool;
 
@@ -259,10 +259,12 @@ fn change(
         Ok(control) => control,
         Err((status, error)) => return failure(status, &error),
     };
-    if let Err(error) = shared.state.control_save(pool.name(), control) {
+    let given = Word::Given(control);
+    let mut word = pool.word.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = shared.state.control_save(pool.name(), given) {
         return failure(StatusCode::INTERNAL_SERVER_ERROR, &crate::chain(&error));
     }
-    *pool.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+    *word = given;
     pool.recorder.mode_set(control);
     tracing::info!(pool = %pool.name(), ?control, "the operator decides");
     Json(record::mode(control)).into_response()

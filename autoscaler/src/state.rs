@@ -60,6 +60,24 @@ pub struct LoadedMemory {
     pub damage: Option<String>,
 }
 
+/// Who decides about a pool, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedWord {
+    /// The operator's last word.
+    pub word: Word,
+    /// Why it is lost, if it is.
+    pub damage: Option<String>,
+}
+
+/// The operator's last word about a pool's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// As it was given; the policies decide where there is none.
+    Given(Control),
+    /// It can't be read any more. It may have been a hold, so the pool is held at the size that it is next seen with.
+    Lost,
+}
+
 /// What the state directory is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
@@ -71,6 +89,10 @@ enum Access {
 
 /// The shape of a memory's file. A file of a higher version was written by a newer program.
 const MEMORY_VERSION: u32 = 1;
+/// The shape of a control's file; one without a version is of the first.
+const CONTROL_VERSION: u32 = 1;
+/// A file at most: a memory of 1,000 members with an hour of recommendations has less than 1 MiB.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 #[derive(Debug, Serialize)]
 struct MemoryFile<'a> {
@@ -79,9 +101,33 @@ struct MemoryFile<'a> {
     memory: &'a Memory,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct ControlFile {
-    control: Control,
+    version: u32,
+    control: SavedWord,
+}
+
+/// A [`Word`] in its file: a control, or a hold whose size is yet to be found.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "the control is neither auto, a hold nor a size given by hand"
+)]
+enum SavedWord {
+    Given(Control),
+    Lost(HoldAlone),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldAlone {
+    kind: HoldKind,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HoldKind {
+    Hold,
 }
 
 impl StateDir {
@@ -113,12 +159,9 @@ impl StateDir {
             path: path.clone(),
             source,
         };
-        let file = files::private()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+        let mut options = files::private();
+        options.create(true).truncate(false).write(true);
+        let file = tidepool_listener::open_regular(&path, &mut options).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Lease { _file: file }),
             Err(fs::TryLockError::WouldBlock) => Err(StateError::Leased(self.dir.clone())),
@@ -173,64 +216,101 @@ impl StateDir {
         save(&self.memory(pool), &MemoryFile { version, memory })
     }
 
-    /// Who decides about a pool. A damaged file is an error: going on without it could resize a pool that is held.
-    pub fn control_load(&self, pool: &PoolName) -> Result<Control, StateError> {
-        let file: Option<ControlFile> = load(&self.control(pool)).map_err(|error| match error {
-            StateError::Damaged { path, reason } => StateError::Damaged {
-                path,
-                reason: format!("{reason}; remove it to give the pool back to its policies"),
-            },
-            other => other,
-        })?;
-        Ok(file.map_or(Control::Auto, |file| file.control))
+    /// Who decides about a pool. A damaged file holds the pool: going on without it could resize one that is held. It is kept
+    /// aside, and the hold is in its place before that, or as it is put away.
+    pub fn control_load(&self, pool: &PoolName, now: UnixMillis) -> LoadedWord {
+        let path = self.control(pool);
+        let error = match load_control(&path) {
+            Ok(found) => {
+                return LoadedWord {
+                    word: found.unwrap_or(Word::Given(Control::Auto)),
+                    damage: None,
+                };
+            }
+            Err(error) => error,
+        };
+        let why = crate::chain(&error);
+        let kept = match self.access {
+            Access::Look => "the file is left as it is".to_owned(),
+            Access::Own => {
+                let aside = files::link_aside(&path, now).or_else(|_| files::put_aside(&path, now));
+                let aside = match aside {
+                    Ok(aside) => format!("the file is kept as {}", aside.display()),
+                    Err(error) => format!("and the file can't be kept aside: {error}"),
+                };
+                match self.control_save(pool, Word::Lost) {
+                    Ok(()) => aside,
+                    Err(error) => format!("{aside}, and the hold can't be kept: {}", crate::chain(&error)),
+                }
+            }
+        };
+        LoadedWord {
+            word: Word::Lost,
+            damage: Some(format!(
+                "whether the pool is held can't be read, so it is held at its present size until `resume`: {why}; {kept}"
+            )),
+        }
     }
 
     /// Keeps who decides about a pool.
-    pub fn control_save(&self, pool: &PoolName, control: Control) -> Result<(), StateError> {
-        save(&self.control(pool), &ControlFile { control })
-    }
-}
-
-fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| StateError::Damaged {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StateError::Io {
-            path: path.to_owned(),
-            source,
-        }),
+    pub fn control_save(&self, pool: &PoolName, word: Word) -> Result<(), StateError> {
+        let control = match word {
+            Word::Given(control) => SavedWord::Given(control),
+            Word::Lost => SavedWord::Lost(HoldAlone { kind: HoldKind::Hold }),
+        };
+        let version = CONTROL_VERSION;
+        save(&self.control(pool), &ControlFile { version, control })
     }
 }
 
 fn load_memory(path: &Path) -> Result<Option<Memory>, StateError> {
+    load(path, MEMORY_VERSION)
+}
+
+fn load_control(path: &Path) -> Result<Option<Word>, StateError> {
+    #[derive(Deserialize)]
+    struct Found {
+        control: SavedWord,
+    }
+    let found: Option<Found> = load(path, CONTROL_VERSION)?;
+    Ok(found.map(|found| match found.control {
+        SavedWord::Given(control) => Word::Given(control),
+        SavedWord::Lost(_) => Word::Lost,
+    }))
+}
+
+/// Reads a file of a known version; without one it is of the first.
+fn load<T: DeserializeOwned>(path: &Path, version_max: u32) -> Result<Option<T>, StateError> {
     #[derive(Deserialize)]
     struct Versioned {
         #[serde(default)]
         version: u32,
     }
-    let Some(fields) = load::<serde_json::Map<String, serde_json::Value>>(path)? else {
-        return Ok(None);
+    let text = match tidepool_listener::read_bytes(path, FILE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(StateError::Io {
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
     let damaged = |reason: String| StateError::Damaged {
         path: path.to_owned(),
         reason,
     };
+    let misread = |error: serde_json::Error| damaged(error.to_string());
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&text).map_err(misread)?;
     let fields = serde_json::Value::Object(fields);
-    let Versioned { version } =
-        Versioned::deserialize(&fields).map_err(|error| damaged(error.to_string()))?;
-    if version > MEMORY_VERSION {
+    let Versioned { version } = Versioned::deserialize(&fields).map_err(misread)?;
+    if version > version_max {
         return Err(damaged(format!(
-            "it is of version {version}, and this program knows up to {MEMORY_VERSION}"
+            "it is of version {version}, and this program knows up to {version_max}"
         )));
     }
-    Memory::deserialize(&fields)
-        .map(Some)
-        .map_err(|error| damaged(error.to_string()))
+    T::deserialize(&fields).map(Some).map_err(misread)
 }
 
 fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
@@ -314,13 +394,15 @@ mod tests {
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         let _lease = state.lease().unwrap();
         state.memory_save(&pool(), &Memory::default()).unwrap();
-        state.control_save(&pool(), Control::Auto).unwrap();
+        state.control_save(&pool(), Word::Given(Control::Auto)).unwrap();
         for entry in fs::read_dir(dir.path().join("state")).unwrap() {
             let path = entry.unwrap().path();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", path.display());
         }
     }
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
     fn pool() -> PoolName {
         PoolName("api".to_owned())
@@ -337,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_memory_is_an_empty_one_and_a_damaged_hold_is_an_error() {
+    fn memory_and_control_are_read_as_they_were_kept() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let memory = Memory {
@@ -345,31 +427,93 @@ mod tests {
             ..Memory::default()
         };
         state.memory_save(&pool(), &memory).unwrap();
+        assert_eq!(state.memory_load(&pool(), NOW).memory, memory);
+        for word in [
+            Word::Given(Control::Hold { size: 3 }),
+            Word::Given(Control::Manual { size: 4 }),
+            Word::Given(Control::Auto),
+            Word::Lost,
+        ] {
+            state.control_save(&pool(), word).unwrap();
+            let found = LoadedWord { word, damage: None };
+            assert_eq!(state.control_load(&pool(), NOW), found);
+        }
+        // As an earlier version wrote it.
+        let old = br#"{"control":{"kind":"hold","size":3}}"#;
+        fs::write(state.control(&pool()), old).unwrap();
+        let found = state.control_load(&pool(), NOW);
         assert_eq!(
-            state.memory_load(&pool(), UnixMillis(1_700_000_000_000)).memory,
-            memory
+            (found.word, found.damage),
+            (Word::Given(Control::Hold { size: 3 }), None)
         );
-        state.control_save(&pool(), Control::Hold { size: 3 }).unwrap();
-        assert_eq!(state.control_load(&pool()).unwrap(), Control::Hold { size: 3 });
+    }
 
-        fs::write(state.memory(&pool()), b"{").unwrap();
-        assert_eq!(
-            state.memory_load(&pool(), UnixMillis(1_700_000_000_000)).memory,
-            Memory::default()
-        );
-        fs::write(state.control(&pool()), b"{").unwrap();
-        assert!(matches!(
-            state.control_load(&pool()),
-            Err(StateError::Damaged { .. })
-        ));
+    #[test]
+    fn a_control_that_cannot_be_read_holds_its_pool_and_is_kept_aside() {
+        let damages: [&[u8]; 9] = [
+            b"",
+            b"{",
+            b"{}",
+            b"null",
+            &[0xff, 0, 1],
+            br#"{"control":{"kind":"pause"}}"#,
+            br#"{"control":{"kind":"hold","size":"x"}}"#,
+            br#"{"control":{"kind":"manual"}}"#,
+            br#"{"version":2,"control":{"kind":"auto"}}"#,
+        ];
+        for damage in damages {
+            let shown = String::from_utf8_lossy(damage);
+            let dir = tempfile::tempdir().unwrap();
+            let state = StateDir::open(dir.path()).unwrap();
+            fs::write(state.control(&pool()), damage).unwrap();
+            let looked = StateDir::existing(dir.path()).control_load(&pool(), NOW);
+            assert_eq!(looked.word, Word::Lost, "{shown}");
+            assert!(looked.damage.unwrap().contains("left as it is"), "{shown}");
+            let found = state.control_load(&pool(), NOW);
+            assert_eq!(found.word, Word::Lost, "{shown}");
+            let damaged = found.damage.unwrap();
+            assert!(damaged.contains("held at its present size"), "{damaged}");
+            let aside = dir.path().join("api.control.json.damaged-20231114T221320Z");
+            assert!(damaged.contains(&aside.display().to_string()), "{damaged}");
+            assert_eq!(fs::read(aside).unwrap(), damage, "{shown}");
+            // Nor does the next start give it back to its policies.
+            let again = state.control_load(&pool(), NOW);
+            assert_eq!((again.word, again.damage), (Word::Lost, None), "{shown}");
+        }
+    }
+
+    /// If one hung, the whole test would.
+    #[test]
+    fn what_is_not_a_file_costs_its_pool_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let fifo = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::create_dir(state.control(&pool())).unwrap();
+        let found = state.control_load(&pool(), NOW);
+        assert_eq!(found.word, Word::Lost);
+        assert!(found.damage.unwrap().contains("kept as"));
+        assert_eq!(state.control_load(&pool(), NOW).damage, None);
+
+        fs::remove_file(state.control(&pool())).unwrap();
+        fifo(&state.control(&pool()));
+        let found = state.control_load(&pool(), NOW);
+        assert_eq!(found.word, Word::Lost);
+        assert!(found.damage.unwrap().contains("not a regular file"));
+        assert_eq!(state.control_load(&pool(), NOW).damage, None);
+
+        fifo(&state.memory(&pool()));
+        let found = state.memory_load(&pool(), NOW);
+        assert!(found.damage.unwrap().contains("not a regular file"));
+        state.memory_save(&pool(), &Memory::default()).unwrap();
+
+        fifo(&dir.path().join("lease"));
+        assert!(matches!(state.lease(), Err(StateError::Io { .. })));
     }
 
     #[test]
     fn no_control_file_means_auto() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            StateDir::open(dir.path()).unwrap().control_load(&pool()).unwrap(),
-            Control::Auto
-        );
+        let found = StateDir::open(dir.path()).unwrap().control_load(&pool(), NOW);
+        assert_eq!((found.word, found.damage), (Word::Given(Control::Auto), None));
     }
 }

@@ -9,6 +9,8 @@ use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, Un
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::outcome::Plan;
 use tidepool_autoscaler_core::plan::plan;
+use tidepool_autoscaler_core::roster::Roster;
+use tidepool_autoscaler_core::spec::PoolSpec;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::apply::{Applied, Applier};
@@ -20,7 +22,7 @@ use crate::observe::{self, Sources};
 use crate::provider::{ProviderError, ProviderErrorKind};
 use crate::record::{self, StatusRecorder, TickReport};
 use crate::signal_log::{Change, SignalLog};
-use crate::state::StateDir;
+use crate::state::{StateDir, Word};
 
 /// A decision that changes nothing is recorded once in so long, seconds.
 const RECORD_IDLE_SECS: u32 = 60;
@@ -35,8 +37,8 @@ pub struct Pool {
     pub applier: Applier,
     /// What is shown of it.
     pub recorder: StatusRecorder,
-    /// Who decides about the size.
-    pub control: Mutex<Control>,
+    /// The operator's last word about the size.
+    pub word: Mutex<Word>,
     /// What its ticks carry on. Locked for a whole tick: that is the single flight.
     pub tick_state: Arc<tokio::sync::Mutex<TickState>>,
 }
@@ -100,15 +102,56 @@ impl Snapshot {
     }
 }
 
+/// What a tick comes to before it does anything.
+#[derive(Debug)]
+pub struct Thought {
+    /// The memory, with what was seen.
+    pub memory: Memory,
+    /// Who decided about the size.
+    pub control: Control,
+    /// The decision.
+    pub decision: Decision,
+    /// Its steps.
+    pub plan: Plan,
+}
+
+/// Who decides, by the operator's last word, about a pool of so many members.
+pub fn control_of(word: Word, spec: &PoolSpec, size: u32) -> Control {
+    match word {
+        Word::Given(control) => control,
+        Word::Lost => Control::Hold {
+            size: size.max(spec.min).min(spec.max),
+        },
+    }
+}
+
 impl Pool {
     /// The pool's name.
     pub fn name(&self) -> &PoolName {
         &self.config.spec.name
     }
 
-    /// Who decides about the size.
-    pub fn control(&self) -> Control {
-        *self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who decides about the size of a pool that was seen with so many members.
+    fn control(&self, size: u32) -> Control {
+        let word = self.word.lock().unwrap_or_else(PoisonError::into_inner);
+        control_of(*word, &self.config.spec, size)
+    }
+
+    /// Keeps the hold of a pool whose operator's word was lost, unless there is a new one meanwhile.
+    fn hold_settled(&self, state: &StateDir, control: Control) {
+        let mut word = self.word.lock().unwrap_or_else(PoisonError::into_inner);
+        if *word != Word::Lost {
+            return;
+        }
+        let held = Word::Given(control);
+        match state.control_save(self.name(), held) {
+            Ok(()) => *word = held,
+            // It stays lost, and the pool held.
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::warn!(pool = %self.name(), error, "the hold can't be kept");
+            }
+        }
     }
 
     /// First half of a tick: who is there. The signals are added when all pools have been looked at.
@@ -144,12 +187,19 @@ impl Pool {
     }
 
     /// Decides and plans from what was seen; touches nothing.
-    pub fn think(&self, memory: &Memory, seen: &Observation) -> (Memory, Decision, Plan) {
+    pub fn think(&self, memory: &Memory, seen: &Observation) -> Thought {
         let spec = &self.config.spec;
         let memory = memory.observe(spec, seen);
-        let decision = decide(spec, seen, &memory, self.control());
+        let actual = Roster::of(spec, seen, &memory).actual();
+        let control = self.control(memory.size.unwrap_or(actual).max(actual));
+        let decision = decide(spec, seen, &memory, control);
         let plan = plan(spec, seen, &memory, &decision);
-        (memory, decision, plan)
+        Thought {
+            memory,
+            control,
+            decision,
+            plan,
+        }
     }
 
     /// Second half of a tick: decide, plan, apply, record.
@@ -164,10 +214,17 @@ impl Pool {
             mut seen,
             mut problems,
         } = look;
+        problems.extend(services.audit.problems());
         let spec = &self.config.spec;
         seen.signals = signals;
-        let (memory, decision, plan) = self.think(&tick_state.memory, &seen);
+        let Thought {
+            memory,
+            control,
+            decision,
+            plan,
+        } = self.think(&tick_state.memory, &seen);
         problems.extend(decision.alarms());
+        self.hold_settled(&services.state, control);
 
         let mut next = memory.clone();
         next.intend(spec, &decision, &plan);
@@ -189,7 +246,7 @@ impl Pool {
             spec,
             seen: &seen,
             memory: &memory,
-            control: self.control(),
+            control,
             decision: &decision,
             applied: &applied,
             problems: &problems,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tidepool_autoscaler::config::Secret;
 use tidepool_autoscaler::server::{Shared, serve};
+use tidepool_autoscaler::state::Word;
 use tidepool_autoscaler::status::Status;
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::{MemberId, PoolName, Power, UnixMillis};
@@ -88,6 +89,23 @@ async fn asked(request: reqwest::RequestBuilder) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn a_pool_whose_hold_cannot_be_read_is_held_as_it_is_found() {
+    let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
+    let name = PoolName("api".to_owned());
+    *stage.pools.first().unwrap().word.lock().unwrap() = Word::Lost;
+    stage.rounds(3).await;
+    assert_eq!(stage.cloud("api").count(), 5);
+    // And it is an ordinary hold from then on.
+    let kept = stage.services.state.control_load(&name, UnixMillis(0)).word;
+    assert_eq!(kept, Word::Given(Control::Hold { size: 5 }));
+    let url = status_port(&stage, None).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    asked(http.post(format!("{url}/api/pools/api/resume"))).await;
+    stage.rounds(1).await;
+    assert_eq!(stage.cloud("api").count(), 4);
+}
+
+#[tokio::test]
 async fn the_operator_speaks_through_the_status_port() {
     let stage = stage(&[("api", 5)], metrics(Says::Idle), "");
     let url = status_port(&stage, None).await;
@@ -110,8 +128,8 @@ async fn the_operator_speaks_through_the_status_port() {
     // The word outlives the daemon.
     let name = PoolName("api".to_owned());
     assert_eq!(
-        stage.services.state.control_load(&name).unwrap(),
-        Control::Hold { size: 7 }
+        stage.services.state.control_load(&name, UnixMillis(0)).word,
+        Word::Given(Control::Hold { size: 7 })
     );
     stage.rounds(2).await;
     assert_eq!(stage.cloud("api").count(), 7);

@@ -19,7 +19,7 @@ use tidepool_autoscaler::provider::{
     CreateMember, EarlierCreate, Found, Listing, Provider, ProviderError, ProviderErrorKind,
 };
 use tidepool_autoscaler::record::StatusRecorder;
-use tidepool_autoscaler::state::StateDir;
+use tidepool_autoscaler::state::{StateDir, Word};
 use tidepool_autoscaler::tick::{Pool, Services, TickState};
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::{
@@ -393,7 +393,7 @@ pub(crate) fn stage(pools: &[(&str, u32)], source: Arc<dyn MetricSource>, panics
                 crash: None,
             },
             recorder: StatusRecorder::new(&config.spec, Control::Auto),
-            control: Mutex::new(Control::Auto),
+            word: Mutex::new(Word::Given(Control::Auto)),
             tick_state: Arc::new(tokio::sync::Mutex::new(TickState::default())),
             config,
         }));
@@ -437,7 +437,7 @@ impl Stage {
     }
 
     pub(crate) fn control(&self, control: Control) {
-        *self.pools.first().unwrap().control.lock().unwrap() = control;
+        *self.pools.first().unwrap().word.lock().unwrap() = Word::Given(control);
     }
 
     pub(crate) fn problems(&self, pool: usize) -> Vec<String> {

@@ -51,6 +51,7 @@ pub(super) fn check(spec: &PoolSpec, signals: &[SignalConfig], source: SourceKin
         at.warn("policy", "has no effect, because min = max".to_owned());
     }
     windows(spec, at);
+    boots(spec, at);
     repairs(spec, at);
 }
 
@@ -186,6 +187,26 @@ fn windows(spec: &PoolSpec, at: &Place<'_>) {
         at.warn(
             "windows.out_secs",
             format!("is {out_secs}, more than in_secs = {in_secs}, so the pool shrinks faster than it grows"),
+        );
+    }
+}
+
+/// Members are looked at once a tick; who is not ready then and older than the timeout is given up.
+fn boots(spec: &PoolSpec, at: &Place<'_>) {
+    let (tick_secs, boot_secs) = (spec.tick_secs, spec.life.boot_timeout_secs);
+    if boot_secs < tick_secs {
+        at.refuse(
+            "life.boot_timeout_secs",
+            format!(
+                "is {boot_secs}, less than a tick of {tick_secs} s, so every member would be given up before it is looked at"
+            ),
+        );
+    } else if boot_secs < tick_secs.saturating_mul(2) {
+        at.warn(
+            "life.boot_timeout_secs",
+            format!(
+                "is {boot_secs}, less than two ticks of {tick_secs} s, so a new member is looked at once and then given up"
+            ),
         );
     }
 }

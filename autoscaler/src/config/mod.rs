@@ -19,7 +19,7 @@ use tidepool_listener::TrustedHosts;
 
 use crate::metrics::elasticsearch::ElasticsearchConfig;
 use crate::metrics::presets::SourceKind;
-use crate::provider::digitalocean::ApiToken;
+use crate::provider::digitalocean::{self, ApiToken};
 pub use follow::SignalConfig;
 pub use pool::PoolConfig;
 pub use reader::Problem;
@@ -168,6 +168,7 @@ fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> O
         section.problem("elasticsearch_index", "needs an [elasticsearch] table");
     }
     let audit = read_audit(section, around, state_dir.as_deref(), server.as_ref());
+    refuse_among_samples(&root, audit.as_ref(), metrics.as_ref());
     let pools = pool_sections(&mut root);
     let provider = root.has("digitalocean");
     if !provider && !pools.is_empty() {
@@ -301,6 +302,20 @@ fn read_audit(
     Some(AuditConfig { file: file?, index })
 }
 
+/// Decisions would be read as samples.
+fn refuse_among_samples(root: &Section<'_>, audit: Option<&AuditConfig>, metrics: Option<&MetricsConfig>) {
+    let index = audit.and_then(|audit| audit.index.as_ref());
+    let samples = metrics.and_then(MetricsConfig::index);
+    if let (Some(index), Some(samples)) = (index, samples)
+        && sources::is_among(&index.name, samples)
+    {
+        root.problem(
+            "audit.elasticsearch_index",
+            format!("is among the indices that samples are read from ({samples})"),
+        );
+    }
+}
+
 fn read_digitalocean(
     mut section: Section<'_>,
     around: &Surroundings<'_>,
@@ -312,6 +327,11 @@ fn read_digitalocean(
         env: "token_env",
         file: "token_file",
     };
+    let token_key = if section.has(keys.file) {
+        keys.file
+    } else {
+        keys.env
+    };
     let token = secret::read(&mut section, &keys, around, purpose);
     if !keyed {
         section.problem(
@@ -319,19 +339,21 @@ fn read_digitalocean(
             "or token_file is missing; there is no default for credentials",
         );
     }
-    let url_ok = base_url
-        .as_deref()
-        .is_none_or(crate::provider::digitalocean::is_base_url);
-    if !url_ok {
-        section.problem(
+    match base_url.as_deref().map(digitalocean::in_clear) {
+        Some(None) => section.problem(
             "base_url",
-            "must be an http or https address, without a user name and password",
-        );
+            "must be an http or https address, without a user name, a password, a query or a fragment",
+        ),
+        Some(Some(true)) => section.warn(
+            "base_url",
+            "is http://, so the token crosses the network unencrypted",
+        ),
+        Some(Some(false)) | None => {}
     }
     let token = token.and_then(|token| match ApiToken::new(token.reveal()) {
         Ok(token) => Some(token),
         Err(error) => {
-            section.problem("token_env", error.to_string());
+            section.problem(token_key, error.to_string());
             None
         }
     });

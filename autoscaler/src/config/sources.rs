@@ -26,6 +26,14 @@ impl MetricsConfig {
             MetricsConfig::Elasticsearch(_) => SourceKind::Elasticsearch,
         }
     }
+
+    /// The indices that are read, if any are.
+    pub(super) fn index(&self) -> Option<&str> {
+        match self {
+            MetricsConfig::Scrape(_) => None,
+            MetricsConfig::Elasticsearch(server) => Some(&server.index),
+        }
+    }
 }
 
 /// The sources' settings as they were read.
@@ -38,6 +46,28 @@ pub(super) struct Sources {
     pub(super) has_server: bool,
     /// What it says; `None` if it is wrong.
     pub(super) server: Option<ElasticsearchConfig>,
+}
+
+/// Whether an index is one of those that a list of names and patterns stands for, as Elasticsearch reads it: `*` is any text,
+/// and what begins with `-` is taken out again.
+pub(super) fn is_among(index: &str, patterns: &str) -> bool {
+    let mut among = false;
+    for pattern in patterns.split(',').map(str::trim) {
+        match pattern.strip_prefix('-') {
+            Some(without) if matches(without, index) => among = false,
+            Some(_) => {}
+            None => among |= pattern == "_all" || matches(pattern, index),
+        }
+    }
+    among
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    text.strip_prefix(begin)
+        .is_some_and(|tail| (0..=tail.len()).any(|at| tail.get(at..).is_some_and(|tail| matches(rest, tail))))
 }
 
 /// Reads `metrics` and every source's table, the chosen one's and the others'.

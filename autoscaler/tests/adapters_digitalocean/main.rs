@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod actions;
+mod base_url;
 mod creating;
 mod limits;
 mod listing;

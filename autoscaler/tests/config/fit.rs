@@ -244,3 +244,30 @@ fn odd_pairs_of_settings_are_warned_of() {
     assert!(warnings(&least("min = 2", "min = 2")).is_empty());
     assert!(warnings(EXAMPLE).is_empty());
 }
+
+#[test]
+fn a_boot_that_no_tick_can_see_is_refused() {
+    let with = |tick_secs: u32, boot_secs: u32| {
+        let text = least(
+            "windows = {}",
+            &format!("life = {{ boot_timeout_secs = {boot_secs} }}"),
+        );
+        format!("tick_secs = {tick_secs}\n{text}")
+    };
+    assert_eq!(
+        problems_of(&with(41, 5)),
+        [
+            "pool[0].life.boot_timeout_secs: is 5, less than a tick of 41 s, so every member would be given up before it \
+          is looked at"
+        ]
+    );
+    assert_eq!(problems_of(&with(41, 40)).len(), 1);
+    assert_eq!(
+        warnings(&with(41, 41)),
+        [
+            "pool[0].life.boot_timeout_secs: is 41, less than two ticks of 41 s, so a new member is looked at once and then \
+          given up"
+        ]
+    );
+    assert_eq!(warnings(&with(41, 82)), [""; 0]);
+}

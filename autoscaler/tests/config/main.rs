@@ -31,6 +31,8 @@ fn file(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/etc/tidepool/token") => Ok("dop_v1_from_file\n".to_owned()),
         Some("/etc/tidepool/cloud-init.yaml") => Ok("#cloud-config\n".to_owned()),
+        Some("/etc/tidepool/empty") => Ok(String::new()),
+        Some("/etc/tidepool/words") => Ok("two words\n".to_owned()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     }
 }

@@ -234,6 +234,87 @@ fn one_mistake_makes_one_message_at_its_place() {
     assert!(problems_of(&least("min = 2", "min = 2")).is_empty());
 }
 
+const DIGITALOCEAN: &str = "digitalocean = { token_env = \"DIGITALOCEAN_TOKEN\" }";
+
+#[test]
+fn a_base_url_is_an_address_and_perhaps_a_path() {
+    let with = |url: &str| {
+        let table = format!("digitalocean = {{ base_url = \"{url}\", token_env = \"DIGITALOCEAN_TOKEN\" }}");
+        least(DIGITALOCEAN, &table)
+    };
+    for url in [
+        "https://proxy.example/do?team=1",
+        "https://proxy.example/do?",
+        "https://proxy.example/#do",
+        "ftp://proxy.example",
+        "https://a:b@proxy.example",
+    ] {
+        assert_eq!(
+            problems_of(&with(url)),
+            [
+                "digitalocean.base_url: must be an http or https address, without a user name, a password, a query or a fragment"
+            ],
+            "{url}"
+        );
+    }
+    for url in [
+        "https://proxy.example/do",
+        "https://proxy.example",
+        "http://127.0.0.1:9",
+        "http://localhost:9/do/",
+        "http://[::1]:9",
+    ] {
+        assert_eq!(crate::warnings(&with(url)), [""; 0], "{url}");
+    }
+    assert_eq!(
+        crate::warnings(&with("http://api.digitalocean.com")),
+        ["digitalocean.base_url: is http://, so the token crosses the network unencrypted"]
+    );
+}
+
+#[test]
+fn a_token_that_cannot_be_one_is_blamed_on_the_key_that_names_it() {
+    let table = "digitalocean = { token_file = \"words\" }";
+    let problems = problems_of(&least(DIGITALOCEAN, table));
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].starts_with("digitalocean.token_file: "),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn what_is_given_and_empty_is_refused() {
+    let pool = "digitalocean = { region = \"fra1\"";
+    let with = |key: &str| problems_of(&least(pool, &format!("{pool}, {key}")));
+    assert_eq!(
+        with("user_data_file = \"empty\""),
+        ["pool[0].digitalocean.user_data_file: is empty"]
+    );
+    assert_eq!(
+        with("vpc_uuid = \"\""),
+        ["pool[0].digitalocean.vpc_uuid: is empty"]
+    );
+}
+
+#[test]
+fn decisions_do_not_go_where_samples_are_read() {
+    let with = |index: &str| {
+        let text = least(
+            "audit = {}",
+            &format!("audit = {{ elasticsearch_index = \"{index}\" }}"),
+        );
+        let source = "metrics = \"elasticsearch\"\nelasticsearch = { url = \"http://localhost:9200\" }";
+        text.replacen("metrics = \"scrape\"", source, 1)
+            .replacen("scrape = {}\n", "", 1)
+    };
+    assert_eq!(problems_of(&with("tidepool-decisions")), [""; 0]);
+    assert_eq!(
+        problems_of(&with("metricbeat-decisions")),
+        ["audit.elasticsearch_index: is among the indices that samples are read from (metricbeat-*)"]
+    );
+}
+
 #[test]
 fn two_pools_of_one_name_are_refused_and_so_is_none() {
     let text = least("min = 2", "min = 2");

@@ -207,9 +207,13 @@ impl Account {
     async fn attempt(&self, call: &Call<'_>) -> Result<Bytes, ProviderError> {
         if let Err(retry_after_secs) = self.budget(|budget, now| budget.take(now)) {
             let kind = ProviderErrorKind::RateLimited { retry_after_secs };
-            return Err(call.error(kind, "the call budget is used up; nothing was sent".to_owned()));
+            let why = self.budget(|budget, _| budget.closed_by().map(str::to_owned));
+            let why = why.unwrap_or_else(|| "the call budget is used up".to_owned());
+            return Err(call.error(kind, format!("{why}; nothing was sent")));
         }
-        let url = self.base.join(call.path).map_err(|error| {
+        // A path of the base address is kept: `Url::join` would take it away.
+        let below = format!("{}{}", self.base.as_str().trim_end_matches('/'), call.path);
+        let url = Url::parse(&below).map_err(|error| {
             call.error(
                 ProviderErrorKind::Invalid,
                 format!("{:?} is not a path: {error}", call.path),
@@ -227,17 +231,22 @@ impl Account {
         let (status, headers) = (response.status(), response.headers().clone());
         let limits = limit_headers(status, &headers);
         let wait_secs = self.budget(|budget, now| budget.learn(now, limits));
-        match read_body(response).await {
-            Ok(body) if status.is_success() => Ok(body),
-            Ok(body) => Err(call.refused(status, &headers, &self.token.out_of(&body), wait_secs)),
+        let refused = match read_body(response).await {
+            Ok(body) if status.is_success() => return Ok(body),
+            Ok(body) => call.refused(status, &headers, &self.token.out_of(&body), wait_secs),
             // A refusal whose words are cut short is a refusal all the same.
-            Err(_) if !status.is_success() => Err(call.refused(status, &headers, &[], wait_secs)),
+            Err(_) if !status.is_success() => call.refused(status, &headers, &[], wait_secs),
             Err(BodyError::TooLarge) => {
                 let detail = format!("the answer is larger than {BODY_BYTES_MAX} bytes");
-                Err(call.error(call.kind_when_lost(), detail))
+                return Err(call.error(call.kind_when_lost(), detail));
             }
-            Err(BodyError::Broken(error)) => Err(call.lost(error)),
+            Err(BodyError::Broken(error)) => return Err(call.lost(error)),
+        };
+        if limits.limited {
+            // The calls that are not sent now are not sent for this reason.
+            self.budget(|budget, _| budget.close_for_words(&refused.detail));
         }
+        Err(refused)
     }
 
     fn budget<T>(&self, ask: impl FnOnce(&mut Budget, UnixMillis) -> T) -> T {
@@ -366,9 +375,10 @@ fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Whether an account can be at this address.
-pub fn is_base_url(text: &str) -> bool {
-    base_url_of(text).is_some()
+/// Whether the token would cross a network unencrypted to an account at this address; `None` if none can be there.
+pub fn in_clear(text: &str) -> Option<bool> {
+    let url = base_url_of(text)?;
+    Some(url.scheme() == "http" && !is_loopback(&url))
 }
 
 fn base_url_of(text: &str) -> Option<Url> {
@@ -376,6 +386,7 @@ fn base_url_of(text: &str) -> Option<Url> {
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .filter(|url| url.username().is_empty() && url.password().is_none())
+        .filter(|url| url.query().is_none() && url.fragment().is_none())
 }
 
 fn is_loopback(url: &Url) -> bool {

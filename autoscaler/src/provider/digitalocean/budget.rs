@@ -40,6 +40,8 @@ pub(super) struct Budget {
     /// Times of the calls of the last minute, oldest first; at most [`CALLS_PER_MINUTE_MAX`].
     recent: VecDeque<UnixMillis>,
     closed_until: Option<UnixMillis>,
+    /// What the answer said that closed it.
+    closed_by: Option<String>,
 }
 
 impl Budget {
@@ -49,7 +51,7 @@ impl Budget {
             if now < until {
                 return Err(secs_until(now, until));
             }
-            self.closed_until = None;
+            (self.closed_until, self.closed_by) = (None, None);
         }
         // A clock that was set back would keep times of the future for ever; they are dropped, too.
         self.recent.retain(|at| at.0 <= now.0 && now.0 - at.0 < MINUTE_MS);
@@ -79,6 +81,16 @@ impl Budget {
             self.close_for(now, wait.min(WAIT_SECS_MAX));
         }
         0
+    }
+
+    /// Notes the words of the 429 that closed it.
+    pub(super) fn close_for_words(&mut self, words: &str) {
+        self.closed_by = Some(words.to_owned());
+    }
+
+    /// What the 429 said that closed it, if one did.
+    pub(super) fn closed_by(&self) -> Option<&str> {
+        self.closed_by.as_deref()
     }
 
     fn close_for(&mut self, now: UnixMillis, secs: u64) {

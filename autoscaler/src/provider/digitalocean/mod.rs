@@ -22,7 +22,7 @@ use reqwest::Method;
 use tidepool_autoscaler_core::observe::{MemberId, PoolName};
 
 use api::Call;
-pub use api::{Account, AccountError, ApiToken, BASE_URL_DEFAULT, Clock, is_base_url};
+pub use api::{Account, AccountError, ApiToken, BASE_URL_DEFAULT, Clock, in_clear};
 pub use budget::CALLS_PER_HOUR_MAX;
 use doubt::{Doubts, Verdict};
 use droplet::Droplet;

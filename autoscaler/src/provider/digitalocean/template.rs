@@ -94,6 +94,11 @@ impl DropletTemplate {
                 problems.push((path, format!("{tag:?} and {twin:?} are one tag to DigitalOcean")));
             }
         }
+        for (field, text) in [("user_data", &self.user_data), ("vpc_uuid", &self.vpc_uuid)] {
+            if text.as_deref() == Some("") {
+                problems.push((field.to_owned(), "is empty".to_owned()));
+            }
+        }
         if self
             .user_data
             .as_ref()

@@ -162,8 +162,10 @@ fn token_refusal(request: &Request) -> Option<Response> {
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default();
+        .and_then(|value| value.split_once(' '))
+        // A scheme's name has no case (RFC 9110, 11.1).
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+        .map_or("", |(_, token)| token.trim_start_matches(' '));
     // Hashes are compared, so that the time it takes reveals nothing about the token.
     if Sha256::digest(given.as_bytes()) == Sha256::digest(wanted.reveal().as_bytes()) {
         return None;

@@ -55,8 +55,8 @@ impl fmt::Display for Stranger {
                 self.setting
             ),
             Reason::Origin => f.write_str(
-                "without a credential this listener takes writes from its own pages and from programs only; this one \
-                 comes from a web page of another origin",
+                "this listener takes writes from its own pages and from programs only; this one comes from a web page of \
+                 another origin",
             ),
         }
     }

@@ -179,6 +179,29 @@ async fn metrics_ask_for_the_token_where_there_is_one() {
         .await,
         401
     );
-    assert_eq!(status(&url, "GET /metrics HTTP/1.1", &[host, token]).await, 200);
+    for token in [
+        token,
+        "Authorization: bearer the-token",
+        "authorization: BEARER  the-token",
+    ] {
+        assert_eq!(
+            status(&url, "GET /metrics HTTP/1.1", &[host, token]).await,
+            200,
+            "{token}"
+        );
+    }
+    let foreign = "Origin: http://evil.example";
+    let refused = raw(
+        &url,
+        format!(
+            "POST /api/pools/api/hold HTTP/1.1\r\n{host}\r\n{token}\r\n{foreign}\r\nConnection: close\r\n\r\n"
+        ),
+    )
+    .await;
+    assert!(
+        refused.starts_with("HTTP/1.1 403") && refused.contains("another origin"),
+        "{refused}"
+    );
+    assert!(!refused.contains("credential"), "{refused}");
     assert_eq!(status(&url, "GET /livez HTTP/1.1", &[host]).await, 200);
 }

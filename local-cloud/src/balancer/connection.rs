@@ -1,15 +1,20 @@
 //! A client's connection: the bounds that pingora does not set. A request's head has a deadline, an unused connection is
 //! closed after a while, and there are only so many of them.
+//!
+//! A client may send requests without waiting for the answers (RFC 9112, 9.3.2). What comes after a request is kept here until
+//! that one is answered, so that pingora reads one at a time.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -26,11 +31,45 @@ use tokio::time::Sleep;
 /// 1 MiB in pingora and mostly 1 KiB: at 1 kB/s, slower than any modem, that is a second.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
+/// More than this is not kept of what comes after a request; its sender waits.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
 /// The stream of a client, with a deadline for the head of each request.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
     inner: Stream,
     head: Option<Head>,
+    /// What came and is not read yet: the rest of a body, or later requests.
+    kept: BytesMut,
+    current: Arc<CurrentRequest>,
+    digest: Arc<ProxyDigest>,
+}
+
+/// What the stream and who answers know of the request that is being answered.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentRequest {
+    /// What of its body is not read yet; `u64::MAX` until its head says.
+    body_bytes: AtomicU64,
+    is_malformed: AtomicBool,
+}
+
+impl CurrentRequest {
+    /// The one of a session.
+    pub(crate) fn of(session: &ServerSession) -> Option<&Arc<CurrentRequest>> {
+        let digest = session.digest()?.proxy_digest.as_ref()?;
+        digest.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// Whether its first line is not a method, a target and a version with one space between them (RFC 9112, 3), which
+    /// pingora mends and passes on.
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.is_malformed.load(Ordering::Relaxed)
+    }
+
+    /// Its head said how long its body is; what follows is the next request.
+    pub(crate) fn ends_after(&self, body_bytes: u64) {
+        self.body_bytes.store(body_bytes, Ordering::Relaxed);
+    }
 }
 
 /// A head that is awaited or being read.
@@ -41,37 +80,63 @@ struct Head {
     end: EndOfHead,
 }
 
-/// Finds the empty line that ends a head, however the bytes are cut.
+/// Finds the empty line that ends a head, however the bytes are cut, and looks at its first line.
 #[derive(Debug, Default)]
 struct EndOfHead {
     line_bytes: u64,
     any_line: bool,
+    /// The first line is over.
+    has_first: bool,
+    spaces: u8,
+    has_control: bool,
 }
 
 impl EndOfHead {
-    /// Whether the head ends in these bytes.
-    fn is_in(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
+    /// How many of these bytes belong to the head, if it ends in them.
+    fn within(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (n, byte) in bytes.iter().enumerate() {
             match byte {
-                b'\n' if self.line_bytes == 0 && self.any_line => return true,
-                b'\n' => self.line_bytes = 0,
+                b'\n' if self.line_bytes == 0 && self.any_line => return Some(n + 1),
+                b'\n' => {
+                    self.line_bytes = 0;
+                    self.has_first = self.any_line;
+                }
                 b'\r' => {}
                 _ => {
                     self.line_bytes += 1;
                     self.any_line = true;
                 }
             }
+            if !self.has_first {
+                self.spaces = self.spaces.saturating_add(u8::from(*byte == b' '));
+                self.has_control |= byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n');
+            }
         }
-        false
+        None
+    }
+
+    fn is_malformed(&self) -> bool {
+        self.has_control || self.spaces != 2
     }
 }
 
 impl ClientStream {
     /// A new connection, from which a request is expected now.
-    pub(crate) fn new(inner: Stream) -> Self {
-        let mut stream = Self { inner, head: None };
+    ///
+    /// # Errors
+    /// Never in fact: pingora's digest wants the head of an answer, which can't be made of any number.
+    pub(crate) fn new(inner: Stream) -> pingora::Result<Self> {
+        let current = Arc::<CurrentRequest>::default();
+        let unused = ResponseHeader::build(200, Some(0))?;
+        let mut stream = Self {
+            inner,
+            head: None,
+            kept: BytesMut::new(),
+            current: Arc::clone(&current),
+            digest: Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(current)))),
+        };
         stream.expect_head(HEAD_WITHIN);
-        stream
+        Ok(stream)
     }
 
     /// Serves its requests one after the other, until one side has enough.
@@ -98,6 +163,8 @@ impl ClientStream {
 
     /// The next request is expected to begin within `idle`.
     fn expect_head(&mut self, idle: Duration) {
+        self.current.ends_after(u64::MAX);
+        self.current.is_malformed.store(false, Ordering::Relaxed);
         self.head = Some(Head {
             deadline: Box::pin(tokio::time::sleep(idle)),
             begun: false,
@@ -105,19 +172,44 @@ impl ClientStream {
         });
     }
 
-    /// Bytes came in.
-    fn received(&mut self, bytes: &[u8]) {
-        let Some(head) = self.head.as_mut().filter(|_| !bytes.is_empty()) else {
-            return;
-        };
-        if head.end.is_in(bytes) {
-            self.head = None;
-        } else if !head.begun {
-            head.begun = true;
-            head.deadline
-                .as_mut()
-                .reset(tokio::time::Instant::now() + HEAD_WITHIN);
+    /// Hands over what belongs to the request that is being read; what comes after it is kept.
+    fn release(&mut self, buffer: &mut ReadBuf<'_>) {
+        let mut count = self.kept.len().min(buffer.remaining());
+        let bytes = self.kept.get(..count).unwrap_or_default();
+        if let Some(head) = self.head.as_mut() {
+            let began = !head.begun && count > 0;
+            if let Some(head_bytes) = head.end.within(bytes) {
+                count = head_bytes;
+                let malformed = head.end.is_malformed();
+                self.current.is_malformed.store(malformed, Ordering::Relaxed);
+                self.head = None;
+            } else if began {
+                head.begun = true;
+                head.deadline
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + HEAD_WITHIN);
+            }
+        } else {
+            let left = self.current.body_bytes.load(Ordering::Relaxed);
+            count = count.min(usize::try_from(left).unwrap_or(usize::MAX));
+            if left != u64::MAX {
+                self.current.ends_after(left.saturating_sub(count as u64));
+            }
         }
+        buffer.put_slice(&self.kept.split_to(count));
+    }
+
+    /// Reads what has come, unless enough is kept already. Ready at the end of the stream and when something is there.
+    fn poll_fill(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<()>> {
+        if !self.kept.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.kept.resize(wanted.min(KEPT_BYTES_MAX), 0);
+        let mut room = ReadBuf::new(&mut self.kept);
+        let read = Pin::new(&mut self.inner).poll_read(context, &mut room);
+        let count = room.filled().len();
+        self.kept.truncate(if read.is_ready() { count } else { 0 });
+        read
     }
 }
 
@@ -127,15 +219,19 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_read(context, buffer) {
-            let new = buffer.filled().get(before..).unwrap_or_default();
-            self.received(new);
+        if let Poll::Ready(result) = self.poll_fill(context, buffer.remaining()) {
+            let ended = self.kept.is_empty();
+            let before = buffer.filled().len();
+            self.release(buffer);
             // A head that comes byte by byte never leaves the stream pending for long: its deadline counts all the same.
             let late = self
                 .head
                 .as_mut()
                 .is_some_and(|head| head.deadline.as_mut().poll(context).is_ready());
+            if !late && !ended && buffer.filled().len() == before {
+                // The next request is there, and this one is being answered: nobody is woken before it is read.
+                return Poll::Pending;
+            }
             return Poll::Ready(if late { Err(too_late()) } else { result });
         }
         match self.head.as_mut() {
@@ -203,7 +299,7 @@ impl GetTimingDigest for ClientStream {
 
 impl GetProxyDigest for ClientStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        Some(Arc::clone(&self.digest))
     }
 }
 
@@ -268,7 +364,9 @@ mod tests {
     fn a_head_ends_with_its_first_empty_line_however_it_is_cut() {
         let ends = |chunks: &[&str]| {
             let mut end = EndOfHead::default();
-            chunks.iter().position(|chunk| end.is_in(chunk.as_bytes()))
+            chunks
+                .iter()
+                .position(|chunk| end.within(chunk.as_bytes()).is_some())
         };
         assert_eq!(ends(&["GET / HTTP/1.1\r\nHost: a\r\n\r\n"]), Some(0));
         assert_eq!(ends(&["GET / HTTP/1.1\n\n"]), Some(0));
@@ -279,6 +377,27 @@ mod tests {
             "empty lines before it are none of it"
         );
         assert_eq!(ends(&["GET / HTTP/1.1\r\nA: b\r\n"]), None);
+    }
+
+    #[test]
+    fn a_first_line_has_two_spaces_and_no_control_byte() {
+        for (line, malformed) in [
+            ("GET / HTTP/1.1", false),
+            ("GET /a%20b HTTP/1.1", false),
+            ("GET /\u{fc} HTTP/1.1", false),
+            ("GET /a b HTTP/1.1", true),
+            ("GET  / HTTP/1.1", true),
+            ("GET / HTTP/1.1 ", true),
+            ("GET /a\u{1}b HTTP/1.1", true),
+            ("GET /a\tb HTTP/1.1", true),
+            ("GET /", true),
+        ] {
+            let mut end = EndOfHead::default();
+            let text = format!("\r\n{line}\r\nA: b c d\u{1}\r\n\r\nGET / HTTP/1.1\r\n");
+            let head = text.len() - "GET / HTTP/1.1\r\n".len();
+            assert_eq!(end.within(text.as_bytes()), Some(head));
+            assert_eq!(end.is_malformed(), malformed, "{line:?}");
+        }
     }
 
     #[tokio::test]

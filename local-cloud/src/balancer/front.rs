@@ -17,6 +17,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Balancer;
+use super::connection::CurrentRequest;
 use super::counts::count;
 use super::member::{InFlight, Member};
 
@@ -89,13 +90,33 @@ fn refusal(request: &RequestHeader) -> Option<u16> {
         (Some(host), None) => is_authority(host.as_bytes()),
         (Some(_), Some(_)) => false,
     };
-    if !host_is_right || (request.raw_path() == b"*" && request.method != Method::OPTIONS) {
+    let lengths: Vec<_> = request.headers.get_all(header::CONTENT_LENGTH).iter().collect();
+    let length_is_right = match lengths.as_slice() {
+        [] => true,
+        [length] => length.as_bytes().iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let target_is_right = request.raw_path() != b"*" || request.method == Method::OPTIONS;
+    if !(host_is_right && length_is_right && target_is_right) {
         return Some(400);
     }
     let codings = request.headers.get_all(header::TRANSFER_ENCODING);
     let chunked = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     let known = codings.iter().all(chunked) && codings.iter().count() <= 1;
     (!known).then_some(501)
+}
+
+/// How long a request's body is, where its head says: not before the end of one in chunks, nor of what a connection is
+/// upgraded to.
+fn body_bytes(request: &RequestHeader) -> Option<u64> {
+    let headers = &request.headers;
+    if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    match headers.get(header::CONTENT_LENGTH) {
+        None => Some(0),
+        Some(length) => length.to_str().ok()?.parse().ok(),
+    }
 }
 
 /// A host with or without a port; an empty text, too, which says that there is none.
@@ -144,10 +165,25 @@ impl ProxyHttp for Front {
         session.set_total_drain_timeout(Some(DRAIN_WITHIN));
         // The rules may have changed since the connection was accepted.
         let admitted = client_ip(session).is_none_or(|client| behaviour.firewall.admits(client));
-        let refused = if admitted {
-            refusal(session.req_header())
-        } else {
-            Some(403)
+        let current = CurrentRequest::of(session.as_downstream()).cloned();
+        let malformed = current.as_ref().is_some_and(|current| current.is_malformed());
+        match (current, body_bytes(session.req_header())) {
+            (Some(current), Some(bytes)) => current.ends_after(bytes),
+            // Where the next request begins is found by reading this one, so there is none.
+            _ if session
+                .req_header()
+                .headers
+                .contains_key(header::TRANSFER_ENCODING) =>
+            {
+                session.as_downstream_mut().set_pipelining_enabled(true);
+                session.as_downstream_mut().set_keepalive(None);
+            }
+            _ => {}
+        }
+        let refused = match (admitted, malformed) {
+            (false, _) => Some(403),
+            (true, true) => Some(400),
+            (true, false) => refusal(session.req_header()),
         };
         refused.map_or(Ok(()), |status| Err(Error::new(ErrorType::HTTPStatus(status))))
     }
@@ -300,7 +336,10 @@ impl ProxyHttp for Front {
             504 => "the member took too long\n",
             502 => "the member's connection broke\n",
             403 => "the load balancer's firewall does not admit you\n",
-            400 => "the request is malformed: Host or request target\n",
+            400 if *error.etype() == ErrorType::HTTPStatus(400) => {
+                "the request is malformed: its first line, Host or Content-Length\n"
+            }
+            400 => "the request is malformed: its body is not framed as its head says\n",
             501 => "the only transfer coding is chunked\n",
             _ => "the load balancer can't forward this request\n",
         };
@@ -444,6 +483,18 @@ mod tests {
         let mut old = request("/", &[]);
         old.set_version(Version::HTTP_10);
         assert_eq!(refusal(&old), None);
+        for (length, status) in [
+            ("0", None),
+            ("17", None),
+            ("0, 0", Some(400)),
+            ("+1", Some(400)),
+            ("1;", Some(400)),
+        ] {
+            let sent = request("/", &[("host", "a"), ("content-length", length)]);
+            assert_eq!(refusal(&sent), status, "{length}");
+        }
+        let twice = [("host", "a"), ("content-length", "0"), ("content-length", "0")];
+        assert_eq!(refusal(&request("/", &twice)), Some(400));
         for (coding, status) in [
             ("chunked", None),
             ("Chunked", None),

@@ -395,7 +395,10 @@ async fn serve(listener: TcpListener, front: Front, shared: Shared) {
         tokio::spawn(async move {
             let _places = places;
             let idle = || balancer.behaviour().idle_timeout;
-            ClientStream::new(stream).serve(&proxy, idle, &shutdown).await;
+            match ClientStream::new(stream) {
+                Ok(client) => client.serve(&proxy, idle, &shutdown).await,
+                Err(error) => tracing::warn!(%error, "a connection can't be served"),
+            }
         });
     }
     drop(listener);

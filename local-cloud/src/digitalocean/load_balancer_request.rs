@@ -162,6 +162,11 @@ fn refuse_what_is_not_there(call: &Call) -> Result<()> {
 
 /// By units or by name; both only when they say the same.
 fn size(call: &Call) -> Result<Size> {
+    if call.body.get("size_unit").and_then(Value::as_u64) == Some(0) {
+        let (from, to) = (UNITS.from, UNITS.to);
+        let message = format!("size_unit must be a number from {from} to {to}");
+        return Err(ApiError::unprocessable(message));
+    }
     let units = Some(number_of(&call.body, "size_unit", UNITS)?).filter(|units| *units > 0);
     let units = units.map(|units| Size { units });
     let named = match call.text("size")? {

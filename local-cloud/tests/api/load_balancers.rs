@@ -136,6 +136,7 @@ async fn what_is_not_there_is_refused_with_the_fields_name() {
         ("firewall", json!(["ip:127.0.0.9"])),
         ("size", json!("lb-huge")),
         ("size_unit", json!(101)),
+        ("size_unit", json!(0)),
         ("size_unit", json!("2")),
         ("http_idle_timeout_seconds", json!(29)),
         ("http_idle_timeout_seconds", json!(601)),

@@ -118,6 +118,9 @@ async fn what_can_be_read_in_two_ways_is_not_passed_on() {
             "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
             "400",
         ),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+        ("GET /a\u{1}b HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 0\r\n\r\n", "400"),
         ("GET / HTTP/1.0\r\n\r\n", "200"),
         (GET, "200"),
     ] {
@@ -132,6 +135,72 @@ async fn what_can_be_read_in_two_ways_is_not_passed_on() {
         }
     }
     assert_eq!(pool.seen("GET").await, 2, "members saw none of the others");
+}
+
+#[tokio::test]
+async fn a_request_that_comes_while_one_is_answered_waits_for_its_turn() {
+    let pool = Pool::start(&[], 1, json!({})).await;
+    let mut stream = TcpStream::connect(pool.address.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let slow = "GET /slow?ms=1000 HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(slow.as_bytes()).await.unwrap();
+    pool.cloud
+        .until("a member has the first", async || {
+            pool.seen("GET /slow").await == 1
+        })
+        .await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answers)).await;
+    assert!(read.is_ok(), "the connection stays open: {answers}");
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+}
+
+/// Requests that come before their turn are answered in it.
+#[tokio::test]
+async fn requests_sent_without_waiting_are_all_answered_in_their_order() {
+    let pool = Pool::start(&[], 1, json!({})).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let put = "PUT /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody".to_owned();
+    let last = "GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
+    let chunked = "PUT /4 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    for last in [last, format!("{chunked}{}", get("/5"))] {
+        let requests = [get("/1"), put.clone(), get("/3"), last].concat();
+        // At once, and cut within a head, a body and between two requests.
+        for cut in [
+            requests.len(),
+            20,
+            get("/1").len() + put.len() - 2,
+            get("/1").len() + put.len(),
+        ] {
+            let (begin, rest) = requests.split_at(cut);
+            let mut stream = TcpStream::connect(pool.address.strip_prefix("http://").unwrap())
+                .await
+                .unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.write_all(begin.as_bytes()).await.unwrap();
+            stream.write_all(rest.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+            assert!(read.is_ok(), "the connection stays open: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 200").count(), 4, "{cut}: {answer}");
+            let closing = answer.to_ascii_lowercase().matches("connection: close").count();
+            assert_eq!(closing, 1, "{cut}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_framed_as_said_is_refused_in_those_words() {
+    let pool = Pool::start(&[], 1, json!({})).await;
+    let request = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
+    let answer = exchange(Ipv4Addr::LOCALHOST, &pool.address, request).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(
+        answer.contains("its body is not framed as its head says"),
+        "{answer}"
+    );
 }
 
 /// A head that never ends, byte by byte or after a beginning, ends with the connection, and takes no place for ever.

@@ -324,6 +324,10 @@ fn a_file_that_is_lost_under_the_server_stops_writes_and_readiness() {
             "{name}"
         );
         assert!(refused.header("retry-after").is_some(), "{name}");
+        // A collection that was never looked up is read from the file first.
+        let unknown = DOCUMENT.replace("/c/", "/unknown/");
+        let refused = server.send("PUT", &unknown, None, Some(r#"{"data":{}}"#));
+        assert!([404, 503].contains(&refused.status), "{name}: {refused:?}");
         wait_until(name, SOON, || server.ops_get("/readyz").status == 503);
         assert_eq!(server.ops_get("/livez").status, 200, "{name}");
         wait_until(name, SOON, || server.log().contains("every write is refused"));

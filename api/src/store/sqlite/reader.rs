@@ -154,7 +154,7 @@ impl Pool {
             None => self.open()?,
         };
         // A lost file may be the reason for any failure, such as a malformed database.
-        let answer = query(&connection).or_else(|error| self.check_files().and(Err(error)));
+        let answer = query(&connection).or_else(|error| self.check_files(Some(&connection)).and(Err(error)));
         let mut idle = self.lock();
         if idle.len() < IDLE_MAX {
             idle.push(connection);
@@ -164,20 +164,24 @@ impl Pool {
 
     /// A connection to the file that the writer has open, and to no other that has its name by now.
     fn open(&self) -> rusqlite::Result<Connection> {
-        let connection = match self.watch {
-            Some(_) => open_reader(&self.file)?,
-            None => open_looker(&self.file)?,
+        let opened = match self.watch {
+            Some(_) => open_reader(&self.file),
+            None => open_looker(&self.file),
         };
-        self.check_files()?;
-        Ok(connection)
+        self.check_files(None)?;
+        opened
     }
 
-    /// Whether the files are still those that are open.
-    fn check_files(&self) -> rusqlite::Result<()> {
+    /// Whether the files are still those that are open, and, asked of a connection, as long as they should be.
+    fn check_files(&self, connection: Option<&Connection>) -> rusqlite::Result<()> {
         let Some(watch) = &self.watch else {
             return Ok(());
         };
-        watch.check_names().map(drop).map_err(|lost| {
+        let checked = match connection {
+            Some(connection) => watch.check(connection),
+            None => watch.check_names().map(drop),
+        };
+        checked.map_err(|lost| {
             let cannot_open = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             rusqlite::Error::SqliteFailure(cannot_open, Some(lost.to_string()))
         })

@@ -158,8 +158,7 @@ impl FileWatch {
     pub(super) fn check(&self, connection: &Connection) -> Result<(), FileLost> {
         let bytes = self.check_names()?;
         let seen = self.bytes_seen.load(Ordering::Relaxed);
-        // An empty file would be asked in vain: SQLite takes it for an empty database.
-        if bytes < seen && (bytes == 0 || bytes < bytes_wanted(connection).unwrap_or(seen)) {
+        if bytes < seen && bytes < bytes_wanted(connection).unwrap_or(seen) {
             return Err(FileLost::Cut(self.database.path.display().to_string(), bytes));
         }
         if bytes != seen {
@@ -180,6 +179,10 @@ impl FileWatch {
         }
         for known in &self.beside {
             known.check()?;
+        }
+        // SQLite takes an empty file for an empty database.
+        if found.len() == 0 {
+            return Err(FileLost::Cut(self.database.path.display().to_string(), 0));
         }
         if !self.content.is_continued() {
             return Err(FileLost::Overwritten(self.database.path.display().to_string()));

@@ -245,7 +245,7 @@ impl Fleet {
             // Counters of two hosts are far apart, and none is younger than the window.
             Kind::Requests => {
                 let growth = level * STEP_MS as f64 / 1000.0;
-                10_000.0 * 4_f64.powi(i32::try_from(host).unwrap()) + growth * round as f64
+                100_000.0 * 4_f64.powi(i32::try_from(host).unwrap()) + growth * round as f64
             }
         }
     }
@@ -253,7 +253,7 @@ impl Fleet {
     /// What a second worker of the host has counted, far from the first one's.
     pub(super) fn other_worker(&self, host: usize, series: usize, round: usize) -> Option<f64> {
         let first = self.value(host, series, 0);
-        (self.kind == Kind::Requests).then(|| self.value(host, series, round) - 0.7 * first)
+        (self.kind == Kind::Requests).then(|| self.value(host, series, round) - 0.6 * first)
     }
 
     /// Those of the lies that can be known for such: of a counter the first one that climbs alone.
@@ -276,7 +276,15 @@ impl Fleet {
     /// gauge a hundredfold; a counter never grows faster for a lie.
     pub(super) fn most(&self, lies: &[Lie]) -> u32 {
         let told = |whats: &[What]| lies.iter().any(|lie| whats.contains(&lie.what));
-        let healthy = (0..self.hosts).map(|host| self.load(host)).fold(0.0, f64::max);
+        let healthy = if told(&[What::WrongHost]) {
+            // One series of it may be another host's.
+            let busiest = |series| (0..self.hosts).map(move |host| self.level(host, series));
+            (0..self.series)
+                .map(|series| busiest(series).fold(0.0, f64::max))
+                .sum()
+        } else {
+            (0..self.hosts).map(|host| self.load(host)).fold(0.0, f64::max)
+        };
         let most = match self.kind {
             Kind::Cpu if told(&[What::Hundredfold, What::SlightlyOver]) => 1.0,
             Kind::Queue if told(&[What::Hundredfold]) => 100.0 * healthy,

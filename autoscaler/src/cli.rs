@@ -172,7 +172,7 @@ pub enum CommandError {
         source: std::io::Error,
     },
     /// The configuration is wrong.
-    #[error("{}", listed(.path, .problems))]
+    #[error("{}", counted(.path, .problems))]
     Config {
         /// Which file.
         path: PathBuf,
@@ -203,6 +203,15 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// What is said of it, line by line: a line break within one is not one of these.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("tidepool-autoscaler: {}", crate::chain(self))];
+        if let CommandError::Config { problems, .. } = self {
+            lines.extend(problems.iter().map(|problem| format!("  {problem}")));
+        }
+        lines
+    }
+
     /// Its exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -218,13 +227,12 @@ impl CommandError {
     }
 }
 
-fn listed(path: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+fn counted(path: &Path, problems: &[Problem]) -> String {
     let count = match problems.len() {
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),
     };
-    format!("{}: {count}\n{}", path.display(), lines.join("\n"))
+    format!("{}: {count}", path.display())
 }
 
 #[expect(

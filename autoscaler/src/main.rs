@@ -84,7 +84,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli::run(cli.command, runtime).await {
             Ok(()) => Ok(ExitCode::from(cli::EXIT_OK)),
             Err(error) => {
-                complain(&tidepool_autoscaler::chain(&error));
+                error
+                    .lines()
+                    .iter()
+                    .for_each(|line| tidepool_logging::report(line));
                 Ok(error.exit_code())
             }
         }

@@ -21,7 +21,7 @@ const LINEAR_NAMES_MAX: usize = 16;
 /// [`DEPTH_MAX`] deep.
 ///
 /// # Errors
-/// What is wrong, at most [`PROBLEMS_MAX`] things. A number that no double can hold the magnitude of (`1e999`) is
+/// What is wrong, at most [`super::PROBLEMS_MAX`] things. A number that no double can hold the magnitude of (`1e999`) is
 /// refused; every other number is left exactly as written.
 pub fn check(bytes: &[u8]) -> Result<&str, Vec<JsonProblem>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {

@@ -287,7 +287,11 @@ impl Fleet {
         };
         let most = match self.kind {
             Kind::Cpu if told(&[What::Hundredfold, What::SlightlyOver]) => 1.0,
-            Kind::Queue if told(&[What::Hundredfold]) => 100.0 * healthy,
+            // One value can be a hundredfold twice.
+            Kind::Queue if told(&[What::Hundredfold]) => {
+                let times = lies.iter().filter(|lie| lie.what == What::Hundredfold).count();
+                100_f64.powi(i32::try_from(times).unwrap()) * healthy
+            }
             Kind::Cpu | Kind::Queue | Kind::Requests => healthy,
         };
         // Values that were divided may differ in their last digits.

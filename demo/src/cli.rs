@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidepool_load::{LoadConfig, Shape};
-use tidepool_logging::chain;
+use tidepool_logging::chain_of_lines;
 
 use crate::files::Pool;
 use crate::guard::{self, Watched};
@@ -247,7 +247,7 @@ async fn guard(args: GuardArgs) -> u8 {
     };
     match guard::watch(&watched).await {
         Ok(()) => EXIT_OK,
-        Err(error) => complain(EXIT_FAILURE, &chain(&error)),
+        Err(error) => complain(EXIT_FAILURE, &chain_of_lines(&error)),
     }
 }
 
@@ -266,7 +266,7 @@ async fn play(args: RunArgs, services: Option<PathBuf>) -> u8 {
         Err(RunError::Site(SiteError::Interrupted)) => {
             return complain(EXIT_FAILURE, "interrupted before the load began");
         }
-        Err(error) => return complain(EXIT_FAILURE, &chain(&error)),
+        Err(error) => return complain(EXIT_FAILURE, &chain_of_lines(&error)),
     };
     for shortcoming in &outcome.shortcomings {
         tidepool_logging::report(&format!("error: {shortcoming}"));
@@ -362,7 +362,7 @@ async fn load(args: LoadArgs) -> u8 {
     let generator = tokio::select! {
         generator = scenario::load_only(config, &stop.gently) => match generator {
             Ok(generator) => generator,
-            Err(error) => return complain(EXIT_FAILURE, &chain(&error)),
+            Err(error) => return complain(EXIT_FAILURE, &chain_of_lines(&error)),
         },
         () = stop.now.cancelled() => return complain(EXIT_FAILURE, "interrupted"),
     };

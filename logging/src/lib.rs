@@ -224,6 +224,18 @@ pub fn print_clap(error: &clap::Error) -> std::io::Result<()> {
 /// libraries repeat those of their causes.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
+    printable(&causes(error)).into_owned()
+}
+
+/// The same for errors that quote another program's lines: each of them stays a line.
+#[must_use]
+pub fn chain_of_lines(error: &dyn std::error::Error) -> String {
+    let causes = causes(error);
+    let lines: Vec<_> = causes.lines().map(printable).collect();
+    lines.join("\n")
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
         let cause = cause.to_string();
@@ -232,7 +244,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
             text.push_str(&cause);
         }
     }
-    printable(&text).into_owned()
+    text
 }
 
 /// A text with its control characters written as escapes, so that what a name, a path or an error holds neither steers a terminal
@@ -290,6 +302,8 @@ mod tests {
             "a\\n\\u{1b}[31mb\\u{9b}c\\u{2028}\\r"
         );
         assert!(matches!(printable("Käse \"x\" \\ 東"), Cow::Borrowed(_)));
-        assert_eq!(chain(&link("no file \n", None)), "no file \\n");
+        let error = link("ended: \n | \u{1b}[31mred", None);
+        assert_eq!(chain(&error), "ended: \\n | \\u{1b}[31mred");
+        assert_eq!(chain_of_lines(&error), "ended: \n | \\u{1b}[31mred");
     }
 }

@@ -30,7 +30,7 @@ fn is_of_kubernetes(name: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(|(_, rest)| has_port(rest))
 }
 
-/// Those that are no settings, sorted; what is nearly one is a problem.
+/// Those that are not settings, sorted; what is nearly one is a problem.
 pub(super) fn unknown(names: &[String], problems: &mut Vec<Problem>) -> Vec<String> {
     let known = || SETTINGS.iter().map(|setting| setting.env).chain([CONFIG_ENV]);
     let mut unknown = Vec::new();

@@ -331,6 +331,7 @@ impl RunState<'_> {
                     "serving" => "serves",
                     "unready" => "is not ready any more",
                     "draining" => "leaves the load balancer and is drained",
+                    "off" => "is off; if it stays so, it is replaced",
                     "dead" => "is dead; it is replaced",
                     other => other,
                 };

@@ -66,13 +66,13 @@ def test_dashboard_fits_a_phone():
 def changed(status):
     """The demo's status, with a signal over its target, hosts that warm up, and problems."""
     pool = status["pools"][0]
-    pool.update(serving=5, last_error="destroy api-7: failed: 403 forbidden", problems=["droplet 6 (api-6): its networks are null"])
+    pool.update(serving=5, last_error="destroy api-7: failed: 403 forbidden", problems=["droplet 99 (api-99): its networks are null"])
     pool["signals"] = [
         {"name": "requests", "state": "fresh", "value": 65.0, "target": 57.0, "age_secs": 3.0, "hosts_fresh": 3, "hosts_expected": 3, "detail": None}
     ]
     for member in pool["members"]:
         member.update(state="serving", signals={"requests": 65.5})
-    pool["members"].append({**pool["members"][0], "id": "6", "name": "api-6", "state": "unknown", "created_at": 0, "address": None, "signals": {}})
+    pool["members"].append({**pool["members"][0], "id": "99", "name": "api-99", "state": "unknown", "created_at": 0, "address": None, "signals": {}})
     return status
 
 
@@ -93,7 +93,7 @@ def test_what_is_shown_is_what_is_there():
         # Over its target the bar is full.
         meter, bar = (signal.locator(part).bounding_box()["width"] for part in (".meter", ".meter rect"))
         assert abs(meter - bar) < 1, f"{bar} of {meter}"
-        member = page.locator(f'{POOL} [data-member="api-6"]')
+        member = page.locator(f'{POOL} [data-member="api-99"]')
         assert "Unknown" in member.inner_text()
         value = page.locator(f"{POOL} [data-member] td", has_text="65.5 requests/s").first
         assert value.evaluate("cell => getComputedStyle(cell, '::before').content") == "none"

@@ -1,4 +1,4 @@
-//! What a service manager is told, and when.
+//! What a service manager is notified of, and when.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;

@@ -107,7 +107,7 @@ pub struct Member {
     pub image: String,
 }
 
-/// A name for each member by which its values are told from others': its own, and with its id behind it where an older
+/// A name for each member that keeps its values apart from others': its own, and with its id behind it where an older
 /// member has the same name.
 pub fn hosts_of(members: &[Member]) -> BTreeMap<&MemberId, MemberName> {
     let mut oldest_first: Vec<&Member> = members.iter().collect();

@@ -227,7 +227,7 @@ impl Group<'_> {
             }
             match point {
                 Ok(point) => series.add(key.clone(), point),
-                // Of when it is can't be told, so that it may be the newest.
+                // Nobody can say of when it is: it may be the newest.
                 Err(fault) => series.refuse(fault),
             }
             keys.insert(key);

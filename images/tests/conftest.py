@@ -1,0 +1,25 @@
+"""Tests of a host, by pytest-testinfra: `--state=built` while it becomes an image, `--state=booted` on a clone of the image."""
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--state", choices=["built", "booted"], default="booted")
+
+
+def pytest_collection_modifyitems(config, items):
+    state = config.getoption("--state")
+    other = "booted" if state == "built" else "built"
+    for item in items:
+        if item.get_closest_marker(other):
+            item.add_marker(pytest.mark.skip(reason=f"the host is only {state}"))
+
+
+@pytest.fixture(scope="module")
+def said(host):
+    """What a command writes to standard output; it must succeed."""
+
+    def run(command, *arguments):
+        return host.check_output(command, *arguments)
+
+    return run

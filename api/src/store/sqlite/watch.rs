@@ -1,8 +1,8 @@
 //! Whether the file under the store is still the one that was opened.
 //!
 //! SQLite works on open files. When one of them is removed, replaced or cut under it, commits go on into a file that no
-//! later open will find. So the writer asks before a group of writes and again before it acknowledges the group, and
-//! readiness asks too: three calls of `stat`, some microseconds beside a flush.
+//! later open will find. So the writer asks before it acknowledges a group of writes, and before a group that does not
+//! follow straight on another; readiness asks too: three calls of `stat`, some microseconds beside a flush.
 //!
 //! What it holds is looked at as well: somebody may copy another file over it, which leaves name and inode as they were.
 

@@ -316,6 +316,14 @@ struct Desk {
     health: Arc<Health>,
 }
 
+/// What is known of the files when a group begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// They were in order when the group before was acknowledged, and the next write waited by then.
+    InOrder,
+    Unknown,
+}
+
 enum Begin {
     Begun,
     NobodyWaits,
@@ -324,10 +332,11 @@ enum Begin {
 
 impl Desk {
     fn run(&self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+        let mut files = Files::Unknown;
         while let Some(first) = waiting.blocking_recv() {
-            match self.begin(first.as_ref()) {
+            match self.begin(first.as_ref(), std::mem::replace(&mut files, Files::Unknown)) {
                 Begin::Begun => {
-                    self.write_group(first, &mut waiting);
+                    files = self.write_group(first, &mut waiting);
                     if let Some(watch) = &self.watch {
                         watch.mark_log(&self.connection);
                     }
@@ -351,14 +360,17 @@ impl Desk {
         }
     }
 
-    /// Waits for the file's write lock for as long as somebody waits for the first write.
-    fn begin(&self, first: &dyn Job) -> Begin {
+    /// Waits for the file's write lock for as long as somebody waits for the first write. Files that
+    /// were in order a moment ago are not looked at again unless the lock has to be waited for.
+    fn begin(&self, first: &dyn Job, mut files: Files) -> Begin {
         let mut logged_at: Option<Instant> = None;
         loop {
             if !first.waits() {
                 return Begin::NobodyWaits;
             }
-            if let Err(lost) = self.check_files() {
+            if std::mem::replace(&mut files, Files::Unknown) == Files::Unknown
+                && let Err(lost) = self.check_files()
+            {
                 return Begin::Refused(lost.to_string());
             }
             match execute(&self.connection, "BEGIN IMMEDIATE") {
@@ -374,7 +386,7 @@ impl Desk {
         }
     }
 
-    fn write_group(&self, first: Box<dyn Job>, waiting: &mut mpsc::Receiver<Box<dyn Job>>) {
+    fn write_group(&self, first: Box<dyn Job>, waiting: &mut mpsc::Receiver<Box<dyn Job>>) -> Files {
         let mut group = Vec::with_capacity(GROUP_MAX.min(waiting.len() + 1));
         let mut bytes = 0;
         let mut next = Some(first);
@@ -407,9 +419,14 @@ impl Desk {
             }
         };
         self.health.note(failure);
+        let files = match end {
+            GroupEnd::Committed if !waiting.is_empty() => Files::InOrder,
+            _ => Files::Unknown,
+        };
         for job in group {
             job.answer(&end);
         }
+        files
     }
 
     /// Commits. When that fails, the log may hold the group's last frame all the same, and a recovery after a crash could
@@ -481,7 +498,7 @@ mod tests {
             health: Arc::default(),
         };
         let first = waiting.try_recv().unwrap();
-        assert!(matches!(desk.begin(first.as_ref()), Begin::Begun));
+        assert!(matches!(desk.begin(first.as_ref(), Files::Unknown), Begin::Begun));
         desk.write_group(first, &mut waiting);
 
         assert_eq!(waiting.len(), 2);

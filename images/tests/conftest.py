@@ -1,6 +1,7 @@
 """Tests of a host, by pytest-testinfra: `--state=built` while it becomes an image, `--state=booted` on a clone of the image."""
 
 import pytest
+import testinfra
 
 
 def pytest_addoption(parser):
@@ -13,6 +14,14 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker(other):
             item.add_marker(pytest.mark.skip(reason=f"the host is only {state}"))
+
+
+@pytest.fixture(scope="module")
+def host(request):
+    """The one host of `--hosts`. In the place of testinfra's own, which leaves `--ssh-extra-args` out (10.2.2)."""
+    option = request.config.option
+    arguments = {"ssh_identity_file": option.ssh_identity_file, "ssh_extra_args": option.ssh_extra_args, "sudo": option.sudo}
+    return testinfra.get_host(option.hosts, **arguments)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,6 @@ def test_it_has_not_run_yet(host, said):
 @pytest.mark.booted
 def test_it_answers_on_both_ports(host):
     assert host.service("tidepool-api.service").is_running
-    ask = "curl --silent --output /dev/null --write-out '%%{http_code}' --max-time 20 "
+    ask = "curl --silent --output /dev/null --write-out '%{http_code}' --max-time 20 "
     assert host.check_output(ask + "http://127.0.0.1:9090/readyz") == "200"
     assert host.check_output(ask + "http://127.0.0.1:8080/v1/collections") == "401"

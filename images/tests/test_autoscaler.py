@@ -25,5 +25,5 @@ def test_it_has_not_run_yet(host, said):
 @pytest.mark.booted
 def test_its_status_port_answers(host):
     assert host.service("tidepool-autoscaler.service").is_running
-    ask = "curl --silent --output /dev/null --write-out '%%{http_code}' --max-time 20 http://127.0.0.1:7071/api/status"
+    ask = "curl --silent --output /dev/null --write-out '%{http_code}' --max-time 20 http://127.0.0.1:7071/api/status"
     assert host.check_output(ask) in ("200", "401")

@@ -156,6 +156,10 @@ struct ServeArgs {
         env = "TIDEPOOL_LOCAL_CLOUD_BASE_IMAGES"
     )]
     base_images: PathBuf,
+    /// Let systemd hosts install Debian packages, which this machine's own apt fetches for them. Without it there is nothing
+    /// to install from.
+    #[arg(long)]
+    packages: bool,
     /// Directory of everything that is kept. Droplets of an earlier run boot again from here.
     #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_STATE")]
     state: PathBuf,
@@ -274,6 +278,12 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
         problems.add("--state", format!("{} is not a directory", args.state.display()));
     }
     let trusted = trusted_hosts(&args.allowed_hosts, &mut problems);
+    if args.packages && args.hosts == HostsKind::Process {
+        problems.add(
+            "--packages",
+            "only systemd hosts install packages: add --hosts systemd",
+        );
+    }
     if args.hosts == HostsKind::Systemd {
         requirements::check(requirements::this_machine(), &args.state, &mut problems);
     }
@@ -286,6 +296,7 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
             HostsKind::Process => serve::HostsPlan::Process(args.addresses),
             HostsKind::Systemd => serve::HostsPlan::Systemd {
                 base_images: args.base_images,
+                packages: args.packages,
             },
         },
         token: args.token,

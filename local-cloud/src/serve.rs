@@ -55,7 +55,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone)]
 pub(crate) enum HostsPlan {
     Process(AddressKind),
-    Systemd { base_images: PathBuf },
+    Systemd { base_images: PathBuf, packages: bool },
 }
 
 /// Serves until SIGINT, SIGTERM or SIGHUP.
@@ -220,11 +220,15 @@ async fn start_hosts(
             let hosts = ProcessHosts::start(state, instance).context("the directory of the droplets")?;
             Ok((Arc::new(hosts), addresses))
         }
-        HostsPlan::Systemd { base_images } => {
+        HostsPlan::Systemd {
+            base_images,
+            packages,
+        } => {
             let hosts = SystemdHosts::start(&Setup {
                 state,
                 instance: &instance,
                 base_images: base_images.clone(),
+                packages: *packages,
             })?;
             let systems = images.iter().filter_map(|image| image.system.clone()).collect();
             if let Err(error) = hosts.prepare(systems).await {

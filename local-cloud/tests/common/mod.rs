@@ -178,6 +178,12 @@ impl Cloud {
         (self.child, self.url) = launch(Command::new(PROGRAM), self.dir.path(), &args);
     }
 
+    /// The same, without one of its arguments.
+    pub(crate) fn start_again_without(&mut self, argument: &str) {
+        self.args.retain(|arg| arg != argument);
+        self.start_again();
+    }
+
     /// A call with a token.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Reply {
         self.call_as(Some("test"), method, path, &body).await

@@ -13,5 +13,6 @@
 mod common;
 mod ends;
 mod hosts;
+mod packages;
 mod refusals;
 mod room;

@@ -29,6 +29,11 @@ pub(crate) struct Room {
 impl Room {
     /// None, and a line that says why, where systemd hosts can't run.
     pub(crate) async fn open(test: &str) -> Option<Self> {
+        Self::open_with(test, &[]).await
+    }
+
+    /// The same, with more of the command line.
+    pub(crate) async fn open_with(test: &str, more: &[&str]) -> Option<Self> {
         if let Some(missing) = missing() {
             println!("tidepool-skip: {test}: {missing}");
             return None;
@@ -47,6 +52,7 @@ impl Room {
         assert!(made.success());
         let bases = base_images();
         let args = ["--hosts", "systemd", "--base-images", bases.to_str().unwrap()];
+        let args = [&args, more].concat();
         let cloud = Cloud::start_in(dir, &args);
         let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
         let reply = cloud

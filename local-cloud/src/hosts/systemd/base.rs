@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::command::{self, CommandError};
+use super::mirror::{self, MirrorError, Source};
 use crate::manifests::System;
 use crate::private_files;
 
@@ -26,15 +27,6 @@ const PACKAGES: [&str; 14] = [
     "sudo",
     "systemd",
     "systemd-sysv",
-];
-/// Settings of the machine's apt without which its mirror may not answer, or its packages not be taken.
-const APT_SETTINGS: [&str; 6] = [
-    "Acquire::http",
-    "Acquire::Check-",
-    "Acquire::Max-ValidTime",
-    "Acquire::Retries",
-    "Acquire::ForceIPv",
-    "Acquire::https",
 ];
 /// What may not be in an image: the machine's settings, and what must differ from host to host.
 const REMOVED: [&str; 12] = [
@@ -70,8 +62,8 @@ pub(crate) enum BaseError {
         #[source]
         source: CommandError,
     },
-    #[error("this machine's apt names no Debian mirror; `apt-get update` and its sources are where to look")]
-    NoMirror,
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     #[error("the mirror's address is in the image made from it: {0}")]
     MirrorInside(String),
 }
@@ -135,16 +127,11 @@ fn make(system: &System, draft: &Path) -> Result<(), BaseError> {
         suite: system.suite.clone(),
         source,
     };
-    let format = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)";
-    let targets = command::run(
-        "apt-get",
-        &["indextargets", "--format", format, "Created-By: Packages"],
-    );
-    let sources = sources_of(&targets.map_err(failed)?, &system.suite).ok_or(BaseError::NoMirror)?;
-    let settings = command::run("apt-config", &["dump", "Acquire"]).map_err(failed)?;
+    let sources: String = mirror::sources(&system.suite)?.iter().map(Source::line).collect();
+    let settings = mirror::settings()?;
     // In a file that nobody else may read: a proxy's address may have a password in it.
     let config = draft.with_extension("apt");
-    private_files::write(&config, settings_of(&settings)).map_err(of_path(&config))?;
+    private_files::write(&config, settings).map_err(of_path(&config))?;
     let mut packages: Vec<&str> = PACKAGES.to_vec();
     packages.extend(system.packages.iter().map(String::as_str));
     // Its mounts are in a namespace of its own, so that none is left however it ends; and it ends with this process.
@@ -179,44 +166,6 @@ fn make(system: &System, draft: &Path) -> Result<(), BaseError> {
     made.map_err(failed)?;
     clean(draft)?;
     check_clean(draft, &sources)
-}
-
-/// Sources for mmdebstrap: those of the suite that the machine itself has, else the suite of the machine's mirror.
-fn sources_of(targets: &str, suite: &str) -> Option<String> {
-    let wanted = [
-        suite.to_owned(),
-        format!("{suite}-updates"),
-        format!("{suite}-security"),
-    ];
-    let debian: Vec<(&str, &str)> = targets
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ');
-            let (uri, release, component) = (fields.next()?, fields.next()?, fields.next()?);
-            (component == "main" && fields.next() == Some("Debian")).then_some((uri, release))
-        })
-        .collect();
-    let line = |uri: &str, release: &str| format!("deb {uri} {release} main\n");
-    let own: Vec<String> = debian
-        .iter()
-        .filter(|(_, release)| wanted.iter().any(|wanted| wanted == release))
-        .map(|(uri, release)| line(uri, release))
-        .collect();
-    if debian.iter().any(|(_, release)| *release == suite) {
-        return Some(own.concat());
-    }
-    let (mirror, _) = debian
-        .iter()
-        .find(|(_, release)| !release.ends_with("-security") && !release.ends_with("-updates"))?;
-    Some(line(mirror, suite))
-}
-
-/// The machine's settings that are needed to speak to its mirror.
-fn settings_of(dump: &str) -> String {
-    let needed = dump
-        .lines()
-        .filter(|line| APT_SETTINGS.iter().any(|name| line.starts_with(name)) && !line.ends_with(" \"\";"));
-    needed.map(|line| format!("{line}\n")).collect()
 }
 
 /// Removes what is the machine's, and what each host must have of its own.
@@ -290,40 +239,6 @@ fn of_path(path: &Path) -> impl FnOnce(io::Error) -> BaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TARGETS: &str = "http://mirror.example/debian/ bookworm main Debian\n\
-        http://mirror.example/debian/ bookworm-updates main Debian\n\
-        http://mirror.example/debian/ bookworm contrib Debian\n\
-        http://user:secret@security.example:8080/ bookworm-security main Debian\n\
-        https://other.example/ bookworm main Other\n";
-
-    #[test]
-    fn sources_are_the_machines_own_and_only_debians() {
-        assert_eq!(
-            sources_of(TARGETS, "bookworm").unwrap(),
-            "deb http://mirror.example/debian/ bookworm main\n\
-             deb http://mirror.example/debian/ bookworm-updates main\n\
-             deb http://user:secret@security.example:8080/ bookworm-security main\n"
-        );
-        assert_eq!(
-            sources_of(TARGETS, "trixie").unwrap(),
-            "deb http://mirror.example/debian/ trixie main\n"
-        );
-        assert_eq!(
-            sources_of("https://other.example/ bookworm main Other\n", "bookworm"),
-            None
-        );
-    }
-
-    #[test]
-    fn of_the_settings_only_what_a_mirror_needs_is_passed_on() {
-        let dump = "Acquire \"\";\nAcquire::Languages \"none\";\nAcquire::http::Proxy \"http://u:p@proxy:3128\";\n\
-                    Acquire::Check-Valid-Until \"false\";\nAcquire::cdrom::mount \"/media\";\nAcquire::https \"\";\n";
-        assert_eq!(
-            settings_of(dump),
-            "Acquire::http::Proxy \"http://u:p@proxy:3128\";\nAcquire::Check-Valid-Until \"false\";\n"
-        );
-    }
 
     #[test]
     fn an_image_with_the_mirrors_address_in_it_is_refused() {

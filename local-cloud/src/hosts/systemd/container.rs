@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
-use super::command;
+use super::{command, packages};
 use crate::private_files;
 
 /// systemd-nspawn's exit status when the host asked for a reboot, and its supervisor is to do it.
@@ -27,9 +27,9 @@ const CAPABILITIES_DROPPED: &str = "CAP_MKNOD,CAP_AUDIT_CONTROL";
 const ENTER: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@""#;
 /// Where the first program of a host is, for the host.
 const INIT_INSIDE: &str = "/run/tidepool-init";
-/// The first program: makes the host's own control groups writable (v1), shows it its own size where lxcfs runs, and becomes
-/// systemd.
-pub(super) const INIT: &str = r#"#!/bin/sh
+/// The first program: makes the host's own control groups writable (v1), shows it its own size where lxcfs runs, tells apt where
+/// packages are to be had, and becomes systemd. All of it inside of the host, whose links lead nowhere else there.
+const INIT: &str = r#"#!/bin/sh
 for group in cpu cpuacct cpuset memory pids blkio freezer devices; do
     if [ -d /sys/fs/cgroup/$group ]; then
         mount -o remount,rw,nosuid,nodev,noexec,bind /sys/fs/cgroup/$group
@@ -40,6 +40,7 @@ for file in cpuinfo loadavg meminfo stat uptime; do
         mount --bind /var/lib/lxcfs/proc/$file /proc/$file
     fi
 done
+PACKAGES
 exec /sbin/init "$@"
 "#;
 /// Where lxcfs shows each group its own processors and memory.
@@ -50,6 +51,16 @@ const KERNEL_ARGS: [&str; 3] = [
     "network-config=disabled",
     "ds=nocloud-net;s=http://169.254.169.254/nocloud/",
 ];
+
+/// The text of the first program, with the list of sources for apt.
+pub(super) fn init(sources: Option<&str>) -> String {
+    let list = packages::LIST;
+    let packages = match sources {
+        Some(sources) => format!("mkdir -p \"$(dirname /{list})\" && cat >/{list} <<'END'\n{sources}END"),
+        None => format!("rm -f /{list}"),
+    };
+    INIT.replace("PACKAGES", &packages)
+}
 
 /// What to start.
 #[derive(Debug, Clone)]

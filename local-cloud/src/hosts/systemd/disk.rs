@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::command::{self, CommandError};
+use super::packages;
 use crate::private_files;
 use crate::state::dir::StateDir;
 
@@ -185,7 +186,8 @@ impl Disks {
         // With the marks of what was deleted or replaced, which are devices and extended attributes.
         let args = ["-a", "--reflink=auto", "--one-file-system", "--", &from, &to];
         command::run("cp", &args)?;
-        Ok(())
+        // The cloud's own, which the next host gets of its own cloud.
+        remove_inside(&dir.join("disk"), packages::LIST)
     }
 
     /// Removes the layers of forgotten snapshots on which nothing stands any more, one after the other down to the image.
@@ -279,6 +281,24 @@ fn remove_all(dir: &Path) -> Result<(), DiskError> {
     }
 }
 
+/// Removes a file of a layer, unless the way to it leads through a link: that would lead out of the layer.
+fn remove_inside(layer: &Path, file: &str) -> Result<(), DiskError> {
+    let path = layer.join(file);
+    let above: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|above| *above != layer)
+        .collect();
+    let is_directory = |path: &&Path| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    if !above.iter().all(is_directory) {
+        return Ok(());
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of_path(&path)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn of_path(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |source| DiskError::Disk { path, source }
@@ -320,6 +340,32 @@ mod tests {
         disks.snapshot_remove(200).unwrap();
         disks.remove(3).unwrap();
         assert!(!layer.exists() && !dir.path().join("snapshots/200").exists());
+    }
+
+    #[test]
+    fn a_snapshot_has_no_list_of_the_clouds_packages() {
+        let dir = tempfile::tempdir().unwrap();
+        let disks = disks(dir.path());
+        for (machine, snapshot) in [(1, 100), (2, 200)] {
+            disks.make(machine, None).unwrap();
+            disks.set_layers(machine, &Layers::default()).unwrap();
+            let outside = dir.path().join("outside").join("tidepool-local-cloud.list");
+            std::fs::create_dir_all(outside.parent().unwrap()).unwrap();
+            std::fs::write(&outside, "of somebody else").unwrap();
+            let list = disks.machine(machine).join("disk").join(packages::LIST);
+            std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+            if machine == 1 {
+                std::fs::write(&list, "deb http://198.18.0.1/bookworm bookworm main").unwrap();
+            } else {
+                std::fs::remove_dir(list.parent().unwrap()).unwrap();
+                std::os::unix::fs::symlink(outside.parent().unwrap(), list.parent().unwrap()).unwrap();
+            }
+            disks.snapshot(machine, snapshot).unwrap();
+            assert!(list.exists() && outside.exists());
+            let kept = dir.path().join(format!("snapshots/{snapshot}/disk/etc/apt"));
+            let files = std::fs::read_dir(kept.join("sources.list.d")).unwrap().count();
+            assert_eq!(files, usize::from(machine == 2), "{kept:?}");
+        }
     }
 
     #[test]

@@ -3,21 +3,16 @@
 //! address that it asks from.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use http::{Method, StatusCode};
 use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
-use tidepool_listener::{Early, EndpointService, HeadRoom, Limits, Server};
-use tokio_util::sync::CancellationToken;
 
 use super::network::mac;
 use crate::machines::addresses::Interface;
 
-/// How long answers under way may take at the end.
-const ANSWERS_END_WITHIN: Duration = Duration::from_secs(1);
 /// What the provider adds to every host's own settings: root logs in, as on its real images; the language that Debian has
 /// without packages; keys that are made quickly.
 const VENDOR_DATA: &str = "#cloud-config\n\
@@ -53,25 +48,6 @@ impl Metadata {
         all.retain(|_, facts| facts.id != machine);
     }
 
-    /// Serves until `stop`.
-    ///
-    /// # Errors
-    /// When the listener can't be used.
-    pub(super) fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let service = Arc::new(EndpointService::new(self.clone(), early));
-        let server = Server {
-            name: "metadata",
-            limits: Limits::PRIVATE,
-            heads: HeadRoom::default(),
-            stages: Arc::default(),
-            metrics: None,
-            tls: None,
-        };
-        tokio::spawn(server.run_until((listener, service), stop.cancelled_owned(), ANSWERS_END_WITHIN));
-        Ok(())
-    }
-
     fn of(&self, address: Ipv4Addr) -> Option<Arc<Facts>> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&address).cloned()
@@ -95,10 +71,6 @@ impl Endpoint for Metadata {
             _ => plain(StatusCode::METHOD_NOT_ALLOWED).body("only GET\n"),
         })
     }
-}
-
-fn early(early: Early) -> Response {
-    Response::builder().status(early.status()).finish()
 }
 
 fn answer(facts: &Facts, path: &str) -> Option<String> {

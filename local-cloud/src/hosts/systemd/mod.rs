@@ -2,14 +2,18 @@
 //! enforces. Needs root. No security boundary: root in a host is root of this machine's kernel, with less at hand.
 
 mod base;
+mod boot;
 mod cgroups;
 mod claim;
 mod command;
 mod container;
 mod disk;
 mod metadata;
+mod mirror;
 mod network;
+mod packages;
 pub(crate) mod requirements;
+mod service;
 pub(crate) mod sweep;
 
 use std::collections::{BTreeSet, HashMap};
@@ -27,10 +31,11 @@ use tokio_util::sync::CancellationToken;
 use self::base::Bases;
 use self::cgroups::Cgroups;
 use self::claim::Claim;
-use self::container::{Container, Run, Surroundings};
-use self::disk::{Disks, Layers};
-use self::metadata::{Facts, Metadata};
-use self::network::{Connection, Switch};
+use self::container::Run;
+use self::disk::Disks;
+use self::metadata::Metadata;
+use self::network::{METADATA, Switch};
+use self::packages::Packages;
 use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
 use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
 use crate::machines::block::Block;
@@ -41,8 +46,6 @@ use crate::state::dir::StateDir;
 
 /// How long the remains of a host may take to be gone after its power was cut.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
-/// The first program of a host is made executable for it.
-const INIT_MODE: u32 = 0o755;
 
 /// All machines as systems.
 #[derive(Debug, Clone)]
@@ -56,6 +59,8 @@ struct Inner {
     disks: Disks,
     bases: Bases,
     metadata: Metadata,
+    /// What hosts may install, if anything.
+    packages: Option<Packages>,
     table: Mutex<Table>,
     /// Machines that powered themselves off, until somebody has asked.
     off: Mutex<BTreeSet<u64>>,
@@ -87,6 +92,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) instance: &'a str,
     /// Where base images are kept, for all clouds of this machine.
     pub(crate) base_images: PathBuf,
+    /// Whether hosts may install packages.
+    pub(crate) packages: bool,
 }
 
 impl SystemdHosts {
@@ -120,9 +127,18 @@ impl SystemdHosts {
         let switch = Switch::make(block).map_err(failed("the network"))?;
         let (metadata, stop) = (Metadata::default(), CancellationToken::new());
         switch
-            .metadata_listener()
-            .and_then(|listener| metadata.serve(listener, stop.clone()))
+            .listener(METADATA)
+            .and_then(|listener| service::serve(("metadata", metadata.clone()), listener, stop.clone()))
             .map_err(failed("the metadata service"))?;
+        let packages = setup.packages.then(|| {
+            let kept = setup.base_images.join("packages");
+            let packages = Packages::new(kept, block.gateway()).map_err(failed("packages for hosts"))?;
+            switch
+                .listener(block.gateway())
+                .and_then(|listener| service::serve(("packages", packages.clone()), listener, stop.clone()))
+                .map_err(failed("packages for hosts"))?;
+            Ok(packages)
+        });
         Ok(Self(Arc::new(Inner {
             block,
             switch,
@@ -130,6 +146,7 @@ impl SystemdHosts {
             disks,
             bases: Bases::new(setup.base_images.clone()),
             metadata,
+            packages: packages.transpose()?,
             table: Mutex::default(),
             off: Mutex::default(),
             news: Notify::new(),
@@ -379,82 +396,6 @@ impl Hosts for SystemdHosts {
 }
 
 impl Inner {
-    /// Boots a machine that is known and off.
-    fn boot(self: &Arc<Self>, boot: &Boot) -> Result<(), HostError> {
-        let id = boot.machine.id;
-        // Before the lock: a base image that has to be made first takes minutes.
-        let layers = self.layers(id, &boot.image)?;
-        let told = self.told(id)?;
-        let mut table = self.table();
-        if !table.known.contains(&id) || table.runs.get(&id).is_some_and(|run| !run.is_gone()) {
-            return Ok(());
-        }
-        let Some(private) = boot.machine.private.clone() else {
-            return Err(HostError::Refused(
-                "the machine is in no private network".to_owned(),
-            ));
-        };
-        let dir = self.disks.machine(id);
-        let init = dir.join("init");
-        write_init(&init).map_err(failed("the machine's first program"))?;
-        let log = dir.join("log");
-        private_files::create_dir_all(&log).map_err(failed("the machine's log"))?;
-        let groups = self
-            .cgroups
-            .make(id, boot.machine.size)
-            .map_err(failed("the control groups"))?;
-        self.disks
-            .mount(id, &layers)
-            .map_err(failed("the machine's disk"))?;
-        self.metadata.tell(Facts {
-            id,
-            name: boot.machine.name.clone(),
-            region: told.region,
-            tags: told.tags,
-            public_keys: told.authorized_keys.lines().map(str::to_owned).collect(),
-            user_data: told.user_data,
-            public: boot.network.public,
-            private: boot.network.private,
-        });
-        let container = Container {
-            machine: id,
-            name: self.block.host_name(id),
-            hostname: boot.machine.name.clone(),
-            root: self.disks.root(id),
-            init,
-            console: log.join("console.log"),
-            groups,
-            after: boot.after,
-        };
-        let around = Around {
-            inner: Arc::clone(self),
-            connection: Connection {
-                machine: id,
-                public: boot.network.public.ip,
-                private,
-            },
-        };
-        let run = Run::start(container, around).map_err(failed("a thread"))?;
-        table.runs.insert(id, run);
-        Ok(())
-    }
-
-    /// What a machine's disk stands on, noted at its first boot.
-    fn layers(&self, id: u64, image: &Image) -> Result<Layers, HostError> {
-        if let Some(layers) = self.disks.layers(id).map_err(failed("the machine's disk"))? {
-            return Ok(layers);
-        }
-        let base = self
-            .bases
-            .ensure(system_of(image)?)
-            .map_err(failed("the base image"))?;
-        let layers = Layers(vec![base]);
-        self.disks
-            .set_layers(id, &layers)
-            .map_err(failed("the machine's disk"))?;
-        Ok(layers)
-    }
-
     fn tell(&self, id: u64, first_boot: FirstBoot) -> Result<(), HostError> {
         let told = Told {
             authorized_keys: first_boot.authorized_keys,
@@ -480,55 +421,6 @@ impl Inner {
     }
 }
 
-/// What a host's thread does around its boots.
-struct Around {
-    inner: Arc<Inner>,
-    connection: Connection,
-}
-
-impl Surroundings for Around {
-    fn before_boot(&self) -> Result<(), String> {
-        let machine = self.connection.machine;
-        // Nothing of the last boot may be in the way of the next.
-        self.inner
-            .cgroups
-            .kill(Some(machine))
-            .map_err(|error| error.to_string())?;
-        self.inner
-            .switch
-            .connect(&self.connection)
-            .map_err(|error| error.to_string())
-    }
-
-    fn after_off(&self) {
-        let (inner, machine) = (&self.inner, self.connection.machine);
-        let log = |what: &str, error: &dyn Error| tracing::error!(machine, %error, "{what} of a host that is off: left");
-        if let Err(error) = inner.cgroups.kill(Some(machine)) {
-            log("a process", &error);
-        }
-        if let Err(error) = inner.switch.disconnect(machine) {
-            log("the network", &error);
-        }
-        if let Err(error) = inner.cgroups.remove(Some(machine)) {
-            log("a control group", &error);
-        }
-        container::forget(&inner.block.host_name(machine), &inner.disks.root(machine));
-        if let Err(error) = inner.disks.unmount(machine) {
-            log("the disk", &error);
-        }
-    }
-
-    fn tell_off(&self) {
-        let (inner, machine) = (&self.inner, self.connection.machine);
-        inner
-            .off
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(machine);
-        inner.news.notify_one();
-    }
-}
-
 /// The system that an image is.
 fn system_of(image: &Image) -> Result<&System, HostError> {
     image.system.as_ref().ok_or_else(|| {
@@ -545,12 +437,6 @@ fn shown(run: &Run) -> ProcessView {
         pid: run.pid(),
         ended: run.ended(),
     }
-}
-
-fn write_init(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, container::INIT)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(INIT_MODE))
 }
 
 /// This machine's memory.

@@ -1,6 +1,6 @@
 //! The network of one cloud. A namespace of its own is the switch: a bridge that every host's public address is on, one more
 //! for each private network, and a link to this machine. The switch routes between hosts and this machine, and has no
-//! other route; what hosts may ask of this machine is its load balancers, and of the switch the metadata service.
+//! other route; what hosts may ask of this machine is its load balancers, and of the switch the metadata service and packages.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
@@ -33,7 +33,7 @@ table inet tidepool {
         type filter hook input priority 0; policy drop;
         ct state established,related accept
         meta l4proto icmp accept
-        ip daddr 169.254.169.254 tcp dport 80 accept
+        ip daddr { 169.254.169.254, GATEWAY } tcp dport 80 accept
     }
 }
 "#;
@@ -88,7 +88,8 @@ impl Switch {
         let mut rules = command::command("ip");
         rules.args(["netns", "exec", &name, "sh", "-c"]);
         rules.arg("echo 1 > /proc/sys/net/ipv4/ip_forward && exec nft -f -");
-        command::finish(rules, &RULES.replace("MACHINE", &machine.to_string()))?;
+        let lines = RULES.replace("MACHINE", &machine.to_string());
+        command::finish(rules, &lines.replace("GATEWAY", &gateway.to_string()))?;
         Ok(Self {
             block,
             bridges: Mutex::new(BTreeSet::new()),
@@ -164,22 +165,22 @@ impl Switch {
         )
     }
 
-    /// A listener in the switch, at the metadata address.
+    /// A listener in the switch for HTTP from hosts, at one of the switch's own addresses.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn metadata_listener(&self) -> std::io::Result<TcpListener> {
+    pub(super) fn listener(&self, address: Ipv4Addr) -> std::io::Result<TcpListener> {
         let path = Path::new(NAMESPACES).join(self.block.name());
         let listen = move || {
             let namespace = std::fs::File::open(path)?;
             nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
-            let listener = TcpListener::bind((METADATA, 80))?;
+            let listener = TcpListener::bind((address, 80))?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
         // A thread of its own: it alone enters the namespace, and ends there. The listener stays in it.
         let thread = std::thread::Builder::new()
-            .name("metadata".to_owned())
+            .name("listen".to_owned())
             .spawn(listen)?;
         thread
             .join()

@@ -1,0 +1,164 @@
+//! The boot of a host: what is put together before it, and taken apart when it is off.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use super::container::{self, Container, Run, Surroundings};
+use super::disk::Layers;
+use super::metadata::Facts;
+use super::network::Connection;
+use super::{Inner, failed, system_of};
+use crate::hosts::{Boot, HostError};
+use crate::manifests::Image;
+use crate::private_files;
+
+/// The first program of a host is made executable for it.
+const INIT_MODE: u32 = 0o755;
+
+impl Inner {
+    /// Boots a machine that is known and off.
+    pub(super) fn boot(self: &Arc<Self>, boot: &Boot) -> Result<(), HostError> {
+        let id = boot.machine.id;
+        // Before the lock: a base image that has to be made first takes minutes.
+        let layers = self.layers(id, &boot.image)?;
+        let told = self.told(id)?;
+        let sources = self.sources(&boot.image)?;
+        let mut table = self.table();
+        if !table.known.contains(&id) || table.runs.get(&id).is_some_and(|run| !run.is_gone()) {
+            return Ok(());
+        }
+        let Some(private) = boot.machine.private.clone() else {
+            return Err(HostError::Refused(
+                "the machine is in no private network".to_owned(),
+            ));
+        };
+        let dir = self.disks.machine(id);
+        let init = dir.join("init");
+        write_init(&init, &container::init(sources.as_deref()))
+            .map_err(failed("the machine's first program"))?;
+        let log = dir.join("log");
+        private_files::create_dir_all(&log).map_err(failed("the machine's log"))?;
+        let groups = self
+            .cgroups
+            .make(id, boot.machine.size)
+            .map_err(failed("the control groups"))?;
+        self.disks
+            .mount(id, &layers)
+            .map_err(failed("the machine's disk"))?;
+        self.metadata.tell(Facts {
+            id,
+            name: boot.machine.name.clone(),
+            region: told.region,
+            tags: told.tags,
+            public_keys: told.authorized_keys.lines().map(str::to_owned).collect(),
+            user_data: told.user_data,
+            public: boot.network.public,
+            private: boot.network.private,
+        });
+        let container = Container {
+            machine: id,
+            name: self.block.host_name(id),
+            hostname: boot.machine.name.clone(),
+            root: self.disks.root(id),
+            init,
+            console: log.join("console.log"),
+            groups,
+            after: boot.after,
+        };
+        let around = Around {
+            inner: Arc::clone(self),
+            connection: Connection {
+                machine: id,
+                public: boot.network.public.ip,
+                private,
+            },
+        };
+        let run = Run::start(container, around).map_err(failed("a thread"))?;
+        table.runs.insert(id, run);
+        Ok(())
+    }
+
+    /// What apt in a host of that image reads, if there is anything to install.
+    fn sources(&self, image: &Image) -> Result<Option<String>, HostError> {
+        let Some(packages) = &self.packages else {
+            return Ok(None);
+        };
+        let suite = &system_of(image)?.suite;
+        packages
+            .list(suite)
+            .map(Some)
+            .map_err(failed("packages for the machine"))
+    }
+
+    /// What a machine's disk stands on, noted at its first boot.
+    fn layers(&self, id: u64, image: &Image) -> Result<Layers, HostError> {
+        if let Some(layers) = self.disks.layers(id).map_err(failed("the machine's disk"))? {
+            return Ok(layers);
+        }
+        let base = self
+            .bases
+            .ensure(system_of(image)?)
+            .map_err(failed("the base image"))?;
+        let layers = Layers(vec![base]);
+        self.disks
+            .set_layers(id, &layers)
+            .map_err(failed("the machine's disk"))?;
+        Ok(layers)
+    }
+}
+
+/// What a host's thread does around its boots.
+struct Around {
+    inner: Arc<Inner>,
+    connection: Connection,
+}
+
+impl Surroundings for Around {
+    fn before_boot(&self) -> Result<(), String> {
+        let machine = self.connection.machine;
+        // Nothing of the last boot may be in the way of the next.
+        self.inner
+            .cgroups
+            .kill(Some(machine))
+            .map_err(|error| error.to_string())?;
+        self.inner
+            .switch
+            .connect(&self.connection)
+            .map_err(|error| error.to_string())
+    }
+
+    fn after_off(&self) {
+        let (inner, machine) = (&self.inner, self.connection.machine);
+        let log = |what: &str, error: &dyn Error| tracing::error!(machine, %error, "{what} of a host that is off: left");
+        if let Err(error) = inner.cgroups.kill(Some(machine)) {
+            log("a process", &error);
+        }
+        if let Err(error) = inner.switch.disconnect(machine) {
+            log("the network", &error);
+        }
+        if let Err(error) = inner.cgroups.remove(Some(machine)) {
+            log("a control group", &error);
+        }
+        container::forget(&inner.block.host_name(machine), &inner.disks.root(machine));
+        if let Err(error) = inner.disks.unmount(machine) {
+            log("the disk", &error);
+        }
+    }
+
+    fn tell_off(&self) {
+        let (inner, machine) = (&self.inner, self.connection.machine);
+        inner
+            .off
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(machine);
+        inner.news.notify_one();
+    }
+}
+
+fn write_init(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(INIT_MODE))
+}

@@ -258,6 +258,7 @@ mod tests {
         let seen = Observation {
             at: UnixMillis(1_700_000_000_000),
             members: Vec::new(),
+            unseen: 0,
             drained: BTreeSet::new(),
             signals: BTreeMap::new(),
         };

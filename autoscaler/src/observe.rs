@@ -42,6 +42,8 @@ pub struct Sources<'a> {
 pub struct Observed {
     /// All of them.
     pub members: Vec<Member>,
+    /// How many more the provider counts, beside those that were found by their ids.
+    pub unseen: u32,
     /// Those that say that they are drained.
     pub drained: BTreeSet<MemberId>,
     /// What an operator should know about them, a sentence each.
@@ -55,9 +57,14 @@ pub async fn members(
     sources: Sources<'_>,
     now: UnixMillis,
 ) -> Result<Observed, ProviderError> {
-    let Listing { members, problems } = sources.provider.members_list(&spec.name).await?;
+    let Listing {
+        members,
+        unseen,
+        problems,
+    } = sources.provider.members_list(&spec.name).await?;
     let mut observed = Observed {
         members,
+        unseen,
         problems,
         ..Observed::default()
     };
@@ -223,6 +230,7 @@ impl Observed {
                     return;
                 }
                 let what = if tagged {
+                    self.one_less_unseen();
                     format!("exists, and the list of the pool {pool} leaves it out; it is followed by its id")
                 } else {
                     member.power = Power::Unknown;
@@ -240,15 +248,22 @@ impl Observed {
                     crate::chain(&error)
                 );
                 self.problems.extend(unlisted.problem(&what));
+                self.one_less_unseen();
                 unlisted.as_known()
             }
             None => {
+                self.one_less_unseen();
                 self.problems
                     .extend(unlisted.problem("is not listed, nor asked for: too many are not"));
                 unlisted.as_known()
             }
         };
         self.members.push(member);
+    }
+
+    /// One that the list leaves out is known by its id, and may be among those that the provider counts.
+    fn one_less_unseen(&mut self) {
+        self.unseen = self.unseen.saturating_sub(1);
     }
 }
 
@@ -349,6 +364,7 @@ pub fn observation(
     Observation {
         at,
         members: observed.members,
+        unseen: observed.unseen,
         drained: observed.drained,
         signals,
     }

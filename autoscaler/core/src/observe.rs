@@ -177,13 +177,16 @@ pub struct Observation {
     pub at: UnixMillis,
     /// Every member, in no order to rely on.
     pub members: Vec<Member>,
+    /// How many more the provider counts and doesn't show: they count where members are made, and nowhere else.
+    #[serde(default)]
+    pub unseen: u32,
     /// Draining members that say themselves that they may be stopped.
     pub drained: BTreeSet<MemberId>,
     /// What was read of each policy's signal, by the policy's name.
     pub signals: BTreeMap<String, SignalReading>,
 }
 
-/// A count as the core's number of members; more than 4 billion don't exist.
-pub(crate) fn count(items: usize) -> u32 {
+/// A count as a number of members; more than 4 billion don't exist.
+pub fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
 }

@@ -214,6 +214,11 @@ pub enum Reason {
     },
     /// The provider said that the account's limit is reached.
     AccountFull,
+    /// The provider counts more members than it shows, so that as many fewer are made.
+    Unseen {
+        /// So many more.
+        count: u32,
+    },
     /// The step limit of growth.
     OutLimit {
         /// At most so many more.

@@ -41,6 +41,7 @@ impl Decision {
             | Reason::UnderMinimum { .. }
             | Reason::Gone { .. }
             | Reason::AccountFull
+            | Reason::Unseen { .. }
             | Reason::OutLimit { .. }
             | Reason::InLimit { .. }
             | Reason::RepairsHeld { .. }
@@ -65,6 +66,9 @@ impl Decision {
             Reason::Gone { gone, kept } => format!("{gone} of {kept} are gone and are replaced"),
             Reason::AccountFull => {
                 "no growth now: the provider said that the account's limit is reached".to_owned()
+            }
+            Reason::Unseen { count } => {
+                format!("the provider counts {count} more than it lists, and for these none are made")
             }
             Reason::OutLimit { max, period_secs } => format!("at most {max} more {}", period(*period_secs)),
             Reason::InLimit { max, period_secs } => format!("at most {max} fewer {}", period(*period_secs)),

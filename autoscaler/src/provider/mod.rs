@@ -35,6 +35,8 @@ pub const UNIDENTIFIED: &str = "unidentified-";
 pub struct Listing {
     /// All of them. What can't be understood is among them, with [`Power::Unknown`](tidepool_autoscaler_core::observe::Power).
     pub members: Vec<Member>,
+    /// How many more the provider counts and doesn't show.
+    pub unseen: u32,
     /// What an operator should know about the list, a sentence each.
     pub problems: Vec<String>,
 }

@@ -130,14 +130,150 @@ async fn pages_that_do_not_add_up_are_read_again_and_never_believed() {
             .len(),
         1
     );
+    let other = json!({ "droplets": [], "links": {}, "meta": { "total": 2 } });
     let server = server_with(vec![
-        Mock::given(path("/v2/droplets")).respond_with(answers(&[&torn])),
+        Mock::given(path("/v2/droplets")).respond_with(answers(&[&torn, &other, &torn])),
     ])
     .await;
+    let error = provider(&server).members_list(&web()).await.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Transient);
+    assert_eq!(
+        error.detail,
+        "the list changed each of the 3 times while it was read"
+    );
+}
+
+/// Nobody is blind for good: what is there is managed, and what is counted is not made again.
+#[tokio::test]
+async fn a_number_of_items_that_the_pages_never_reach_is_believed_where_members_are_made() {
+    let one = droplet(1, "web-a", "active", &["pool:web"]);
+    let body = json!({ "droplets": [one], "links": {}, "meta": { "total": 3 } });
+    let page = ResponseTemplate::new(200).set_body_json(body);
+    let server = server_with(vec![
+        Mock::given(path("/v2/droplets")).respond_with(page).expect(3),
+    ])
+    .await;
+    let listing = provider(&server).members_list(&web()).await.unwrap();
+    assert_eq!((listing.members.len(), listing.unseen), (1, 2));
+    let expected =
+        "DigitalOcean counts 3 droplets and its list has 1; for the 2 that it leaves out none are made";
+    assert!(
+        listing.problems.iter().any(|problem| problem == expected),
+        "{:?}",
+        listing.problems
+    );
+}
+
+/// Lists in changing order: five droplets on pages of two, and one of them on two pages.
+#[tokio::test]
+async fn a_list_that_is_short_by_repeats_says_how_many_it_lacks() {
+    let pages = |request: &Request| {
+        let page: usize = request
+            .url
+            .query_pairs()
+            .find(|(name, _)| name == "page")
+            .map_or(1, |(_, page)| page.parse().unwrap());
+        let ids = [[1, 2].as_slice(), &[2, 3], &[4]];
+        let droplets: Vec<Value> = ids[page - 1]
+            .iter()
+            .map(|n| droplet(*n, &format!("web-{n}"), "active", &["pool:web"]))
+            .collect();
+        let links = if page < 3 {
+            json!({ "pages": { "next": format!("/v2/droplets?page={}", page + 1) } })
+        } else {
+            json!({})
+        };
+        ResponseTemplate::new(200)
+            .set_body_json(json!({ "droplets": droplets, "links": links, "meta": { "total": 5 } }))
+    };
+    let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(pages)]).await;
+    let listing = provider(&server).members_list(&web()).await.unwrap();
+    assert_eq!((listing.members.len(), listing.unseen), (4, 1));
+    let problems = listing.problems.join("\n");
+    assert!(problems.contains("has 1 items more than once"), "{problems}");
+    assert!(
+        problems.contains("counts 5 droplets and its list has 4"),
+        "{problems}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_is_null_is_empty_where_none_are_counted() {
+    let body = json!({ "droplets": null, "links": {}, "meta": { "total": 0 } });
+    let page = ResponseTemplate::new(200).set_body_json(body);
+    let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(page)]).await;
+    let listing = provider(&server).members_list(&web()).await.unwrap();
+    assert_eq!((listing.members.len(), listing.unseen), (0, 0));
+    let body = json!({ "droplets": null, "links": {}, "meta": { "total": 1 } });
+    let page = ResponseTemplate::new(200).set_body_json(body);
+    let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(page)]).await;
     assert_eq!(
         kind(provider(&server).members_list(&web()).await),
         ProviderErrorKind::Transient
     );
+}
+
+/// A proxy's own path before ours, and a slash behind it: its query alone is taken.
+#[tokio::test]
+async fn a_next_page_by_way_of_a_proxy_is_followed_below_the_configured_address() {
+    for next in [
+        "/v2/droplets/?page=2",
+        "/proxy/do/v2/droplets?page=2",
+        "https://proxy.example/do/v2/droplets/?page=2",
+        "?page=2",
+    ] {
+        let page = |droplets: &[Value], links: Value| {
+            let body = json!({ "droplets": droplets, "links": links, "meta": { "total": 2 } });
+            ResponseTemplate::new(200).set_body_json(body)
+        };
+        let first = page(
+            &[droplet(1, "web-a", "active", &["pool:web"])],
+            json!({ "pages": { "next": next } }),
+        );
+        let second = page(&[droplet(2, "web-b", "active", &["pool:web"])], json!({}));
+        let at = |number: &str| {
+            Mock::given(path("/v2/droplets"))
+                .and(query_param("page", number))
+                .and(query_param("tag_name", "pool:web"))
+        };
+        let server = server_with(vec![
+            at("1").respond_with(first).expect(1),
+            at("2").respond_with(second).expect(1),
+        ])
+        .await;
+        let listing = provider(&server).members_list(&web()).await.unwrap();
+        assert_eq!(listing.members.len(), 2, "{next}");
+    }
+}
+
+/// Neither links nor a total, and fewer items a page than were asked for.
+#[tokio::test]
+async fn a_server_that_caps_its_pages_is_read_until_a_page_brings_nothing_new() {
+    for (cap, heeds_page) in [(20, true), (200, true), (200, false)] {
+        let pages = move |request: &Request| {
+            let page = request
+                .url
+                .query_pairs()
+                .find(|(name, _)| name == "page")
+                .unwrap()
+                .1;
+            let page: u64 = page.parse().unwrap();
+            let page = if heeds_page { page } else { 1 };
+            let (from, to) = ((page - 1) * cap, (page * cap).min(450));
+            let droplets: Vec<Value> = (from..to)
+                .map(|n| droplet(1000 + n, &format!("web-{n}"), "active", &["pool:web"]))
+                .collect();
+            ResponseTemplate::new(200).set_body_json(json!({ "droplets": droplets }))
+        };
+        let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(pages)]).await;
+        let listing = provider(&server).members_list(&web()).await;
+        if heeds_page {
+            assert_eq!(listing.unwrap().members.len(), 450, "{cap}");
+        } else {
+            let error = listing.unwrap_err();
+            assert!(error.detail.contains("neither links nor meta.total"), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ fn record(pool: &str, at: i64, control: Control, steps: Vec<StepStatus>) -> Reco
     let observation = Observation {
         at: UnixMillis(at),
         members: Vec::new(),
+        unseen: 0,
         drained: BTreeSet::new(),
         signals: BTreeMap::new(),
     };

@@ -1,6 +1,7 @@
 //! What a list says for a moment, or of all members at once, costs no member.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use tidepool_autoscaler::provider::ProviderErrorKind;
 use tidepool_autoscaler_core::observe::{MemberId, MemberName, Power};
@@ -114,4 +115,30 @@ async fn a_member_that_may_be_off_and_cannot_be_asked_for_is_left_alone() {
     let problems = stage.problems(0);
     let expected = "api-1 (0001) is listed as off, and asking for it failed";
     assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+}
+
+/// Of the five that the pool needs, one is counted and not shown: nobody is made in its place, and nobody goes for it.
+#[tokio::test]
+async fn members_that_are_counted_and_not_listed_are_not_made_again() {
+    let stage = stage(&[("api", 2)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    let first = MemberId("0001".to_owned());
+    cloud.unlisted.lock().unwrap().insert(first.clone());
+    cloud.unseen.store(1, Ordering::SeqCst);
+    stage.rounds(5).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    let reason = stage.reason(0);
+    assert!(
+        reason.contains("the provider counts 1 more than it lists"),
+        "{reason}"
+    );
+    // Once it was seen it is followed by its id, and stands for the one that is not shown.
+    cloud.unlisted.lock().unwrap().clear();
+    cloud.unseen.store(0, Ordering::SeqCst);
+    stage.rounds(1).await;
+    cloud.unlisted.lock().unwrap().insert(first);
+    cloud.unseen.store(1, Ordering::SeqCst);
+    cloud.each(&[1], |member| member.power = Power::Off);
+    stage.rounds(7).await;
+    assert_eq!(cloud.changes(), ["create api-3", "withdraw 0002", "destroy 0002"]);
 }

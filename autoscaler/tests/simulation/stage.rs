@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -59,6 +59,8 @@ pub(crate) struct FakeCloud {
     pub(crate) destroys: Mutex<Option<ProviderErrorKind>>,
     /// How shutting down ends; works when `None`.
     pub(crate) shutdowns: Mutex<Option<ProviderErrorKind>>,
+    /// So many more are counted than listed.
+    pub(crate) unseen: AtomicU32,
     /// Listing never ends.
     pub(crate) hangs: AtomicBool,
     /// Listing panics.
@@ -175,6 +177,7 @@ impl Provider for FakeCloud {
         };
         Ok(Listing {
             members: listed.map(as_listed).collect(),
+            unseen: self.unseen.load(Ordering::SeqCst),
             problems: Vec::new(),
         })
     }

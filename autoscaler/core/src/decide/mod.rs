@@ -25,6 +25,7 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         spec,
         memory,
         now: seen.at,
+        unseen: seen.unseen,
     };
     let wanted = match control {
         Control::Auto => restraint.stabilise(kept, recommended, &mut why),
@@ -46,7 +47,8 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         // Nobody is removed while the operator holds the pool, also not the one that is too many.
         Control::Hold { .. } if desired < actual => actual,
         Control::Hold { .. } | Control::Auto | Control::Manual { .. } => {
-            restraint.stepped(actual, desired, &mut why)
+            let planned = restraint.stepped(actual, desired, &mut why);
+            restraint.without_unseen(actual, planned, &mut why)
         }
     };
     why.extend(reasons_of_members(spec, memory, &roster));

@@ -10,6 +10,8 @@ pub(super) struct Restraint<'a> {
     pub(super) spec: &'a PoolSpec,
     pub(super) memory: &'a Memory,
     pub(super) now: UnixMillis,
+    /// Members that the provider counts and doesn't show.
+    pub(super) unseen: u32,
 }
 
 impl Restraint<'_> {
@@ -85,6 +87,15 @@ impl Restraint<'_> {
             why.push(Reason::InLimit { max, period_secs });
         }
         desired.max(actual.saturating_sub(left))
+    }
+
+    /// Without those that the provider counts and doesn't show: they may be the ones that seem to be missing.
+    pub(super) fn without_unseen(&self, actual: u32, planned: u32, why: &mut Vec<Reason>) -> u32 {
+        let not_made = planned.saturating_sub(actual).min(self.unseen);
+        if not_made > 0 {
+            why.push(Reason::Unseen { count: self.unseen });
+        }
+        planned - not_made
     }
 
     fn changed_within(&self, secs: u32, count: impl Fn(&Resize) -> u32) -> u32 {

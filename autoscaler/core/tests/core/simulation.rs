@@ -200,6 +200,7 @@ impl World {
         Observation {
             at: self.now,
             members,
+            unseen: 0,
             drained,
             signals,
         }

@@ -144,6 +144,7 @@ pub(crate) fn seen(members: Vec<Member>, signals: &[(&str, SignalReading)]) -> O
     Observation {
         at: at(NOW),
         members,
+        unseen: 0,
         drained: BTreeSet::new(),
         signals: signals
             .iter()

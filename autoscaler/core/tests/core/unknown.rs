@@ -2,10 +2,12 @@
 
 use tidepool_autoscaler_core::memory::{Followed, Memory};
 use tidepool_autoscaler_core::observe::{Member, MemberId, Power, Readiness};
+use tidepool_autoscaler_core::outcome::Reason;
 use tidepool_autoscaler_core::roster::Roster;
 
 use crate::support::{
-    NOW, at, cpu, decided, draining, member, members, name, planned, seen, spec, steps_of, watched,
+    NOW, at, cpu, decided, draining, knowing, member, members, name, off, planned, powered, seen, spec,
+    steps_of, watched,
 };
 
 fn unknown(n: u32) -> Member {
@@ -46,6 +48,39 @@ fn nobody_is_removed_in_its_place() {
     let plan = planned(&spec(), &idle, &watched());
     assert!(plan.removed <= 1, "{plan:?}");
     assert!(steps_of(&plan).iter().all(|step| !step.ends_with("api-4")));
+}
+
+#[test]
+fn those_that_are_counted_and_not_shown_count_where_members_are_made_alone() {
+    // One of the minimum of two is there, and the provider counts another.
+    let mut few = cpu(1, 0.9);
+    few.unseen = 1;
+    assert_eq!(steps_of(&planned(&spec(), &few, &watched())), [""; 0]);
+    let decision = decided(&spec(), &few, &watched());
+    assert_eq!((decision.actual, decision.desired, decision.planned), (1, 2, 1));
+    assert!(decision.reasons.contains(&Reason::Unseen { count: 1 }));
+    // What the load asks for beyond it is made.
+    let mut busy = cpu(3, 1.0);
+    busy.unseen = 1;
+    let plan = planned(&spec(), &busy, &watched());
+    assert_eq!(steps_of(&plan), ["create api-4", "create api-5"]);
+    // Of those that are shown nobody goes more or less for it.
+    let idle = cpu(4, 0.01);
+    let mut short = idle.clone();
+    short.unseen = 5;
+    assert_eq!(
+        planned(&spec(), &short, &watched()),
+        planned(&spec(), &idle, &watched())
+    );
+    // One that is dead stays until another one is made for it.
+    let memory = knowing(watched(), &[2], powered(Power::Off, 100));
+    let mut dead = seen(vec![member(1), off(2)], &[]);
+    assert_eq!(
+        steps_of(&planned(&spec(), &dead, &memory)),
+        ["create api-3", "withdraw api-2", "destroy api-2"]
+    );
+    dead.unseen = 1;
+    assert_eq!(steps_of(&planned(&spec(), &dead, &memory)), [""; 0]);
 }
 
 #[test]

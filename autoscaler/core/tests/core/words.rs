@@ -56,6 +56,10 @@ fn of_the_pool() -> Vec<(Reason, &'static str)> {
             "no growth now: the provider said that the account's limit is reached",
         ),
         (
+            Reason::Unseen { count: 2 },
+            "the provider counts 2 more than it lists, and for these none are made",
+        ),
+        (
             Reason::OutLimit {
                 max: 4,
                 period_secs: 60,

@@ -348,6 +348,7 @@ impl Fleet {
         let seen = Observation {
             at: NOW,
             members: (0..self.hosts).map(member).collect(),
+            unseen: 0,
             drained: BTreeSet::new(),
             signals: BTreeMap::from([(signal, reading)]),
         };

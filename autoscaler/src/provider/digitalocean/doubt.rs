@@ -60,16 +60,17 @@ impl Doubts {
         self.names.remove(name);
     }
 
-    /// A whole listing that began at `began` showed `ids` by name.
-    pub(super) fn listed(&mut self, began: UnixMillis, ids: &BTreeMap<MemberName, MemberId>) {
+    /// A listing showed `ids` by name. `began` is when a whole one began; one that is short says of no name that it isn't
+    /// there.
+    pub(super) fn listed(&mut self, began: Option<UnixMillis>, ids: &BTreeMap<MemberName, MemberId>) {
         self.names.retain(|name, doubt| match (&*doubt, ids.get(name)) {
             (_, Some(id)) => {
                 *doubt = Doubt::Found(id.clone());
                 true
             }
-            (Doubt::Lost(at), None) => began.0 < at.0 + SETTLE_MS,
+            (Doubt::Lost(at), None) => began.is_none_or(|began| began.0 < at.0 + SETTLE_MS),
             // It was there and is gone again: nothing is in doubt any more.
-            (Doubt::Found(_), None) => false,
+            (Doubt::Found(_), None) => began.is_none(),
         });
     }
 }
@@ -94,22 +95,35 @@ mod tests {
         let mut doubts = Doubts::default();
         assert_eq!(doubts.verdict(&name("web-1")), Verdict::Create);
         doubts.lost(name("web-1"), UnixMillis(1_000));
-        doubts.listed(UnixMillis(1_000 + SETTLE_MS - 1), &listing(&[]));
+        doubts.listed(Some(UnixMillis(1_000 + SETTLE_MS - 1)), &listing(&[]));
         assert_eq!(doubts.verdict(&name("web-1")), Verdict::Wait);
-        doubts.listed(UnixMillis(1_000 + SETTLE_MS), &listing(&[("web-2", "2")]));
+        doubts.listed(Some(UnixMillis(1_000 + SETTLE_MS)), &listing(&[("web-2", "2")]));
         assert_eq!(doubts.verdict(&name("web-1")), Verdict::Create);
+    }
+
+    #[test]
+    fn a_listing_that_is_short_settles_nothing_by_leaving_it_out() {
+        let mut doubts = Doubts::default();
+        doubts.lost(name("web-1"), UnixMillis(1_000));
+        doubts.listed(None, &listing(&[("web-2", "2")]));
+        assert_eq!(doubts.verdict(&name("web-1")), Verdict::Wait);
+        doubts.listed(None, &listing(&[("web-1", "17")]));
+        assert_eq!(
+            doubts.verdict(&name("web-1")),
+            Verdict::Exists(MemberId("17".to_owned()))
+        );
     }
 
     #[test]
     fn a_lost_create_that_worked_is_answered_with_its_id() {
         let mut doubts = Doubts::default();
         doubts.lost(name("web-1"), UnixMillis(1_000));
-        doubts.listed(UnixMillis(1_001), &listing(&[("web-1", "17")]));
+        doubts.listed(Some(UnixMillis(1_001)), &listing(&[("web-1", "17")]));
         assert_eq!(
             doubts.verdict(&name("web-1")),
             Verdict::Exists(MemberId("17".to_owned()))
         );
-        doubts.listed(UnixMillis(9_000), &listing(&[]));
+        doubts.listed(Some(UnixMillis(9_000)), &listing(&[]));
         assert_eq!(doubts.verdict(&name("web-1")), Verdict::Create);
     }
 

@@ -1,13 +1,13 @@
 //! Who is in a pool: the lists that show its droplets, and the account's tags.
 
 use serde_json::value::RawValue;
-use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName};
+use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName, count};
 
 use super::droplet::Droplet;
 use super::pages::{self, Items, List};
 use super::tags::{self, draining_tag, pool_tag, serving_tag};
 use super::{DigitalOcean, DropletTemplate};
-use crate::provider::{Listing, ProviderError, UNIDENTIFIED};
+use crate::provider::{Listing, ProviderError, ProviderErrorKind, UNIDENTIFIED};
 
 const DROPLETS: &str = "/v2/droplets";
 /// DigitalOcean leaves GPU droplets out of every list but this one, which takes no tag.
@@ -62,6 +62,15 @@ impl DigitalOcean {
             &[("name", name.0.as_str()), GPUS][..],
         ] {
             let droplets = self.droplets(pool, filter).await?;
+            if droplets.unseen > 0 {
+                return Err(ProviderError {
+                    kind: ProviderErrorKind::Transient,
+                    operation: "members_list",
+                    subject: name.0.clone(),
+                    detail: droplets.problems.join("; "),
+                    source: None,
+                });
+            }
             let droplets = droplets.items.iter().map(|item| Droplet::read(item));
             found.extend(droplets.filter(|droplet| droplet.name.as_ref() == Some(name)));
         }
@@ -86,6 +95,7 @@ impl DigitalOcean {
 
     fn take_in(&self, listing: &mut Listing, pool: &PoolName, items: Items, filtered: Filtered) {
         listing.problems.extend(items.problems);
+        listing.unseen = listing.unseen.saturating_add(count(items.unseen));
         for item in &items.items {
             let droplet = Droplet::read(item);
             // The filter is the server's work, but what is listed here may be destroyed one day: look again.

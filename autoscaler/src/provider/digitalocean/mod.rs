@@ -231,7 +231,8 @@ impl Provider for DigitalOcean {
         let ids = members
             .map(|member| (member.name.clone(), member.id.clone()))
             .collect();
-        self.doubts(|doubts| doubts.listed(began, &ids));
+        let whole = listing.unseen == 0;
+        self.doubts(|doubts| doubts.listed(whole.then_some(began), &ids));
         Ok(listing)
     }
 

@@ -14,8 +14,9 @@ use crate::provider::{ProviderError, ProviderErrorKind};
 pub(super) const PAGE_ITEMS: usize = 200;
 /// Pages a listing: 50 of 200 make 10,000 items, and cost a fifth of a minute's calls.
 const PAGES_MAX: usize = 50;
-/// A listing whose pages don't add up, because items came or went meanwhile, is read so often.
-const LISTINGS_MAX: usize = 2;
+/// A listing whose pages don't add up, because items came or went meanwhile, is read so often. One that is short in the
+/// same way each time is believed, with what it lacks as a number.
+const LISTINGS_MAX: usize = 3;
 /// Of an address that can't be followed so much is shown.
 const LINK_CHARS_MAX: usize = 100;
 
@@ -35,11 +36,13 @@ pub(super) struct List<'a> {
     pub(super) identity: fn(&RawValue) -> Option<String>,
 }
 
-/// A whole list.
+/// A list, and how much of it isn't there.
 #[derive(Debug, Default)]
 pub(super) struct Items {
     /// Each item once.
     pub(super) items: Vec<Box<RawValue>>,
+    /// How many more the provider counts.
+    pub(super) unseen: usize,
     /// What is odd about the list, a sentence each.
     pub(super) problems: Vec<String>,
 }
@@ -52,6 +55,8 @@ struct Pass {
     repeated: usize,
     total: Option<usize>,
     in_circle: bool,
+    /// A full page came again in place of the next one, and nothing says how many items there are.
+    cut_off: bool,
 }
 
 /// One page.
@@ -87,7 +92,7 @@ impl Pass {
     fn is_whole(&self) -> bool {
         let listed = self.items.len();
         match self.total {
-            None => !self.in_circle,
+            None => !self.in_circle && !self.cut_off,
             Some(total) if self.in_circle => listed > 0 && total == listed,
             Some(total) => listed >= total,
         }
@@ -101,7 +106,28 @@ impl Pass {
                 .is_some_and(|total| self.items.len() + self.repeated >= total)
     }
 
+    /// Whether another reading shows the same items, and is as short.
+    fn is_like(&self, other: &Pass) -> bool {
+        (&self.seen, self.items.len(), self.total) == (&other.seen, other.items.len(), other.total)
+    }
+
+    /// Why it is not believed.
+    fn refusal(&self) -> String {
+        if self.in_circle {
+            "the list's pages lead in a circle".to_owned()
+        } else if self.cut_off {
+            format!(
+                "the list has a full page of {PAGE_ITEMS}, and nothing says whether there are more: neither links nor meta.total"
+            )
+        } else {
+            format!("the list changed each of the {LISTINGS_MAX} times while it was read")
+        }
+    }
+
     fn into_items(self, what: &str) -> Items {
+        let listed = self.items.len();
+        let total = self.total.unwrap_or(listed);
+        let unseen = total.saturating_sub(listed);
         let mut problems = Vec::new();
         if self.repeated > 0 && !self.is_whole() {
             problems.push(format!(
@@ -112,33 +138,37 @@ impl Pass {
         if self.in_circle {
             problems.push(format!("the pages of {what} lead in a circle"));
         }
+        if unseen > 0 {
+            problems.push(format!(
+                "DigitalOcean counts {total} {what} and its list has {listed}; for the {unseen} that it leaves out none are made"
+            ));
+        }
         Items {
             items: self.items,
+            unseen,
             problems,
         }
     }
 }
 
-/// Reads a whole list, or fails: a list that may be short is never given.
+/// Reads a list, or fails: one that may be short is given only with the number of items that it lacks.
 pub(super) async fn read(account: &Account, list: &List<'_>) -> Result<Items, ProviderError> {
-    let mut by_repeats = true;
-    let mut last = Pass::default();
-    for _ in 0..LISTINGS_MAX {
-        last = read_once(account, list).await?;
+    let mut last = read_once(account, list).await?;
+    let mut by_repeats = last.is_short_by_repeats();
+    let mut alike = last.total.is_some() && !last.in_circle;
+    for _ in 1..LISTINGS_MAX {
         if last.is_whole() {
-            return Ok(last.into_items(list.items));
+            break;
         }
-        by_repeats &= last.is_short_by_repeats();
+        let next = read_once(account, list).await?;
+        by_repeats &= next.is_short_by_repeats();
+        alike &= !next.in_circle && next.is_like(&last);
+        last = next;
     }
-    if by_repeats {
+    if last.is_whole() || by_repeats || alike {
         return Ok(last.into_items(list.items));
     }
-    let detail = if last.in_circle {
-        "the list's pages lead in a circle".to_owned()
-    } else {
-        format!("the list changed each of the {LISTINGS_MAX} times while it was read")
-    };
-    Err(list.call("").error(ProviderErrorKind::Transient, detail))
+    Err(list.call("").error(ProviderErrorKind::Transient, last.refusal()))
 }
 
 async fn read_once(account: &Account, list: &List<'_>) -> Result<Pass, ProviderError> {
@@ -151,17 +181,22 @@ async fn read_once(account: &Account, list: &List<'_>) -> Result<Pass, ProviderE
             return Ok(pass);
         }
         let call = list.call(&path);
-        let page = read_page(&call, &account.call(&call).await?, list.items)?;
+        let body = account.call(&call).await?;
+        let page = read_page(&call, &body, (list.items, pass.items.len()))?;
         pass.total = page.total.or(pass.total);
         let count = page.items.len();
         let new = pass.take(page.items, list.identity);
         path = match page.next {
             Next::Link(link) => list.next_path(&call, &link)?,
             // There may be more: the next page is asked for by its number, as long as that brings something.
-            Next::NotSaid if new > 0 && pass.may_go_on(count) => {
+            Next::NotSaid if new > 0 && pass.may_go_on() => {
                 list.page_path(&[("page", &(number + 1).to_string())])?
             }
-            Next::None | Next::NotSaid => return Ok(pass),
+            Next::NotSaid => {
+                pass.cut_off = pass.total.is_none() && new == 0 && count >= PAGE_ITEMS;
+                return Ok(pass);
+            }
+            Next::None => return Ok(pass),
         };
     }
     let detail = format!("the list has more than {PAGES_MAX} pages");
@@ -169,11 +204,10 @@ async fn read_once(account: &Account, list: &List<'_>) -> Result<Pass, ProviderE
 }
 
 impl Pass {
-    fn may_go_on(&self, page_count: usize) -> bool {
-        match self.total {
-            Some(total) => self.items.len() < total,
-            None => page_count >= PAGE_ITEMS,
-        }
+    /// A server may give fewer items a page than it was asked for: without a number of them, only a page that brings
+    /// nothing new is the end.
+    fn may_go_on(&self) -> bool {
+        self.total.is_none_or(|total| self.items.len() < total)
     }
 }
 
@@ -197,12 +231,13 @@ impl List<'_> {
         Ok(format!("{}?{}", self.path, url.query().unwrap_or_default()))
     }
 
-    /// Path and query of the next page's address. Its host is not looked at: the token goes to the configured one only.
-    /// Nor is its filter: it is ours.
+    /// Path and query of the next page's address. Only its query is taken, for the token goes to the configured address
+    /// alone; its path may have a proxy's before ours, and a slash behind. Nor is its filter looked at: it is ours.
     fn next_path(&self, call: &Call<'_>, link: &str) -> Result<String, ProviderError> {
         let here = reqwest::Url::parse(BASE_URL_DEFAULT).and_then(|base| base.join(self.path));
         let url = here.and_then(|here| here.join(link)).ok();
-        let url = url.filter(|url| url.path() == self.path && url.query().is_some());
+        let is_list = |url: &reqwest::Url| url.path().trim_end_matches('/').ends_with(self.path);
+        let url = url.filter(|url| is_list(url) && url.query().is_some());
         let Some(url) = url else {
             let link = refusal::one_line(link, LINK_CHARS_MAX);
             let detail = format!("{link:?} is not the address of a next page");
@@ -216,8 +251,9 @@ impl List<'_> {
     }
 }
 
-/// Reads one page. Only the list itself must be there; what else can't be read is as if it were missing.
-fn read_page(call: &Call<'_>, body: &Bytes, items: &str) -> Result<Page, ProviderError> {
+/// Reads one page of a list of which so much was read already. Only the list itself must be there; what else can't be read
+/// is as if it were missing.
+fn read_page(call: &Call<'_>, body: &Bytes, (items, listed): (&str, usize)) -> Result<Page, ProviderError> {
     type Fields = BTreeMap<String, Box<RawValue>>;
     let failed = |error: serde_json::Error| ProviderError {
         source: Some(Box::new(error)),
@@ -230,12 +266,15 @@ fn read_page(call: &Call<'_>, body: &Bytes, items: &str) -> Result<Page, Provide
         )
     };
     let fields: Fields = serde_json::from_slice(body).map_err(failed)?;
-    let list = fields.get(items).map_or("null", |list| list.get());
-    let items: Vec<Box<RawValue>> = serde_json::from_str(list).map_err(failed)?;
     let total = fields
         .get("meta")
         .and_then(|meta| serde_json::from_str::<Fields>(meta.get()).ok())
         .and_then(|meta| serde_json::from_str::<usize>(meta.get("total")?.get()).ok());
+    let items = match fields.get(items).map(|list| list.get()) {
+        // So some write an empty list; the number of items says whether it is one.
+        Some("null") if total.is_some_and(|total| total <= listed) => Vec::new(),
+        list => serde_json::from_str(list.unwrap_or("null")).map_err(failed)?,
+    };
     let next = fields.get("links").map_or(Next::NotSaid, |links| next_of(links));
     Ok(Page { items, next, total })
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::{Member, MemberId, MemberName, Observation, Power, Readiness, UnixMillis};
 use crate::outcome::{Decision, Plan, Step};
-use crate::spec::PoolSpec;
+use crate::spec::{PoolSpec, RepairLimit};
 
 /// At most so many recommendations are kept: the longest window (3,600 s) at the shortest tick (1 s), and room.
 pub const RECOMMENDATIONS_MAX: usize = 4096;
@@ -23,6 +23,10 @@ const STAYS_SECS: u32 = 7200;
 /// A copy that a create sent twice has made is recognised for so long after the first of them: a day. What turns up later is
 /// a member like any other.
 const SENT_AGAIN_SECS: u32 = 86_400;
+/// Growth waits at most so long after a create that came to nothing: as long as a provider is asked for patience at most.
+pub const GROWTH_WAIT_SECS_MAX: u32 = 3600;
+/// At most so many creates that came to nothing are named: more than a tick makes.
+const VANISHED_NAMED_MAX: usize = 20;
 /// The boot timeout is at most so many times what the configuration says, however long boots take.
 pub const BOOT_TIMEOUT_FACTOR_MAX: u32 = 8;
 /// And at most so long, unless the configuration says more: the longest that it may say.
@@ -62,6 +66,8 @@ pub struct Memory {
     pub repairs: BTreeMap<MemberId, UnixMillis>,
     /// The largest number that was ever given to a member's name.
     pub ordinal_max: u64,
+    /// Creates that came to nothing after the provider had accepted them.
+    pub vanished: Vanished,
     /// No growth before this time: the provider said that the account is full.
     pub create_blocked_until: Option<UnixMillis>,
     /// Ended stays in the load balancer, oldest first: a value that is a minute old is about the hosts of that minute.
@@ -144,6 +150,18 @@ pub struct SentAgain {
     pub times: u32,
 }
 
+/// Creates that the provider accepted, and whose members were gone before they ran, since one last ran.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vanished {
+    /// Ticks in which some were found gone.
+    pub times: u32,
+    /// The last of these ticks.
+    pub at: Option<UnixMillis>,
+    /// Which, the newest of them.
+    pub members: BTreeMap<MemberId, MemberName>,
+}
+
 /// A member that the provider has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Followed {
@@ -192,6 +210,7 @@ impl Memory {
             .collect();
         next.stays_ended(&self.members, now);
         next.boots_seen(self, seen);
+        next.creates_vanished(self, seen);
 
         next.followed = seen
             .members
@@ -232,6 +251,7 @@ impl Memory {
             .values_mut()
             .chain(self.unsettled.values_mut());
         begun.for_each(|at| *at = now.min(*at));
+        self.vanished.at = self.vanished.at.map(|at| at.min(now));
         self.create_blocked_until = self
             .create_blocked_until
             .map(|at| at.min(now.plus_secs(QUOTA_WAIT_SECS)));
@@ -351,6 +371,58 @@ impl Memory {
                 self.slow_boots = 0;
             }
         }
+    }
+
+    /// Finds the members that the provider said it made, or that it showed as being made, and that are gone without our doing.
+    /// Each counts as a repair: making it again doesn't seem to help either.
+    fn creates_vanished(&mut self, before: &Memory, seen: &Observation) {
+        let was_made = |id: &MemberId| {
+            let followed = before.followed.get(id);
+            let power = before.members.get(id).and_then(|known| known.power);
+            followed.is_some_and(|known| known.acknowledged_at.is_some()) || power == Some(Power::Creating)
+        };
+        let mut members = seen.members.iter();
+        if members.any(|m| m.power == Power::Running && was_made(&m.id)) {
+            self.vanished = Vanished::default();
+        }
+        let there: BTreeSet<&MemberId> = seen.members.iter().map(|m| &m.id).collect();
+        let gone: Vec<(&MemberId, &Followed)> = before
+            .followed
+            .iter()
+            .filter(|(id, _)| !there.contains(id) && was_made(id) && !before.repairs.contains_key(id))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        let vanished = &mut self.vanished;
+        (vanished.times, vanished.at) = (vanished.times.saturating_add(1), Some(seen.at));
+        for (id, known) in gone {
+            self.repairs.entry(id.clone()).or_insert(seen.at);
+            vanished.members.insert(id.clone(), known.name.clone());
+        }
+        while vanished.members.len() > VANISHED_NAMED_MAX {
+            vanished.members.pop_first();
+        }
+    }
+
+    /// How long growth waits after the last create that came to nothing: as long as it took to find out, and twice as long
+    /// each time; 0 where the last one didn't.
+    pub fn growth_wait_secs(&self, spec: &PoolSpec) -> u32 {
+        let Some(doublings) = self.vanished.times.checked_sub(1) else {
+            return 0;
+        };
+        let secs = spec.life.create_settle_secs.max(1);
+        secs.saturating_mul(2_u32.saturating_pow(doublings))
+            .min(GROWTH_WAIT_SECS_MAX)
+    }
+
+    /// Whether growth waits because creates came to nothing: for its time, and for as long as the breaker of repairs is
+    /// open, in which they count.
+    pub fn growth_waits(&self, spec: &PoolSpec, now: UnixMillis) -> bool {
+        let waits = |at| !now.is_past(at, self.growth_wait_secs(spec));
+        let RepairLimit { max, .. } = spec.repair;
+        let broken = max > 0 && self.repairs.len() >= max as usize;
+        self.vanished.at.is_some_and(|at| broken || waits(at))
     }
 
     /// How long a new member may take to get ready. As configured, until boots are seen to take about as long or longer:

@@ -214,6 +214,13 @@ pub enum Reason {
     },
     /// The provider said that the account's limit is reached.
     AccountFull,
+    /// Creates that the provider accepted came to nothing, so that growth waits after the last of them.
+    Vanished {
+        /// Which, with the ids that the provider gave them.
+        members: Vec<MemberName>,
+        /// Seconds.
+        wait_secs: u32,
+    },
     /// The provider counts more members than it shows, so that as many fewer are made.
     Unseen {
         /// So many more.

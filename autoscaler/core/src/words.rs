@@ -29,6 +29,7 @@ impl Decision {
             | Reason::TooManyUnready
             | Reason::TooManyRepairs { .. }
             | Reason::Repairs { .. }
+            | Reason::Vanished { .. }
             | Reason::Copies { .. } => true,
             Reason::Policy { .. }
             | Reason::NoPolicy
@@ -67,6 +68,10 @@ impl Decision {
             Reason::AccountFull => {
                 "no growth now: the provider said that the account's limit is reached".to_owned()
             }
+            Reason::Vanished { members, wait_secs } => format!(
+                "{} gone before they ran, though the provider had accepted to make them; growth waits {wait_secs} s after the last one",
+                listed(members)
+            ),
             Reason::Unseen { count } => {
                 format!("the provider counts {count} more than it lists, and for these none are made")
             }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use tidepool_autoscaler::provider::{EarlierCreate, ProviderErrorKind};
+use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::MemberId;
 
 use crate::stage::{Says, Stage, metrics, stage};
@@ -76,6 +77,46 @@ async fn one_that_is_gone_for_certain_is_replaced() {
     cloud.members.lock().unwrap().remove(&first);
     stage.rounds(4).await;
     assert_eq!((cloud.count(), cloud.creates()), (2, 3));
+}
+
+/// The provider accepts creates, gives ids, and has no such members afterwards.
+#[tokio::test]
+async fn creates_that_come_to_nothing_are_reported_and_made_less_and_less_often() {
+    let stage = stage(&[("api", 1)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    cloud.makes_nothing.store(true, Ordering::SeqCst);
+    let mut made_at = Vec::new();
+    for round in 0..200 {
+        let before = cloud.creates();
+        stage.rounds(1).await;
+        if cloud.creates() > before {
+            made_at.push(round);
+        }
+    }
+    // 35 s to find out, and then 35 s, 70 s, 140 s, 280 s and so on until the next one, in ticks of 10 s.
+    let between: Vec<i32> = made_at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(between, [8, 11, 18, 32, 60], "{made_at:?}");
+    let problems = stage.problems(0);
+    let named = problems
+        .iter()
+        .find(|problem| problem.contains("gone before they ran"));
+    let named = named.unwrap_or_else(|| panic!("{problems:?}"));
+    assert!(named.contains("api-2 (0002)"), "{named}");
+    // Once one comes to a member it is over.
+    cloud.makes_nothing.store(false, Ordering::SeqCst);
+    stage.rounds(200).await;
+    assert_eq!((cloud.count(), stage.problems(0)), (2, Vec::new()));
+}
+
+/// Many at once: the breaker of repairs stops them for its window.
+#[tokio::test]
+async fn creates_that_come_to_nothing_count_as_repairs() {
+    let stage = stage(&[("api", 2)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    cloud.makes_nothing.store(true, Ordering::SeqCst);
+    stage.control(Control::Manual { size: 9 });
+    stage.rounds(60).await;
+    assert_eq!(cloud.creates(), 7);
 }
 
 #[tokio::test]

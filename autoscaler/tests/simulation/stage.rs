@@ -49,6 +49,8 @@ pub(crate) struct FakeCloud {
     pub(crate) lists_nothing_new: AtomicBool,
     /// What lists say of these members' power, whatever it is.
     pub(crate) listed_as: Mutex<BTreeMap<MemberId, Power>>,
+    /// New members are gone as soon as they are accepted.
+    pub(crate) makes_nothing: AtomicBool,
     /// These do not carry the pool's tag.
     pub(crate) untagged: Mutex<BTreeSet<MemberId>>,
     /// How asking for a member by its id ends; works when `None`.
@@ -210,7 +212,9 @@ impl Provider for FakeCloud {
             let newest = members.values_mut().next_back().unwrap();
             newest.name = create.name.clone();
             id = newest.id.clone();
-            if self.lists_nothing_new.load(Ordering::SeqCst) {
+            if self.makes_nothing.load(Ordering::SeqCst) {
+                members.remove(&id);
+            } else if self.lists_nothing_new.load(Ordering::SeqCst) {
                 self.unlisted.lock().unwrap().insert(id.clone());
             }
         }

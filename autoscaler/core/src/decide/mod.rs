@@ -78,6 +78,15 @@ fn reasons_of_members(spec: &PoolSpec, memory: &Memory, roster: &Roster<'_>) -> 
             secs: memory.boot_timeout_secs(spec),
         });
     }
+    if memory.vanished.times > 0 {
+        let named = memory.vanished.members.iter();
+        why.push(Reason::Vanished {
+            members: named
+                .map(|(id, name)| MemberName(format!("{name} ({id})")))
+                .collect(),
+            wait_secs: memory.growth_wait_secs(spec),
+        });
+    }
     let (repaired, kept): (Vec<_>, Vec<_>) = roster.dead().partition(|(entry, _)| entry.repair);
     let members = |dead: Vec<(_, DeadMember)>| dead.into_iter().map(|(_, member)| member).collect();
     if !repaired.is_empty() {

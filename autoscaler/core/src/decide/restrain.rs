@@ -74,6 +74,10 @@ impl Restraint<'_> {
                 why.push(Reason::AccountFull);
                 return actual;
             }
+            // The reason is among those of members, for it is one also while nobody is wanted.
+            if self.memory.growth_waits(self.spec, self.now) {
+                return actual;
+            }
             let (max, period_secs) = (limits.out_max, limits.out_period_secs);
             let left = max.saturating_sub(self.changed_within(period_secs, |r| r.created));
             if desired - actual > left {

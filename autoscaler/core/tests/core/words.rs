@@ -103,6 +103,13 @@ fn of_members() -> Vec<(Reason, &'static str)> {
             "api-2 has not been ready for 60 s, api-3 did not get ready within 600 s; left alone while the pool is held",
         ),
         (
+            Reason::Vanished {
+                members: vec![name("api-2 (17)"), name("api-3 (18)")],
+                wait_secs: 240,
+            },
+            "api-2 (17), api-3 (18) gone before they ran, though the provider had accepted to make them; growth waits 240 s after the last one",
+        ),
+        (
             Reason::Copies {
                 members: vec![name("api-2 (17)")],
             },

@@ -103,7 +103,8 @@ pub trait Provider: Send + Sync + 'static {
     /// One member by its id, whatever lists show; `None` when the provider says that there is none.
     async fn member_get(&self, pool: &PoolName, id: &MemberId) -> Result<Option<Found>, ProviderError>;
 
-    /// Asks the provider whether it spells the pool's names as the configuration does; what differs, a sentence each.
+    /// Asks the provider whether it spells the pool's names as the configuration does, and whether the pool's members are
+    /// its alone; what isn't so, a sentence each.
     async fn names_check(&self, pool: &PoolName) -> Result<Vec<String>, ProviderError>;
 
     /// Makes one member. On `UnknownOutcome` the caller must observe before it asks again.

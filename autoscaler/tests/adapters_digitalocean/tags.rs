@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidepool_autoscaler::provider::digitalocean::DropletTemplate;
 use tidepool_autoscaler::provider::{CreateMember, EarlierCreate, Provider, ProviderErrorKind};
-use tidepool_autoscaler_core::observe::UnixMillis;
+use tidepool_autoscaler_core::observe::{Member, Power, UnixMillis};
 use wiremock::matchers::{body_json, method, path, query_param, query_param_is_missing};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -131,6 +131,7 @@ async fn own_tags_of_the_operator_go_out_in_the_accounts_spelling_and_are_checke
     let made = json!({ "droplet": droplet(7, "web-a", "new", &["pool:web", "ENV:prod"]) });
     let server = server_with(vec![
         tags(&["ENV:prod"]),
+        list(("tag_name", "pool:web"), &[]),
         Mock::given(method("POST"))
             .and(path("/v2/droplets"))
             .respond_with(ResponseTemplate::new(202).set_body_json(made)),
@@ -267,4 +268,51 @@ async fn a_create_that_may_have_been_sent_before_is_not_sent_while_nobody_can_sa
         kind(provider(&server).member_create(&again(begun)).await),
         ProviderErrorKind::Transient
     );
+}
+
+/// Each of two pools would drain it and destroy it: it counts in both, and neither touches it.
+#[tokio::test]
+async fn a_droplet_of_two_pools_is_a_member_of_unknown_state_and_reported() {
+    let all = [
+        droplet(1, "web-a", "active", &["pool:web", "serving:web", "Pool:shop"]),
+        droplet(2, "web-b", "off", &["pool:shop", "draining:web", "POOL:web"]),
+        droplet(
+            3,
+            "web-c",
+            "active",
+            &["pool:web", "serving:web", "pool:", "pools:shop"],
+        ),
+    ];
+    let mut mocks: Vec<Mock> = all
+        .iter()
+        .map(|one| {
+            Mock::given(method("GET"))
+                .and(path(format!("/v2/droplets/{}", one["id"])))
+                .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "droplet": one })))
+        })
+        .collect();
+    mocks.extend([tags(&[]), list(("tag_name", "pool:web"), &all)]);
+    let server = server_with(mocks).await;
+    let provider = provider(&server);
+    let listing = provider.members_list(&web()).await.unwrap();
+    let is = |member: &Member| (member.power, member.serving, member.draining);
+    let expected = [
+        (Power::Unknown, true, false),
+        (Power::Unknown, false, false),
+        (Power::Running, true, false),
+    ];
+    assert_eq!(listing.members.iter().map(is).collect::<Vec<_>>(), expected);
+    let problems = [
+        "droplet 1 (web-a): it has the tag Pool:shop beside pool:web, so it is not known whose it is; it counts as a \
+         member, and nothing is done with it",
+        "droplet 2 (web-b): it has the tag pool:shop beside pool:web, so it is not known whose it is; it counts as a \
+         member, and nothing is done with it",
+    ];
+    assert_eq!(listing.problems, problems);
+    assert_eq!(provider.names_check(&web()).await.unwrap(), problems);
+    // The same by its own id.
+    for (n, expected) in expected.iter().enumerate() {
+        let found = provider.member_get(&web(), &id(n as u64 + 1)).await.unwrap();
+        assert_eq!(is(&found.unwrap().member), *expected);
+    }
 }

@@ -88,9 +88,30 @@ impl Droplet {
         self.status == Some(Status::Off)
     }
 
-    /// What can't be understood of it, in one sentence; `None` when all is clear.
-    pub(super) fn problem(&self) -> Option<String> {
-        if self.oddities.is_empty() {
+    /// The tags that make it a member of other pools than this one.
+    fn other_pools(&self, pool: &PoolName) -> Vec<&str> {
+        let own = pool_tag(pool);
+        let tags = self.tags.iter().flatten().map(String::as_str);
+        tags.filter(|tag| tags::is_pool(tag) && !tags::same(tag, &own))
+            .collect()
+    }
+
+    /// Why it isn't clear whether it is this pool's alone.
+    pub(super) fn shared(&self, pool: &PoolName) -> Option<String> {
+        let others = self.other_pools(pool);
+        (!others.is_empty()).then(|| {
+            let others = quoted(&others.join(", "));
+            format!(
+                "it has the tag {others} beside {}, so it is not known whose it is",
+                pool_tag(pool)
+            )
+        })
+    }
+
+    /// What can't be understood of it as a member of this pool, in one sentence; `None` when all is clear.
+    pub(super) fn problem(&self, pool: &PoolName) -> Option<String> {
+        let oddities: Vec<String> = self.oddities.iter().cloned().chain(self.shared(pool)).collect();
+        if oddities.is_empty() {
             return None;
         }
         let id = self.id.as_ref().map_or("without an id", |id| id.0.as_str());
@@ -98,7 +119,7 @@ impl Droplet {
         Some(format!(
             "droplet {id}{}: {}; it counts as a member, and nothing is done with it",
             name.unwrap_or_default(),
-            self.oddities.join(", ")
+            oddities.join(", ")
         ))
     }
 
@@ -106,12 +127,14 @@ impl Droplet {
     pub(super) fn member(&self, pool: &PoolName, address: AddressKind, id: MemberId) -> Member {
         let has = |tag: String| self.tagged(&tag).unwrap_or(false);
         let fallback = || MemberName(format!("droplet-{id}"));
+        // Marked for removal from a pool that isn't its only one: it may have been given to the other.
+        let shared = self.shared(pool).is_some();
         Member {
             name: self.name.clone().unwrap_or_else(fallback),
             created_at: self.created_at.unwrap_or(UnixMillis(0)),
-            power: self.power(),
+            power: if shared { Power::Unknown } else { self.power() },
             serving: has(serving_tag(pool)),
-            draining: has(draining_tag(pool)),
+            draining: !shared && has(draining_tag(pool)),
             readiness: Readiness::Unknown,
             address: self.address(address),
             image: self.image.clone(),

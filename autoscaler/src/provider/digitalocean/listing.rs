@@ -77,6 +77,24 @@ impl DigitalOcean {
         Ok(found)
     }
 
+    /// Droplets that are other pools' as well, a sentence each, or why they could not be looked for.
+    pub(super) async fn shared_problems(&self, pool: &PoolName) -> Vec<String> {
+        let tag = self.spelled(&pool_tag(pool));
+        match self.droplets(pool, &[("tag_name", &tag)]).await {
+            Ok(found) => {
+                let droplets = found.items.iter().map(|item| Droplet::read(item));
+                let shared = droplets.filter(|droplet| droplet.shared(pool).is_some());
+                shared
+                    .filter_map(|droplet| droplet.problem(pool))
+                    .take(PROBLEMS_MAX)
+                    .collect()
+            }
+            Err(error) => vec![format!(
+                "whether its droplets are other pools' as well was not checked: {error}"
+            )],
+        }
+    }
+
     async fn droplets(
         &self,
         pool: &PoolName,
@@ -107,7 +125,7 @@ impl DigitalOcean {
                 continue;
             }
             self.learn_tags(&droplet);
-            listing.problems.extend(droplet.problem());
+            listing.problems.extend(droplet.problem(pool));
             let id = droplet
                 .id
                 .clone()

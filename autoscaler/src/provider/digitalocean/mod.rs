@@ -250,7 +250,7 @@ impl Provider for DigitalOcean {
         Ok(Some(Found {
             member: droplet.member(pool, self.template.address, id.clone()),
             tagged: droplet.may_belong_to(pool),
-            problem: droplet.problem(),
+            problem: droplet.problem(pool),
         }))
     }
 
@@ -259,7 +259,9 @@ impl Provider for DigitalOcean {
         if self.account.spellings(|spellings| spellings.is_due(now)) {
             self.tags_list().await?;
         }
-        Ok(self.spelling_problems(pool))
+        let mut found = self.spelling_problems(pool);
+        found.extend(self.shared_problems(pool).await);
+        Ok(found)
     }
 
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {

@@ -42,6 +42,12 @@ pub(super) fn is_own(tag: &str) -> bool {
         .any(|own| tag.get(..own.len()).is_some_and(|begin| same(begin, own)))
 }
 
+/// Whether a tag makes a droplet a member of some pool.
+pub(super) fn is_pool(tag: &str) -> bool {
+    let [pool, ..] = OWN;
+    tag.len() > pool.len() && tag.get(..pool.len()).is_some_and(|begin| same(begin, pool))
+}
+
 /// How the account spells its tags.
 #[derive(Debug, Default)]
 pub(super) struct Spellings {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt};
-use tidepool_autoscaler_core::memory::Followed;
+use tidepool_autoscaler_core::memory::{Followed, ORDINAL_MAX, is_over_ordinals};
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, PoolName, Power, Readiness, SignalReading, UnixMillis,
     hosts_of,
@@ -71,6 +71,7 @@ pub async fn members(
     ask_again(spec, sources.provider, &mut observed).await;
     follow(spec, followed, sources.provider, now, &mut observed).await;
     observed.problems.extend(shared_names(&observed.members));
+    observed.problems.extend(odd_numbers(spec, &observed.members));
     probe(sources, &mut observed).await;
     observed
         .members
@@ -129,6 +130,18 @@ fn shared_names(members: &[Member]) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Names with numbers that new members can't go on from, a sentence each.
+fn odd_numbers(spec: &PoolSpec, members: &[Member]) -> Vec<String> {
+    let odd = members.iter().filter(|m| is_over_ordinals(spec, &m.name));
+    odd.map(|m| {
+        format!(
+            "{} ({}) has a number over {ORDINAL_MAX}; it is a member like any other, and names of new ones go on from the others",
+            m.name, m.id
+        )
+    })
+    .collect()
 }
 
 /// Asks for known members that the list leaves out, by their ids: only the provider's word that there is none makes one gone.

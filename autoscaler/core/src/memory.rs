@@ -27,6 +27,9 @@ const SENT_AGAIN_SECS: u32 = 86_400;
 pub const GROWTH_WAIT_SECS_MAX: u32 = 3600;
 /// At most so many creates that came to nothing are named: more than a tick makes.
 const VANISHED_NAMED_MAX: usize = 20;
+/// Names of members have numbers up to this one. A pool that makes a thousand members a second gets there in 30,000 years, and
+/// there is room behind it.
+pub const ORDINAL_MAX: u64 = 1_000_000_000_000_000;
 /// The boot timeout is at most so many times what the configuration says, however long boots take.
 pub const BOOT_TIMEOUT_FACTOR_MAX: u32 = 8;
 /// And at most so long, unless the configuration says more: the longest that it may say.
@@ -234,7 +237,13 @@ impl Memory {
 
         next.forget_what_is_past(spec, now);
         let ordinals = seen.members.iter().filter_map(|m| ordinal_of(spec, &m.name));
-        next.ordinal_max = ordinals.fold(next.ordinal_max, u64::max);
+        // An earlier version took any number for one of its own.
+        let given = if next.ordinal_max > ORDINAL_MAX {
+            0
+        } else {
+            next.ordinal_max
+        };
+        next.ordinal_max = ordinals.fold(given, u64::max);
         next
     }
 
@@ -514,7 +523,18 @@ impl Memory {
     }
 }
 
-/// The number in a name that this autoscaler gave: `7` of `api-7` in pool `api`.
+/// The number in a name that this autoscaler gave: `7` of `api-7` in pool `api`. What is over [`ORDINAL_MAX`] it didn't give.
 pub fn ordinal_of(spec: &PoolSpec, name: &MemberName) -> Option<u64> {
-    name.0.strip_prefix(&spec.name.0)?.strip_prefix('-')?.parse().ok()
+    let number = digits_of(spec, name)?.parse().ok()?;
+    (number <= ORDINAL_MAX).then_some(number)
+}
+
+/// Whether a name looks like one that this autoscaler gave, but for a number over [`ORDINAL_MAX`].
+pub fn is_over_ordinals(spec: &PoolSpec, name: &MemberName) -> bool {
+    digits_of(spec, name).is_some() && ordinal_of(spec, name).is_none()
+}
+
+fn digits_of<'n>(spec: &PoolSpec, name: &'n MemberName) -> Option<&'n str> {
+    let digits = name.0.strip_prefix(&spec.name.0)?.strip_prefix('-')?;
+    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then_some(digits)
 }

@@ -142,3 +142,27 @@ async fn members_that_are_counted_and_not_listed_are_not_made_again() {
     stage.rounds(7).await;
     assert_eq!(cloud.changes(), ["create api-3", "withdraw 0002", "destroy 0002"]);
 }
+
+/// The next number after it can't be given: the others' are gone on from.
+#[tokio::test]
+async fn a_name_with_the_largest_number_there_is_does_not_stop_growth() {
+    for number in [
+        "18446744073709551615",
+        "9007199254740993",
+        "99999999999999999999999",
+    ] {
+        let stage = stage(&[("api", 3)], metrics(Says::Busy), "");
+        let cloud = stage.cloud("api");
+        let odd = format!("api-{number}");
+        cloud.each(&[1], |member| member.name = MemberName(odd.clone()));
+        stage.rounds(1).await;
+        assert_eq!(
+            cloud.changes(),
+            ["create api-4", "create api-5", "create api-6"],
+            "{number}"
+        );
+        let problems = stage.problems(0);
+        let expected = format!("{odd} (0002) has a number over 1000000000000000");
+        assert!(problems.iter().any(|p| p.contains(&expected)), "{problems:?}");
+    }
+}

@@ -47,6 +47,29 @@ fn watching_begins_anew_after_a_gap() {
 }
 
 #[test]
+fn a_number_that_no_name_of_ours_has_is_none_of_ours() {
+    let ordinal = |text: &str| ordinal_of(&spec(), &name(text));
+    assert_eq!(ordinal("api-7"), Some(7));
+    assert_eq!(ordinal("api-1000000000000000"), Some(1_000_000_000_000_000));
+    for other in [
+        "api-1000000000000001",
+        "api-18446744073709551615",
+        "api-99999999999999999999999",
+        "api-+7",
+        "api-",
+        "api",
+    ] {
+        assert_eq!(ordinal(other), None, "{other}");
+    }
+    // An earlier version remembered it.
+    let memory = Memory {
+        ordinal_max: u64::MAX,
+        ..watched()
+    };
+    assert_eq!(taken_in(&memory, &cpu(3, 0.5)).ordinal_max, 3);
+}
+
+#[test]
 fn what_is_past_or_from_the_future_is_forgotten() {
     let recommendation = |secs| Recommendation {
         at: at(secs),

@@ -23,6 +23,8 @@ const PROBES_MAX: usize = 64;
 const FOLLOWED_MAX: usize = 50;
 /// Members that a list calls off are asked for by their id, so many in one tick: a list says so of machines that run, too.
 const OFF_ASKED_MAX: usize = 50;
+/// Members that don't exist all at once: so many are named.
+const MISSING_NAMED_MAX: usize = 20;
 /// Of either so many at once: with 46 s a call at worst, the tick's own bound ends it.
 const FOLLOWED_AT_ONCE: usize = 8;
 
@@ -44,6 +46,8 @@ pub struct Observed {
     pub members: Vec<Member>,
     /// How many more the provider counts, beside those that were found by their ids.
     pub unseen: u32,
+    /// Those of which the provider says that there are none, and that are kept all the same.
+    pub missing: BTreeSet<MemberId>,
     /// Those that say that they are drained.
     pub drained: BTreeSet<MemberId>,
     /// What an operator should know about them, a sentence each.
@@ -153,6 +157,7 @@ async fn follow(
     observed: &mut Observed,
 ) {
     let listed: BTreeSet<&MemberId> = observed.members.iter().map(|m| &m.id).collect();
+    let some_exist = followed.keys().any(|id| listed.contains(id));
     let unlisted: Vec<(MemberId, Followed)> = followed
         .iter()
         .filter(|(id, _)| !listed.contains(id) && !is_unidentified(id))
@@ -178,21 +183,35 @@ async fn follow(
         .buffer_unordered(FOLLOWED_AT_ONCE)
         .collect()
         .await;
+    let mut unlisted = Vec::new();
     for (id, known, answer) in answers {
         let recent = known
             .acknowledged_at
             .is_some_and(|at| !now.is_past(at, spec.life.create_settle_secs));
-        observed.take_in(
-            &Unlisted {
-                spec,
-                id,
-                known,
-                recent,
-            },
-            answer,
-        );
+        let one = Unlisted {
+            spec,
+            id,
+            known,
+            recent,
+        };
+        unlisted.push((one, answer));
+    }
+    observed.keep_missing(spec, &mut unlisted, Doubt { now, some_exist });
+    for (one, answer) in unlisted {
+        observed.take_in(&one, answer);
     }
 }
+
+/// What the provider's word about missing members is judged by.
+#[derive(Clone, Copy)]
+struct Doubt {
+    now: UnixMillis,
+    /// A known member is listed.
+    some_exist: bool,
+}
+
+/// What the provider answers when it is asked for a member by its id; `None` if it was not asked.
+type Answer = Option<Result<Option<Found>, ProviderError>>;
 
 /// A known member that the list leaves out.
 struct Unlisted<'a> {
@@ -226,7 +245,50 @@ impl Unlisted<'_> {
 }
 
 impl Observed {
-    fn take_in(&mut self, unlisted: &Unlisted<'_>, answer: Option<Result<Option<Found>, ProviderError>>) {
+    /// Keeps the members of which the provider says that there are none, where it says so of every member that was ever
+    /// seen: a token of another team is likelier than that all went at once. What is still gone after the time of an outage
+    /// is believed, of one member a tick.
+    fn keep_missing(&mut self, spec: &PoolSpec, unlisted: &mut Vec<(Unlisted<'_>, Answer)>, doubt: Doubt) {
+        // Of one that was never seen it is a create that came to nothing.
+        let is_gone = |(one, answer): &(Unlisted<'_>, Answer)| {
+            matches!(answer, Some(Ok(None))) && one.known.acknowledged_at.is_none()
+        };
+        let some_exist = doubt.some_exist || unlisted.iter().any(|(_, a)| matches!(a, Some(Ok(Some(_)))));
+        let all_gone = !some_exist && unlisted.iter().filter(|one| is_gone(one)).count() > 1;
+        let (mut missing, others): (Vec<_>, Vec<_>) = std::mem::take(unlisted)
+            .into_iter()
+            .partition(|one| is_gone(one) && (all_gone || one.0.known.missing_since.is_some()));
+        *unlisted = others;
+        let secs = spec.life.outage_secs();
+        missing.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+        let believed = missing.iter().position(|(one, _)| {
+            let since = one.known.missing_since;
+            since.is_some_and(|since| doubt.now.is_past(since, secs))
+        });
+        if let Some(believed) = believed {
+            unlisted.push(missing.remove(believed));
+        }
+        if missing.is_empty() {
+            return;
+        }
+        let names: Vec<String> = missing
+            .iter()
+            .map(|(one, _)| format!("{} ({})", one.known.name, one.id))
+            .take(MISSING_NAMED_MAX)
+            .collect();
+        self.problems.push(format!(
+            "the provider said of all of the pool's members at once that they don't exist, and still says so of {}: the \
+             token may be another team's. They count as members; those of which it says so for {secs} s are replaced, \
+             one in a tick",
+            names.join(", ")
+        ));
+        for (one, _) in missing {
+            self.members.push(one.as_known());
+            self.missing.insert(one.id);
+        }
+    }
+
+    fn take_in(&mut self, unlisted: &Unlisted<'_>, answer: Answer) {
         let pool = &unlisted.spec.name;
         let member = match answer {
             Some(Ok(None)) if unlisted.recent => unlisted.as_known(),
@@ -378,6 +440,7 @@ pub fn observation(
         at,
         members: observed.members,
         unseen: observed.unseen,
+        missing: observed.missing,
         drained: observed.drained,
         signals,
     }

@@ -174,6 +174,9 @@ pub struct Followed {
     pub created_at: UnixMillis,
     /// When the provider said that it made it, as long as it was not seen since.
     pub acknowledged_at: Option<UnixMillis>,
+    /// Since when the provider says that there is none, while that is not believed.
+    #[serde(default)]
+    pub missing_since: Option<UnixMillis>,
 }
 
 /// What became of a create.
@@ -218,7 +221,7 @@ impl Memory {
         next.followed = seen
             .members
             .iter()
-            .map(|m| (m.id.clone(), self.followed_on(m)))
+            .map(|m| (m.id.clone(), self.followed_on(m, seen)))
             .collect();
 
         let names: BTreeSet<&MemberName> = seen.members.iter().map(|m| &m.name).collect();
@@ -320,15 +323,21 @@ impl Memory {
         }
     }
 
-    fn followed_on(&self, member: &Member) -> Followed {
+    fn followed_on(&self, member: &Member, seen: &Observation) -> Followed {
+        let known = self.followed.get(&member.id);
         let acknowledged_at = match member.power {
-            Power::Unknown => self.followed.get(&member.id).and_then(|f| f.acknowledged_at),
+            Power::Unknown => known.and_then(|f| f.acknowledged_at),
             Power::Creating | Power::Running | Power::Off => None,
         };
+        let missing_since = known.and_then(|f| f.missing_since).unwrap_or(seen.at);
         Followed {
             name: member.name.clone(),
             created_at: member.created_at,
             acknowledged_at,
+            missing_since: seen
+                .missing
+                .contains(&member.id)
+                .then(|| missing_since.min(seen.at)),
         }
     }
 
@@ -342,6 +351,7 @@ impl Memory {
                 name: name.clone(),
                 created_at: at,
                 acknowledged_at: Some(at),
+                missing_since: None,
             },
         );
     }

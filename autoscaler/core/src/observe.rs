@@ -180,6 +180,10 @@ pub struct Observation {
     /// How many more the provider counts and doesn't show: they count where members are made, and nowhere else.
     #[serde(default)]
     pub unseen: u32,
+    /// Members of unknown state of which the provider says that there are none. It is not believed, for it says so of all
+    /// at once.
+    #[serde(default)]
+    pub missing: BTreeSet<MemberId>,
     /// Draining members that say themselves that they may be stopped.
     pub drained: BTreeSet<MemberId>,
     /// What was read of each policy's signal, by the policy's name.

@@ -169,6 +169,17 @@ pub struct Lifetimes {
     pub shutdown_secs: u32,
 }
 
+/// What is said of most members at once is believed only after so many times `unready_secs`: the fault is likelier in what
+/// they share, but waiting for ever would leave the pool without them.
+const OUTAGE_FACTOR: u32 = 10;
+
+impl Lifetimes {
+    /// What is said of most members at once is believed after so many seconds.
+    pub fn outage_secs(&self) -> u32 {
+        self.unready_secs.saturating_mul(OUTAGE_FACTOR)
+    }
+}
+
 /// The breaker of repairs: beyond it, dead members stay and are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairLimit {

@@ -7,10 +7,6 @@ use crate::observe::{Member, Power, Readiness, UnixMillis};
 use crate::outcome::DeathCause;
 use crate::spec::PoolSpec;
 
-/// While most members are off or not ready at once, one that is off is dead only after so many times `unready_secs`: a
-/// machine doesn't start by itself, so that waiting for ever would leave the pool without it.
-const OUTAGE_FACTOR: u32 = 10;
-
 /// What members' states are made from.
 pub(crate) struct States<'a> {
     spec: &'a PoolSpec,
@@ -56,11 +52,12 @@ impl<'a> States<'a> {
     }
 
     fn of_one_off(&self, member: &Member) -> (MemberState, Option<DeathCause>) {
-        let unready_secs = self.spec.life.unready_secs;
+        // A machine doesn't start by itself: one that is off is waited for while most are, and not for ever.
+        let life = &self.spec.life;
         let secs = if self.outage {
-            unready_secs.saturating_mul(OUTAGE_FACTOR)
+            life.outage_secs()
         } else {
-            unready_secs
+            life.unready_secs
         };
         if self.known(member).has_been(Power::Off, secs, self.now) {
             (MemberState::Dead, Some(DeathCause::Off { secs }))

@@ -166,3 +166,42 @@ async fn a_name_with_the_largest_number_there_is_does_not_stop_growth() {
         assert!(problems.iter().any(|p| p.contains(&expected)), "{problems:?}");
     }
 }
+
+/// A token of another team: an empty list, and `not_found` for each id.
+#[tokio::test]
+async fn members_of_which_none_exists_all_at_once_are_not_made_anew_all_at_once() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    stage.rounds(2).await;
+    let all = std::mem::take(&mut *cloud.members.lock().unwrap());
+    stage.rounds(5).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    let problems = stage.problems(0);
+    let expected = "api-1 (0001), api-2 (0002), api-3 (0003): the token may be another team's";
+    assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+    // With the right token all is as it was.
+    *cloud.members.lock().unwrap() = all;
+    stage.rounds(2).await;
+    assert_eq!((cloud.changes(), stage.problems(0)), (Vec::new(), Vec::new()));
+    // If they are truly gone they are replaced after ten times `unready_secs`, one in a tick.
+    cloud.members.lock().unwrap().clear();
+    stage.rounds(60).await;
+    assert_eq!(cloud.creates(), 0);
+    for made in [1, 2, 3, 3, 3] {
+        stage.rounds(1).await;
+        assert_eq!(cloud.creates(), made);
+    }
+}
+
+/// One of several, with the others there: it is gone.
+#[tokio::test]
+async fn one_member_that_does_not_exist_is_replaced_at_once() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    stage.rounds(2).await;
+    for gone in ["0002", "0003"] {
+        cloud.members.lock().unwrap().remove(&MemberId(gone.to_owned()));
+    }
+    stage.rounds(1).await;
+    assert_eq!(cloud.creates(), 2);
+}

@@ -201,6 +201,7 @@ impl World {
             at: self.now,
             members,
             unseen: 0,
+            missing: BTreeSet::new(),
             drained,
             signals,
         }

@@ -145,6 +145,7 @@ pub(crate) fn seen(members: Vec<Member>, signals: &[(&str, SignalReading)]) -> O
         at: at(NOW),
         members,
         unseen: 0,
+        missing: BTreeSet::new(),
         drained: BTreeSet::new(),
         signals: signals
             .iter()

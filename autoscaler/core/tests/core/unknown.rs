@@ -110,6 +110,7 @@ fn what_was_made_is_followed_until_it_is_gone() {
         name: name("api-7"),
         created_at: at(NOW),
         acknowledged_at: Some(at(NOW)),
+        missing_since: None,
     };
     assert_eq!(followed(&memory), Some(known));
     // As long as it is not known how it is, it stays one that was made a moment ago.

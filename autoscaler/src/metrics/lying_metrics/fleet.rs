@@ -349,6 +349,7 @@ impl Fleet {
             at: NOW,
             members: (0..self.hosts).map(member).collect(),
             unseen: 0,
+            missing: BTreeSet::new(),
             drained: BTreeSet::new(),
             signals: BTreeMap::from([(signal, reading)]),
         };

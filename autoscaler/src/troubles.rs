@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidepool_autoscaler_core::members::MemberState;
-use tidepool_autoscaler_core::observe::PoolName;
+use tidepool_autoscaler_core::observe::{Member, PoolName, Power};
 use tidepool_autoscaler_core::outcome::{Decision, Step, StepKind};
 use tidepool_autoscaler_core::roster::{Entry, Roster};
 
@@ -19,6 +19,22 @@ fn key_of(step: &Step) -> Key {
     (member.clone(), step.kind())
 }
 
+/// A tag is there or gone with the answer, and a list may lag behind it for a tick: what can't be seen when it was answered as
+/// done so many times didn't happen.
+const TAGGED_TIMES_MAX: u32 = 3;
+/// A machine takes its time to stop or to be destroyed, up to a minute and more, which is a few ticks.
+const STOPPED_TIMES_MAX: u32 = 10;
+
+/// How many times a step of this kind is answered as done before it is one without effect. One that is repeated by design, or
+/// that has another name each time, never is.
+fn times_max(kind: StepKind) -> Option<u32> {
+    match kind {
+        StepKind::Admit | StepKind::MarkDraining | StepKind::Withdraw => Some(TAGGED_TIMES_MAX),
+        StepKind::Shutdown | StepKind::PowerOff | StepKind::Destroy => Some(STOPPED_TIMES_MAX),
+        StepKind::Create | StepKind::Drain => None,
+    }
+}
+
 /// What is wrong with one pool.
 #[derive(Debug, Default)]
 pub struct Troubles {
@@ -26,6 +42,10 @@ pub struct Troubles {
     notices: Vec<String>,
     /// Steps that were tried and not done, until they are done or nobody wants them any more.
     steps: BTreeMap<Key, String>,
+    /// How many times a step was answered as done and was not seen.
+    done: BTreeMap<Key, u32>,
+    /// Of these, the ones that had no effect.
+    in_vain: BTreeMap<Key, String>,
     /// Steps of the last tick that were not tried.
     skipped: Vec<String>,
     /// What the last observation reported.
@@ -77,8 +97,14 @@ impl Troubles {
 
     /// The one that is shown first: a step that is not done.
     pub fn first(&self) -> Option<String> {
-        let first = self.steps.values().chain(&self.skipped).next()?;
-        let more = self.steps.len() + self.skipped.len() - 1;
+        let all = || {
+            self.steps
+                .values()
+                .chain(self.in_vain.values())
+                .chain(&self.skipped)
+        };
+        let first = all().next()?;
+        let more = all().count() - 1;
         Some(match more {
             0 => first.clone(),
             more => format!("{first} (and {more} more)"),
@@ -87,7 +113,7 @@ impl Troubles {
 
     /// All the others.
     pub fn others(&self) -> Vec<String> {
-        let steps = self.steps.values().skip(1);
+        let steps = self.steps.values().chain(self.in_vain.values()).skip(1);
         self.notices
             .iter()
             .chain(&self.observed)
@@ -100,6 +126,7 @@ impl Troubles {
     pub fn update(&mut self, tick: &Outcomes<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
         self.take_steps(tick, &mut changes);
+        self.take_repeats(tick, &mut changes);
         let observed: BTreeSet<String> = tick.problems.iter().cloned().collect();
         let known = |set: &BTreeSet<String>, text: &String| set.iter().any(|other| is_same(other, text));
         let begun = observed.iter().filter(|text| !known(&self.observed, text));
@@ -140,9 +167,47 @@ impl Troubles {
         });
     }
 
+    /// Counts the steps that were answered as done, until what was asked for is seen.
+    fn take_repeats(&mut self, tick: &Outcomes<'_>, changes: &mut Vec<Change>) {
+        let entries = tick.roster.entries.iter();
+        let members: BTreeMap<&str, &Member> = entries.map(|e| (e.member.id.0.as_str(), e.member)).collect();
+        let is_seen = |(id, kind): &Key| members.get(id.as_str()).is_none_or(|m| has_come(m, *kind));
+        self.done.retain(|key, _| !is_seen(key));
+        let over = self.in_vain.extract_if(.., |key, _| is_seen(key));
+        changes.extend(over.map(|(_, text)| Change::Over(text)));
+        let steps = tick.applied.steps.iter();
+        for StepOutcome { step, .. } in steps.filter(|step| step.outcome == Outcome::Done) {
+            let (key, kind) = (key_of(step), step.kind());
+            let Some(max) = times_max(kind) else { continue };
+            let times = self.done.entry(key.clone()).or_default();
+            *times = times.saturating_add(1);
+            if *times < max {
+                continue;
+            }
+            let (kind, name) = (kind.name(), step.name());
+            let text = format!(
+                "{kind} {name}: the provider answered {times} times that it was done, and nothing came of it"
+            );
+            if self.in_vain.insert(key, text.clone()).is_none() {
+                changes.push(Change::Begun(text));
+            }
+        }
+    }
+
     fn over(&mut self, changes: &mut Vec<Change>, is_over: impl Fn(&Key) -> bool) {
         let over = self.steps.extract_if(.., |key, _| is_over(key));
         changes.extend(over.map(|(_, text)| Change::Over(text)));
+    }
+}
+
+/// Whether what a step asks for is seen on its member.
+fn has_come(member: &Member, kind: StepKind) -> bool {
+    match kind {
+        StepKind::Admit => member.serving,
+        StepKind::MarkDraining => member.draining,
+        StepKind::Withdraw => !member.serving,
+        StepKind::Shutdown | StepKind::PowerOff => member.power == Power::Off,
+        StepKind::Create | StepKind::Drain | StepKind::Destroy => false,
     }
 }
 

@@ -192,6 +192,31 @@ async fn a_step_that_fails_is_shown_until_it_is_done() {
     assert_eq!((stage.error(0), cloud.count()), (None, 2));
 }
 
+/// Tagging and untagging are answered as done, tick after tick, and nothing comes of them.
+#[tokio::test]
+async fn a_step_that_is_done_in_vain_again_and_again_is_reported() {
+    for (says, members, step) in [
+        (Says::Idle, 3, "mark_draining api-1"),
+        (Says::Nothing, 1, "admit api-2"),
+    ] {
+        let stage = stage(&[("api", members)], metrics(says), "");
+        let cloud = stage.cloud("api");
+        cloud.tags_nothing.store(true, Ordering::SeqCst);
+        stage.rounds(2).await;
+        assert_eq!(stage.error(0), None, "{step}");
+        stage.rounds(2).await;
+        let error = stage.error(0).unwrap_or_default();
+        let expected = format!("{step}: the provider answered ");
+        assert!(
+            error.starts_with(&expected) && error.contains("nothing came of it"),
+            "{error}"
+        );
+        cloud.tags_nothing.store(false, Ordering::SeqCst);
+        stage.rounds(3).await;
+        assert_eq!(stage.error(0), None, "{step}");
+    }
+}
+
 /// The reason reaches the person, host by host.
 #[tokio::test]
 async fn a_member_without_a_value_says_why() {

@@ -63,6 +63,8 @@ pub(crate) struct FakeCloud {
     pub(crate) shutdowns: Mutex<Option<ProviderErrorKind>>,
     /// So many more are counted than listed.
     pub(crate) unseen: AtomicU32,
+    /// Tagging and untagging are answered as done, and nothing comes of them.
+    pub(crate) tags_nothing: AtomicBool,
     /// Listing never ends.
     pub(crate) hangs: AtomicBool,
     /// Listing panics.
@@ -108,6 +110,9 @@ impl FakeCloud {
         change: impl FnOnce(&mut Member),
     ) -> Result<(), ProviderError> {
         self.calls.lock().unwrap().push(format!("{call} {id}"));
+        if self.tags_nothing.load(Ordering::SeqCst) && ["admit", "mark", "withdraw"].contains(&call) {
+            return Ok(());
+        }
         if let Some(member) = self.members.lock().unwrap().get_mut(id) {
             change(member);
         }

@@ -16,6 +16,10 @@ const POLICIES_MAX: usize = 20;
 const SIGNALS_MAX: usize = 20;
 /// Six documents of a Metricbeat that reports every 10 s.
 const WINDOW_SECS_DEFAULT: u32 = 60;
+/// A target is at least so much: one event of a host in eleven days.
+const TARGET_MIN: f64 = 1e-6;
+/// And at most so much: beyond it, a double no longer tells two neighbouring whole numbers apart with room for sums.
+const TARGET_MAX: f64 = 1e15;
 /// Two missed reports of a minute each.
 const FRESH_SECS_DEFAULT: u32 = 120;
 
@@ -164,8 +168,19 @@ impl PolicyReader<'_> {
 
     fn target(self, section: &mut Section<'_>) -> Option<(Policy, Option<Signal>)> {
         let target: Option<f64> = section.required("target");
-        if target.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
-            section.problem("target", "must be above 0");
+        match target {
+            Some(target) if !(target > 0.0 && target.is_finite()) => {
+                section.problem("target", "must be above 0");
+            }
+            Some(target) if target < TARGET_MIN => section.problem(
+                "target",
+                format!("is {target:e}, so that the least load asks for the largest pool; it must be at least {TARGET_MIN:e}"),
+            ),
+            Some(target) if target > TARGET_MAX => section.problem(
+                "target",
+                format!("is {target:e}, so that no load asks for more than the smallest pool; it must be at most {TARGET_MAX:e}"),
+            ),
+            Some(_) | None => {}
         }
         let tolerance: f64 = section.optional("tolerance").unwrap_or(0.1);
         let tolerable = (0.0..=0.9).contains(&tolerance);

@@ -29,6 +29,34 @@ fn a_target_that_full_hosts_do_not_exceed_is_refused() {
 }
 
 #[test]
+fn a_target_that_no_load_can_be_steered_to_is_refused() {
+    let with = |policy: &str| problems_of(&least("{ preset = \"cpu\", target = 0.6 }", policy));
+    for (target, why) in [
+        (
+            "1e-300",
+            "so that the least load asks for the largest pool; it must be at least 1e-6",
+        ),
+        ("9e-7", "it must be at least 1e-6"),
+        (
+            "1e300",
+            "so that no load asks for more than the smallest pool; it must be at most 1e15",
+        ),
+        ("2e15", "it must be at most 1e15"),
+    ] {
+        let problems = with(&format!("{{ preset = \"requests\", target = {target} }}"));
+        assert_eq!(problems.len(), 1, "{target}: {problems:?}");
+        assert!(
+            problems[0].starts_with("pool[0].policy[0].target: is ") && problems[0].contains(why),
+            "{problems:?}"
+        );
+    }
+    for target in ["1e-6", "1e15"] {
+        let problems = with(&format!("{{ preset = \"requests\", target = {target} }}"));
+        assert_eq!(problems, [""; 0]);
+    }
+}
+
+#[test]
 fn a_target_outside_what_the_range_allows_is_refused() {
     let with = |policy: &str| problems_of(&least("{ preset = \"cpu\", target = 0.6 }", policy));
     let grow = "would never grow the pool";

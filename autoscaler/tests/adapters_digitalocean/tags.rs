@@ -211,24 +211,37 @@ async fn a_create_that_may_have_been_sent_before_is_looked_up_by_name_first() {
         one["created_at"] = json!(at);
         one
     };
-    // T0 is 2027-01-15T08:00:00Z.
+    // T0 is 2027-01-15T08:00:00Z, and that is when it was begun.
     let begun = EarlierCreate::Begun(UnixMillis(T0));
     let (before, after) = ("2027-01-15T07:58:00Z", "2027-01-15T08:00:05Z");
+    let now = "Fri, 15 Jan 2027 08:00:10 GMT";
+    let (an_hour_behind, an_hour_ahead) = ("Fri, 15 Jan 2027 07:00:10 GMT", "Fri, 15 Jan 2027 09:00:10 GMT");
     let table = [
-        (begun, made_at(after, &["POOL:web"]), true),
-        (begun, made_at(before, &["pool:WEB"]), true),
-        (begun, made_at(after, &[]), true),
-        (begun, json!({ "id": 77, "name": "web-a" }), true),
+        (begun, now, made_at(after, &["POOL:web"]), true),
+        (begun, now, made_at(before, &["pool:WEB"]), true),
+        (begun, now, made_at(after, &[]), true),
+        (begun, now, json!({ "id": 77, "name": "web-a" }), true),
         // Somebody else's of the same name was there before.
-        (begun, made_at(before, &[]), false),
-        (EarlierCreate::NotKnown, made_at(after, &["pool:web"]), true),
-        (EarlierCreate::NotKnown, made_at(after, &[]), false),
+        (begun, now, made_at(before, &[]), false),
+        // By the provider's own clock, whatever ours says.
+        (begun, an_hour_behind, made_at("2027-01-15T07:00:05Z", &[]), true),
+        (begun, an_hour_behind, made_at("2027-01-15T06:58:00Z", &[]), false),
+        (begun, an_hour_ahead, made_at("2027-01-15T09:00:05Z", &[]), true),
+        (begun, an_hour_ahead, made_at("2027-01-15T08:30:00Z", &[]), false),
+        // Which doesn't tell the time.
+        (begun, "today", made_at(before, &[]), true),
+        (EarlierCreate::NotKnown, now, made_at(after, &["pool:web"]), true),
+        (EarlierCreate::NotKnown, now, made_at(after, &[]), false),
         // A name that is new is not looked up.
-        (EarlierCreate::None, made_at(after, &["pool:web"]), false),
+        (EarlierCreate::None, now, made_at(after, &["pool:web"]), false),
     ];
-    for (earlier, found, is_it) in table {
+    for (earlier, date, found, is_it) in table {
         for gpu in [false, true] {
-            let named = |droplets: &[Value]| ResponseTemplate::new(200).set_body_json(one_page(droplets));
+            let named = |droplets: &[Value]| {
+                ResponseTemplate::new(200)
+                    .set_body_json(one_page(droplets))
+                    .insert_header("date", date)
+            };
             let (normal, gpus) = if gpu {
                 (vec![], vec![found.clone()])
             } else {
@@ -247,7 +260,8 @@ async fn a_create_that_may_have_been_sent_before_is_looked_up_by_name_first() {
             ])
             .await;
             let got = provider(&server).member_create(&again(earlier)).await.unwrap();
-            assert_eq!(got, id(if is_it { 77 } else { 78 }), "{earlier:?} {found} {gpu}");
+            let expected = id(if is_it { 77 } else { 78 });
+            assert_eq!(got, expected, "{earlier:?} {date} {found} {gpu}");
             assert_eq!(calls(&server, "POST").await, usize::from(!is_it));
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use tidepool_autoscaler_core::observe::UnixMillis;
@@ -110,6 +111,8 @@ pub struct Account {
     clock: Clock,
     call_timeout: Duration,
     budget: Mutex<Budget>,
+    /// By how many milliseconds the provider's clock is ahead of ours, by its last answer that told the time.
+    ahead_millis: Mutex<Option<i64>>,
     spellings: Mutex<Spellings>,
 }
 
@@ -155,6 +158,7 @@ impl Account {
             clock,
             call_timeout: CALL_TIMEOUT,
             budget: Mutex::default(),
+            ahead_millis: Mutex::default(),
             spellings: Mutex::default(),
         })
     }
@@ -169,6 +173,21 @@ impl Account {
     /// The time, by the clock that the account was given.
     pub(super) fn now(&self) -> UnixMillis {
         (self.clock)()
+    }
+
+    /// A time of ours by the provider's clock; `None` while it has not told the time.
+    pub(super) fn by_their_clock(&self, at: UnixMillis) -> Option<UnixMillis> {
+        let ahead = *self.ahead_millis.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.map(|ahead| UnixMillis(at.0.saturating_add(ahead)))
+    }
+
+    fn learn_clock(&self, headers: &HeaderMap) {
+        let date =
+            text_header(headers, "date").and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
+        if let Some(date) = date {
+            let ahead = date.as_millisecond().saturating_sub(self.now().0);
+            *self.ahead_millis.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
     }
 
     /// Makes one call and gives the body of a 2xx. A GET is tried again a few times when nothing but time was lost; any
@@ -229,6 +248,7 @@ impl Account {
         }
         let response = request.send().await.map_err(|error| call.lost(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        self.learn_clock(&headers);
         let limits = limit_headers(status, &headers);
         let wait_secs = self.budget(|budget, now| budget.learn(now, limits));
         let refused = match read_body(response).await {

@@ -185,9 +185,11 @@ impl DigitalOcean {
             .iter()
             .find(|droplet| droplet.tagged(&tags::pool_tag(&create.pool)) == Some(true));
         let by_time = |droplet: &&Droplet| match create.earlier {
-            EarlierCreate::Begun(at) => droplet
-                .created_at
-                .is_none_or(|made| made.0 >= at.0 - CLOCK_SKEW_MILLIS),
+            EarlierCreate::Begun(at) => match (droplet.created_at, self.account.by_their_clock(at)) {
+                (Some(made), Some(begun)) => made.0 >= begun.0.saturating_sub(MADE_BEFORE_MILLIS),
+                // Nobody can say which was first: it is not made a second time.
+                (None, _) | (_, None) => true,
+            },
             EarlierCreate::None | EarlierCreate::NotKnown => false,
         };
         let made = tagged.or_else(|| found.iter().find(by_time));
@@ -219,8 +221,9 @@ impl DigitalOcean {
     }
 }
 
-/// A droplet's `created_at` and our clock may differ by so much.
-const CLOCK_SKEW_MILLIS: i64 = 60_000;
+/// A droplet that was made so long before our create was begun, by the provider's clock, may be what came of it: answers
+/// tell the time in whole seconds, and the machines that tell it differ a little.
+const MADE_BEFORE_MILLIS: i64 = 60_000;
 
 #[async_trait]
 impl Provider for DigitalOcean {

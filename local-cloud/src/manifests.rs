@@ -130,7 +130,7 @@ impl Images {
             .filter_map(|entry| entry.ok().map(|entry| entry.path().join("image.toml")))
             .collect();
         paths.sort();
-        for path in paths.into_iter().filter(|path| path.is_file()) {
+        for path in paths.into_iter().filter(|path| path.exists()) {
             match Self::load_one(&path, vars) {
                 Ok(image) => {
                     if let Some(twin) = images.insert(image.slug.clone(), image) {
@@ -601,6 +601,35 @@ mod tests {
         assert!(
             problems.contains("line 3") && !problems.contains("hunter2"),
             "{problems}"
+        );
+    }
+
+    /// If one hung, the whole test would.
+    #[test]
+    fn a_manifest_that_is_not_a_file_or_too_large_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |slug: &str| {
+            let image = dir.path().join(slug);
+            std::fs::create_dir(&image).unwrap();
+            image.join("image.toml")
+        };
+        nix::unistd::mkfifo(&place("a"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", place("b")).unwrap();
+        std::fs::write(place("c"), "#".repeat(300_000)).unwrap();
+        place("without-one");
+        let problems = Images::load(dir.path(), &no_vars).unwrap_err();
+        let messages: Vec<&str> = problems
+            .list()
+            .iter()
+            .map(|problem| problem.message.as_str())
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                "can't read: not a regular file",
+                "can't read: not a regular file",
+                "can't read: it has more than 262144 bytes"
+            ]
         );
     }
 

@@ -91,3 +91,25 @@ pub(crate) fn save(path: &Path, state: &impl Serialize) -> Result<(), StoreError
     file.write_all(&text).map_err(disk)?;
     std::fs::rename(&beside, path).map_err(disk)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// If one hung, the whole test would.
+    #[test]
+    fn what_is_not_a_file_is_not_a_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("state.json");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [fifo.as_path(), Path::new("/dev/zero"), dir.path()] {
+            let error = load::<Value>(path, |_| Ok(Vec::new())).err().unwrap();
+            assert_eq!(
+                error.to_string(),
+                format!("{}: not a regular file", path.display())
+            );
+        }
+    }
+}

@@ -59,6 +59,18 @@ impl Precondition {
         }
     }
 
+    /// Whether `If-Match` holds where there is something without a version, as a list: `*` alone can match.
+    #[must_use]
+    pub fn if_match_holds_unversioned(&self) -> bool {
+        !matches!(self.if_match, Some(EntityTags::List(_)))
+    }
+
+    /// The same of `If-None-Match`.
+    #[must_use]
+    pub fn if_none_match_holds_unversioned(&self) -> bool {
+        !matches!(self.if_none_match, Some(EntityTags::Any))
+    }
+
     /// Whether a write may go ahead on the current version.
     #[must_use]
     pub fn holds(&self, current: Option<Version>) -> bool {
@@ -115,6 +127,21 @@ mod tests {
         assert!(!holds(tags(&[(1, true)]), Some(1)));
         assert!(holds(tags(&[(2, false)]), Some(1)) && holds(tags(&[(1, false)]), None));
         assert!(holds(tags(&[]), Some(1)));
+    }
+
+    #[test]
+    fn what_has_no_version_matches_only_a_star() {
+        let of = |if_match, if_none_match| Precondition {
+            if_match,
+            if_none_match,
+        };
+        let none = Precondition::default();
+        assert!(none.if_match_holds_unversioned() && none.if_none_match_holds_unversioned());
+        assert!(of(Some(EntityTags::Any), None).if_match_holds_unversioned());
+        assert!(!of(tags(&[(1, false)]), None).if_match_holds_unversioned());
+        assert!(!of(tags(&[]), None).if_match_holds_unversioned());
+        assert!(!of(None, Some(EntityTags::Any)).if_none_match_holds_unversioned());
+        assert!(of(None, tags(&[(1, true)])).if_none_match_holds_unversioned());
     }
 
     #[test]

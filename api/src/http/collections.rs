@@ -39,6 +39,9 @@ pub(super) enum ListCollections {
     /// A page of collections.
     #[oai(status = 200)]
     Page(CollectionListBody),
+    /// `If-None-Match: *`, and the list is there.
+    #[oai(status = 304)]
+    NotModified,
 }
 
 #[derive(ApiResponse)]
@@ -95,7 +98,7 @@ impl Collections {
     /// List collections
     ///
     /// Shows the collections that the key has any scope on, ordered by name. A page may end early, or be empty; only
-    /// an absent `next_page_token` means the end.
+    /// an absent `next_page_token` means the end. A list has no version: of conditions only `*` matches it.
     #[oai(path = "/", method = "get", method = "head")]
     pub(super) async fn list(
         &self,
@@ -105,7 +108,11 @@ impl Collections {
         limit: Query<Option<PageSize>>,
         /// The `next_page_token` of the page before; leave it out for the first page.
         page_token: Query<Option<String>>,
+        conditions: Conditions,
     ) -> Result<ListCollections, Problem> {
+        if !conditions.unversioned_is_wanted()? {
+            return Ok(ListCollections::NotModified);
+        }
         let mut after = match &page_token.0 {
             None => None,
             Some(token) => Some(open(&state, token).ok_or_else(invalid_page_token)?),

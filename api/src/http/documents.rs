@@ -35,6 +35,16 @@ pub(super) struct Conditions(pub(super) Precondition);
 
 described_only!(Conditions);
 
+impl Conditions {
+    /// Of a list, which exists and has no version (RFC 9110, 13.1): whether the client wants it.
+    pub(super) fn unversioned_is_wanted(&self) -> Result<bool, Problem> {
+        match self.0.if_match_holds_unversioned() {
+            true => Ok(self.0.if_none_match_holds_unversioned()),
+            false => Err(precondition_failed()),
+        }
+    }
+}
+
 type State<'a> = Data<&'a Arc<AppState>>;
 
 pub(super) struct Documents;
@@ -120,6 +130,9 @@ pub(super) enum ListDocuments {
     /// A page of documents.
     #[oai(status = 200)]
     Page(DocumentListBody),
+    /// `If-None-Match: *`, and the list is there.
+    #[oai(status = 304)]
+    NotModified,
 }
 
 #[OpenApi(prefix_path = "/v1/collections", tag = "Tag::Documents")]
@@ -127,7 +140,8 @@ impl Documents {
     /// List documents
     ///
     /// Pages through the documents of a collection in an unspecified but stable order: a document that exists
-    /// throughout is seen exactly once. A page may end early; only an absent `next_page_token` means the end.
+    /// throughout is seen exactly once. A page may end early; only an absent `next_page_token` means the end. A list has no
+    /// version: of conditions only `*` matches it.
     #[oai(path = "/:collection/documents", method = "get", method = "head")]
     pub(super) async fn list(
         &self,
@@ -137,8 +151,12 @@ impl Documents {
         limit: Query<Option<PageSize>>,
         /// The `next_page_token` of the page before; leave it out for the first page.
         page_token: Query<Option<String>>,
+        conditions: Conditions,
     ) -> Result<ListDocuments, Problem> {
         let collection = collection_id(state.0, &collection.0).await?;
+        if !conditions.unversioned_is_wanted()? {
+            return Ok(ListDocuments::NotModified);
+        }
         let binding = Binding::Documents(collection);
         let cursor = match &page_token.0 {
             None => None,

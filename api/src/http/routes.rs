@@ -97,8 +97,8 @@ macro_rules! page {
 #[rustfmt::skip]
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation { id: "list_collections", method: Method::GET, path: COLLECTIONS, access: Requires::Key, query: PAGE, body: BodyMode::Unread,
-        problems: &[P::InvalidPageToken],
-        handler: handler!(Collections.list(state, caller, limit, page_token)) },
+        problems: &[P::InvalidPageToken, P::PreconditionFailed],
+        handler: handler!(Collections.list(state, caller, limit, page_token, conditions)) },
     Operation { id: "get_collection", method: Method::GET, path: COLLECTION, access: READ, query: &[], body: BodyMode::Unread,
         problems: &[P::CollectionNotFound, P::PreconditionFailed],
         handler: handler!(Collections.get(state, collection, conditions)) },
@@ -109,8 +109,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
         problems: &[P::CollectionNotFound, P::PreconditionFailed],
         handler: handler!(Collections.delete(state, collection, conditions)) },
     Operation { id: "list_documents", method: Method::GET, path: DOCUMENTS, access: READ, query: PAGE, body: BodyMode::Unread,
-        problems: &[P::CollectionNotFound, P::InvalidPageToken],
-        handler: handler!(Documents.list(state, collection, limit, page_token)) },
+        problems: &[P::CollectionNotFound, P::InvalidPageToken, P::PreconditionFailed],
+        handler: handler!(Documents.list(state, collection, limit, page_token, conditions)) },
     Operation { id: "create_document", method: Method::POST, path: DOCUMENTS, access: WRITE, query: &[], body: JSON,
         problems: &[P::CollectionNotFound, P::AlreadyExists, P::PreconditionFailed],
         handler: handler!(Documents.create(state, collection, conditions, body)) },

@@ -120,6 +120,42 @@ async fn contract_24_malformed_conditions_are_never_a_write() {
     assert_eq!(api.get(DOC).await.etag(), etag);
 }
 
+/// RFC 9110, 13.1: there is a list, and no entity tag of it that anything else than `*` could match.
+#[tokio::test]
+async fn contract_24_a_list_has_no_version_so_only_a_star_matches_it() {
+    let (api, etag) = with_document().await;
+    for list in ["/v1/collections", "/v1/collections/c/documents"] {
+        for method in ["GET", "HEAD"] {
+            let send = async |headers: &[(&str, &str)]| api.send(method, list, headers, None).await;
+            for (field, value, status) in [
+                ("if-match", "*", 200),
+                ("if-match", "\"x\"", 412),
+                ("if-match", etag.as_str(), 412),
+                ("if-none-match", "\"x\"", 200),
+                ("if-none-match", &etag, 200),
+                ("if-none-match", "*", 304),
+                ("if-match", "x", 400),
+                ("if-none-match", "", 400),
+                ("if-none-match", "*, \"x\"", 400),
+            ] {
+                let answer = send(&[(field, value)]).await;
+                assert_eq!(answer.status, status, "{method} {list} {field}: {value}");
+            }
+            let both = send(&[("if-match", "\"x\""), ("if-none-match", "*")]).await;
+            assert_eq!(both.status, 412, "If-Match comes first");
+            assert!(send(&[("if-none-match", "*")]).await.body.is_empty());
+        }
+    }
+    // Existence comes before conditions, and what is malformed before that.
+    let missing = "/v1/collections/x/documents";
+    api.send("GET", missing, &[("if-match", "\"x\"")], None)
+        .await
+        .expect_problem(404, "collection-not-found");
+    api.send("GET", missing, &[("if-match", "x")], None)
+        .await
+        .expect_problem(400, "invalid-request");
+}
+
 #[tokio::test]
 async fn contract_25_if_match_on_what_does_not_exist() {
     let api = Api::with_collection().await;

@@ -63,7 +63,6 @@ SwaggerUIBundle({
   validatorUrl: null,
   deepLinking: true,
   tryItOutEnabled: true,
-  persistAuthorization: true,
   plugins: [showBytes],
 });
 "##;
@@ -194,6 +193,8 @@ mod tests {
     #[test]
     fn nothing_is_loaded_from_elsewhere() {
         assert!(START_SCRIPT.contains("validatorUrl: null"));
+        // Swagger UI's default: a key stays in the page, and does not outlive it in the browser's storage.
+        assert!(!START_SCRIPT.contains("persistAuthorization"));
         for text in [PAGE, ASSETS.style] {
             for foreign in ["http://", "https://", "src=\"//", "href=\"//", "@import"] {
                 let allowed =

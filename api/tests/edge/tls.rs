@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use reqwest::{Certificate, Client, StatusCode, Version};
+use reqwest::{Certificate, Client, ClientBuilder, StatusCode, Version};
 
 use super::harness::{Connection, Folder, SOON, Server, file, run, stderr, wait_until};
 
@@ -27,21 +27,34 @@ fn make(folder: &Folder, name: &str) -> Files {
     }
 }
 
+impl Files {
+    /// A client of `server` that trusts their authority alone, and where it is asked.
+    fn client(&self, server: &Server) -> (ClientBuilder, String) {
+        let client = Client::builder()
+            .tls_built_in_root_certs(false)
+            .add_root_certificate(self.authority.clone())
+            .resolve("localhost", server.public)
+            .timeout(SOON);
+        let url = format!("https://localhost:{}/v1/collections", server.public.port());
+        (client, url)
+    }
+
+    /// Whether such a client gets an answer on a new connection.
+    async fn is_trusted(&self, server: &Server) -> bool {
+        let (client, url) = self.client(server);
+        client.build().unwrap().get(url).send().await.is_ok()
+    }
+}
+
 #[tokio::test]
 async fn both_protocols_are_served_over_tls() {
     let folder = Folder::new();
     let files = make(&folder, "good");
     let flags = ["--tls-cert-file", &files.cert, "--tls-key-file", &files.key];
     let mut server = Server::start(&folder, &flags);
-    let url = format!("https://localhost:{}/v1/collections", server.public.port());
-    let client = || {
-        Client::builder()
-            .add_root_certificate(files.authority.clone())
-            .resolve("localhost", server.public)
-            .timeout(SOON)
-    };
-    let one = client().http1_only().build().unwrap();
-    let two = client().build().unwrap();
+    let (client, url) = files.client(&server);
+    let one = client.http1_only().build().unwrap();
+    let two = files.client(&server).0.build().unwrap();
     let answer = one.get(&url).send().await.unwrap();
     assert_eq!(
         (answer.status(), answer.version()),
@@ -92,36 +105,17 @@ async fn answers_that_http2_clients_do_not_take_shut_nobody_else_out() {
         "2",
     ];
     let server = Server::start(&folder, &flags);
-    let url = format!("https://localhost:{}/v1/collections", server.public.port());
-    let client = || {
-        Client::builder()
-            .add_root_certificate(files.authority.clone())
-            .resolve("localhost", server.public)
-            .timeout(SOON)
-    };
+    let (client, url) = files.client(&server);
     // Its streams have no window: the headers come, the text can't.
-    let stalled = client().http2_initial_stream_window_size(0).build().unwrap();
+    let stalled = client.http2_initial_stream_window_size(0).build().unwrap();
     let mut answers = Vec::new();
     for _ in 0..8 {
         answers.push(stalled.get(&url).send().await.unwrap());
     }
     assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK));
-    let other = client().build().unwrap().get(&url).send().await.unwrap();
-    assert_eq!(other.status(), StatusCode::OK);
+    let other = files.client(&server).0.build().unwrap();
+    assert_eq!(other.get(&url).send().await.unwrap().status(), StatusCode::OK);
     drop(answers);
-}
-
-/// Whether a client that trusts this authority alone gets an answer on a new connection.
-async fn is_served(server: &Server, authority: &Certificate) -> bool {
-    let client = Client::builder()
-        .tls_built_in_root_certs(false)
-        .add_root_certificate(authority.clone())
-        .resolve("localhost", server.public)
-        .timeout(SOON)
-        .build()
-        .unwrap();
-    let url = format!("https://localhost:{}/v1/collections", server.public.port());
-    client.get(url).send().await.is_ok()
 }
 
 #[tokio::test]
@@ -130,7 +124,7 @@ async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
     let (used, next) = (make(&folder, "used"), make(&folder, "next"));
     let flags = ["--tls-cert-file", &used.cert, "--tls-key-file", &used.key];
     let server = Server::start(&folder, &flags);
-    assert!(is_served(&server, &used.authority).await);
+    assert!(used.is_trusted(&server).await);
 
     // The certificate without its key: half of a change.
     std::fs::copy(&next.cert, &used.cert).unwrap();
@@ -139,16 +133,16 @@ async fn a_hangup_reads_the_files_anew_and_useless_ones_change_nothing() {
         server.log().contains("those read before stay in use")
     });
     assert!(server.log().contains("used.key"), "{}", server.log());
-    assert!(is_served(&server, &used.authority).await);
-    assert!(!is_served(&server, &next.authority).await);
+    assert!(used.is_trusted(&server).await);
+    assert!(!next.is_trusted(&server).await);
 
     std::fs::copy(&next.key, &used.key).unwrap();
     server.signal(Signal::SIGHUP);
     wait_until("the log says so", SOON, || {
         server.log().contains("the TLS files were read anew")
     });
-    assert!(is_served(&server, &next.authority).await);
-    assert!(!is_served(&server, &used.authority).await);
+    assert!(next.is_trusted(&server).await);
+    assert!(!used.is_trusted(&server).await);
 }
 
 #[test]

@@ -191,7 +191,8 @@ fn kind_of(early: Early) -> ProblemKind {
         Early::TransferEncoding => ProblemKind::NotImplemented,
         Early::TargetTooLong => ProblemKind::TargetTooLong,
         Early::HeadersTooLarge => ProblemKind::HeadersTooLarge,
-        Early::Defect => ProblemKind::Internal,
+        Early::BodyTooLarge => ProblemKind::BodyTooLarge,
+        Early::NoDate | Early::Defect => ProblemKind::Internal,
         Early::ServerOptions
         | Early::NoHost
         | Early::TwoHosts

@@ -4,7 +4,9 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidepool_listener::{BoundSocket, HeadRoom, Limits, Server, ServiceManager, Stages, Tls, TlsError};
+use tidepool_listener::{
+    BoundSocket, HeadRoom, Limits, Server, ServiceManager, Stages, Tls, TlsError, WallClock,
+};
 use tidepool_logging::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -78,7 +80,17 @@ impl ServeError {
     reason = "this is the source of the whole program"
 )]
 pub fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
+    Timestamp::of(std::time::SystemTime::now())
+}
+
+/// The same for the listeners.
+#[must_use]
+pub fn wall_clock() -> WallClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source of the whole program"
+    )]
+    Box::new(std::time::SystemTime::now)
 }
 
 /// The random bits of the whole program, but for keys.
@@ -176,6 +188,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         stages: lifecycle.stages(),
         metrics: Some(metrics),
         tls,
+        clock: wall_clock(),
     };
     tracing::info!(%address, tls = config.tls.is_some(), store = %config.store.url, "listening");
     lifecycle.advance(Stage::Serving);
@@ -337,6 +350,7 @@ impl OperationsTask {
             stages: Arc::clone(&stages),
             metrics: None,
             tls: None,
+            clock: wall_clock(),
         };
         let task = tokio::spawn(server.run(listener, Arc::clone(operations)));
         Ok(Self { stages, task })

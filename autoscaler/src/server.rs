@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use poem::http::{Method, StatusCode, header};
 use poem::web::{Data, Json, Path};
@@ -10,7 +10,10 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, h
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidepool_autoscaler_core::decide::Control;
-use tidepool_listener::{Early, EndpointService, HeadRoom, Limits, Server, Stranger, TrustedHosts};
+use tidepool_autoscaler_core::observe::UnixMillis;
+use tidepool_listener::{
+    Early, EndpointService, HeadRoom, Limits, Server, Stranger, TrustedHosts, WallClock,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +58,25 @@ pub async fn serve(listener: TcpListener, shared: Shared, limits: Limits, stop: 
         stages: Arc::default(),
         metrics: None,
         tls: None,
+        clock: wall_clock(Arc::clone(&shared.clock)),
     };
     let service = Arc::new(EndpointService::new(routes(shared), early));
     server
         .run_until((listener, service), stop.cancelled_owned(), CLOSE_MAX)
         .await;
+}
+
+/// The time as the listener asks for it.
+fn wall_clock(clock: Clock) -> WallClock {
+    Box::new(move || {
+        let UnixMillis(millis) = clock();
+        let since = Duration::from_millis(millis.unsigned_abs());
+        let time = match millis < 0 {
+            true => SystemTime::UNIX_EPOCH.checked_sub(since),
+            false => SystemTime::UNIX_EPOCH.checked_add(since),
+        };
+        time.unwrap_or(SystemTime::UNIX_EPOCH)
+    })
 }
 
 /// All routes of the status port.

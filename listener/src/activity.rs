@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::frames::{Frames, Seen, Unfinished};
 use crate::heads::HeadHold;
 use crate::{HeadRoom, Limits};
 
@@ -57,6 +58,8 @@ pub struct Activity {
     body_unread: AtomicBool,
     overdue: AtomicBool,
     head: HeadHold,
+    /// Of HTTP/2 only: what the client has begun to send and since when, as [`pack`] writes it; 0 when it is nothing.
+    unfinished: AtomicU64,
     /// Of HTTP/2 only, where a client may read all but one answer.
     answers: Mutex<Answers>,
 }
@@ -110,6 +113,8 @@ impl Activity {
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             head: HeadHold::new(heads.clone()),
+            // A connection begins with a preface.
+            unfinished: AtomicU64::new(if http2 { pack(0, Unfinished::Head) } else { 0 }),
             answers: Mutex::default(),
         }
     }
@@ -187,6 +192,16 @@ impl Activity {
         {
             return Some(Cut::SlowReader);
         }
+        let unfinished = unpack(self.unfinished.load(Ordering::Relaxed));
+        if let Some((since, what)) = unfinished
+            // While it can't write, h2 doesn't read either.
+            && blocked == 0
+            && past(since, limits.header_timeout)
+            // A body has a deadline of its own, as long as somebody waits for it.
+            && (what == Unfinished::Head || self.phase() != Phase::Busy)
+        {
+            return Some(Cut::SlowHeaders);
+        }
         let since = self.since_ms.load(Ordering::Relaxed);
         match self.phase() {
             Phase::Idle => past(since, limits.idle_timeout).then_some(Cut::Idle),
@@ -209,11 +224,21 @@ impl Activity {
         self.answers().waiting_since_ms.values().min().copied()
     }
 
-    /// Whether there is room for them: an unfinished head takes some.
-    fn bytes_came(&self, bytes: usize) -> bool {
-        if self.http2 {
-            return true;
+    /// HTTP/2: takes note of what is unfinished now. The clock is looked at only where something has begun.
+    fn frames_came(&self, seen: Seen) {
+        let before = self.unfinished.load(Ordering::Relaxed);
+        let after = match (seen.unfinished, unpack(before)) {
+            (Unfinished::Nothing, _) => 0,
+            (what, Some((since, _))) if !seen.anew => pack(since, what),
+            (what, _) => pack(self.now_ms(Instant::now()), what),
+        };
+        if after != before {
+            self.unfinished.store(after, Ordering::Relaxed);
         }
+    }
+
+    /// HTTP/1: whether there is room for them: an unfinished head takes some.
+    fn bytes_came(&self, bytes: usize) -> bool {
         match self.phase() {
             Phase::Idle => self.enter(Phase::Reading, Instant::now()),
             Phase::Reading => {}
@@ -231,6 +256,26 @@ impl Activity {
             self.blocked_since_ms.store(0, Ordering::Relaxed);
         }
     }
+}
+
+/// What is unfinished, and since when in milliseconds, in one number: so it is read and written at once.
+fn pack(since_ms: u64, what: Unfinished) -> u64 {
+    match what {
+        Unfinished::Nothing => 0,
+        Unfinished::Head => (since_ms + 1) << 1,
+        Unfinished::Data => ((since_ms + 1) << 1) | 1,
+    }
+}
+
+/// The reverse; `None` when nothing is.
+fn unpack(packed: u64) -> Option<(u64, Unfinished)> {
+    let since_ms = (packed >> 1).checked_sub(1)?;
+    let what = if packed & 1 == 0 {
+        Unfinished::Head
+    } else {
+        Unfinished::Data
+    };
+    Some((since_ms, what))
 }
 
 /// A request being answered on its connection, until dropped.
@@ -285,6 +330,8 @@ impl Drop for Answering {
 pub(crate) struct WatchedIo<T> {
     inner: T,
     activity: Arc<Activity>,
+    /// Of HTTP/2 only.
+    frames: Option<Frames>,
     linger_bytes_left: usize,
     withheld: Option<Vec<u8>>,
 }
@@ -293,6 +340,7 @@ impl<T> WatchedIo<T> {
     pub(crate) fn new(inner: T, activity: Arc<Activity>) -> Self {
         Self {
             inner,
+            frames: activity.http2.then(Frames::new),
             activity,
             linger_bytes_left: LINGER_BYTES_MAX,
             withheld: None,
@@ -329,8 +377,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let came = buffer.filled().len() - before;
-        if came > 0 && !self.activity.bytes_came(came) {
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if came.is_empty() {
+            return read;
+        }
+        let this = &mut *self;
+        if let Some(frames) = &mut this.frames {
+            this.activity.frames_came(frames.read(came));
+        } else if !this.activity.bytes_came(came.len()) {
             let detail = "there is no room for more unfinished requests";
             return Poll::Ready(Err(std::io::Error::new(
                 std::io::ErrorKind::QuotaExceeded,
@@ -418,11 +472,21 @@ mod tests {
         activity.judge(now, &Limits::PRIVATE)
     }
 
+    /// Of a connection whose preface has come.
+    fn of_http2() -> Arc<Activity> {
+        let activity = Activity::new(true, &HeadRoom::default());
+        activity.frames_came(Seen {
+            unfinished: Unfinished::Nothing,
+            anew: false,
+        });
+        Arc::new(activity)
+    }
+
     #[test]
     fn an_http2_client_that_opens_no_window_for_one_of_its_answers_is_cut() {
         let began = Instant::now();
         let after = |secs| began + Duration::from_secs(secs);
-        let activity = Arc::new(Activity::new(true, &HeadRoom::default()));
+        let activity = of_http2();
         let mut stalled = Answering::begin(&activity, began);
         let mut taken = Answering::begin(&activity, began);
         stalled.answered(|| began);
@@ -442,9 +506,44 @@ mod tests {
     }
 
     #[test]
+    fn an_http2_client_that_does_not_finish_its_headers_is_cut() {
+        let activity = Arc::new(Activity::new(true, &HeadRoom::default()));
+        let came = |unfinished, anew| activity.frames_came(Seen { unfinished, anew });
+        let after = |secs| activity.born + Duration::from_secs(secs);
+        assert_eq!(judged(&activity, after(9)), None);
+        assert_eq!(judged(&activity, after(11)), Some(Cut::SlowHeaders), "no preface");
+        came(Unfinished::Nothing, true);
+        assert_eq!(judged(&activity, after(11)), None);
+        came(Unfinished::Head, true);
+        came(Unfinished::Head, false);
+        assert_eq!(judged(&activity, after(11)), Some(Cut::SlowHeaders));
+        came(Unfinished::Data, false);
+        assert_eq!(
+            judged(&activity, after(11)),
+            Some(Cut::SlowHeaders),
+            "of no request that is known"
+        );
+        let busy = Answering::begin(&activity, Instant::now());
+        assert_eq!(
+            judged(&activity, after(11)),
+            None,
+            "its body has a deadline of its own"
+        );
+        came(Unfinished::Head, true);
+        assert_eq!(judged(&activity, after(11)), Some(Cut::SlowHeaders));
+        activity.wrote(true);
+        assert_eq!(
+            judged(&activity, after(11)),
+            None,
+            "nothing is read while nothing can be written"
+        );
+        drop(busy);
+    }
+
+    #[test]
     fn what_is_still_being_worked_on_is_not_the_clients_fault() {
         let began = Instant::now();
-        let activity = Arc::new(Activity::new(true, &HeadRoom::default()));
+        let activity = of_http2();
         let _worked_on = Answering::begin(&activity, began);
         assert_eq!(judged(&activity, began + Duration::from_secs(60)), None);
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{Either, ready};
 use http::header::{CONNECTION, HeaderValue};
@@ -18,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Cut, Phase, WatchedIo};
+use crate::front::{self, Unread};
+use crate::refusal::{self, Refusal};
 use crate::{ConnectionMetrics, Peer, RequestBody, Server, Service, Stage, Stages};
-use crate::{front, refusal};
 
 /// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much
 /// later than its bound.
@@ -40,11 +41,30 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// What hyper's connections have in common.
 type Ended = hyper::Result<()>;
 
+/// Whether HTTP has a date for the time that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Dates,
+    NoDates,
+}
+
+impl Clock {
+    /// HTTP's dates (RFC 9110, 5.6.7) have four digits for the year, and what writes them begins in 1970.
+    pub(crate) fn at(now: SystemTime) -> Self {
+        /// 10000-01-01T00:00:00Z.
+        const SECS_END: u64 = 253_402_300_800;
+        match now.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) if since.as_secs() < SECS_END => Self::Dates,
+            _ => Self::NoDates,
+        }
+    }
+}
+
 pub(crate) async fn serve<S: Service>(
     server: &Server,
     service: Arc<S>,
-    stream: TcpStream,
-    remote: SocketAddr,
+    (stream, remote): (TcpStream, SocketAddr),
+    clock: Clock,
 ) {
     let _counted = server.metrics.as_deref().map(Counted::enter);
     let Ok(local) = stream.local_addr() else { return };
@@ -58,8 +78,15 @@ pub(crate) async fn serve<S: Service>(
         tls: server.tls.is_some(),
     };
     let Some(tls) = &server.tls else {
-        return serve_http1(server, service, stream, ends).await;
+        return match clock {
+            Clock::Dates => serve_http1(server, service, stream, ends).await,
+            Clock::NoDates => refuse_without_date(server, &*service, stream, ends).await,
+        };
     };
+    if clock == Clock::NoDates {
+        // TLS has no dates then, either.
+        return;
+    }
     match tokio::time::timeout(server.limits.header_timeout, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
@@ -129,14 +156,37 @@ async fn serve_http1<S: Service>(
         .drive(Pin::new(&mut connection), http1::Connection::graceful_shutdown)
         .await;
     if let Some(error) = ended {
-        let mut io = connection.into_parts().io.into_inner();
-        let unread = io
+        let parts = connection.into_parts();
+        let mut io = parts.io.into_inner();
+        let bare = io
             .take_withheld()
             .or_else(|| refusal::unanswered(&error, &activity));
-        if let Some(withheld) = unread {
-            refusal::send(&*service, &peer, (io, withheld), &error).await;
+        if let Some(bare) = bare {
+            let unread = Unread {
+                bytes: &parts.read_buf,
+                header_bytes_max: server.limits.header_bytes_max,
+            };
+            let refusal = Refusal::of_error(&error, bare, unread);
+            refusal::send(&*service, &peer, io, refusal).await;
         }
     }
+}
+
+/// Answers the first request of a connection, whatever it is.
+async fn refuse_without_date<S: Service>(server: &Server, service: &S, stream: TcpStream, ends: Ends) {
+    let asked = tokio::time::timeout(server.limits.header_timeout, stream.readable()).await;
+    if !matches!(asked, Ok(Ok(()))) {
+        return;
+    }
+    let activity = Arc::new(Activity::new(false, &server.heads));
+    let peer = Peer {
+        activity: Arc::clone(&activity),
+        local: ends.local,
+        remote: ends.remote,
+        tls: ends.tls,
+    };
+    let io = WatchedIo::new(stream, activity);
+    refusal::send(service, &peer, io, Refusal::no_date()).await;
 }
 
 /// The service's answer, or the one that comes before any route.
@@ -332,3 +382,6 @@ impl Drop for Counted<'_> {
         self.0.closed();
     }
 }
+
+#[cfg(test)]
+mod tests;

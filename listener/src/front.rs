@@ -31,6 +31,10 @@ pub enum Early {
     TargetTooLong,
     /// The headers are larger than allowed, or too many.
     HeadersTooLarge,
+    /// The body is declared to be longer than any that can be counted.
+    BodyTooLarge,
+    /// The clock is outside of what HTTP has dates for.
+    NoDate,
     /// The service panicked.
     Defect,
 }
@@ -48,7 +52,8 @@ impl Early {
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoDate | Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -66,6 +71,10 @@ impl Early {
             Self::NotHttp => "the request can't be read as HTTP/1.1",
             Self::TargetTooLong => "the request target is too long",
             Self::HeadersTooLarge => "the request's headers are too large or too many",
+            Self::BodyTooLarge => "the body is too large",
+            Self::NoDate => {
+                "the clock of this machine is before 1970 or after 9999: nothing is served until it is set"
+            }
             Self::Defect => "the server failed; its log says more",
         }
     }
@@ -181,13 +190,33 @@ fn demand_chunked(headers: &HeaderMap) -> Result<(), Early> {
     }
 }
 
+/// What hyper had read and not yet taken in when it gave up.
+#[derive(Clone, Copy)]
+pub(crate) struct Unread<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) header_bytes_max: usize,
+}
+
+impl Unread<'_> {
+    /// Whether a request's head is among it: hyper takes in a head whole, after it has found it small enough.
+    fn holds_a_head(&self) -> bool {
+        let first_line = self.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let is_request_line = [&b" HTTP/1.1"[..], b" HTTP/1.0"]
+            .iter()
+            .any(|version| first_line.trim_ascii_end().ends_with(version));
+        is_request_line || self.bytes.len() > self.header_bytes_max
+    }
+}
+
 /// Which of hyper's own refusals an error stands for; `status` is what hyper would have answered.
 ///
 /// hyper says nothing finer than `is_parse` about a transfer coding that does not end in `chunked`, so its words are
-/// compared; `api/tests/edge/front.rs` holds them to it.
-pub(crate) fn of_parse_error(error: &hyper::Error, status: &[u8]) -> Early {
+/// compared; `api/tests/edge/front.rs` holds them to it. Of a head that is too large and of a `Content-Length` that is, it says
+/// the same: what is left unread tells them apart.
+pub(crate) fn of_parse_error(error: &hyper::Error, status: &[u8], unread: Unread<'_>) -> Early {
     let words: Cow<'_, str> = error.to_string().into();
     match status {
+        b"431" if !unread.holds_a_head() => Early::BodyTooLarge,
         b"431" => Early::HeadersTooLarge,
         b"414" => Early::TargetTooLong,
         _ if words == "invalid transfer-encoding parsed" => Early::TransferEncoding,

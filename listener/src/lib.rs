@@ -9,6 +9,7 @@ mod connection;
 mod descriptors;
 mod endpoint;
 mod files;
+mod frames;
 mod front;
 mod heads;
 mod host;
@@ -18,6 +19,8 @@ mod server;
 mod service_manager;
 mod socket;
 mod stages;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 mod trusted;
 
@@ -36,7 +39,7 @@ pub use files::{open_regular, read_bytes, read_text};
 pub use front::Early;
 pub use heads::HeadRoom;
 pub use limits::Limits;
-pub use server::Server;
+pub use server::{Server, WallClock};
 pub use service_manager::ServiceManager;
 pub use socket::BoundSocket;
 pub use stages::{Stage, Stages};

@@ -1,5 +1,5 @@
-//! Answers to requests that hyper could not read. hyper would send a bare status; here the service words it like any other
-//! refusal, and what the client still sends is read away so that it sees the answer.
+//! Answers without hyper: to requests that it could not read, and where it can't be asked. It would send a bare status; here
+//! the service words it like any other refusal, and what the client still sends is read away so that it sees the answer.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response};
@@ -7,7 +7,8 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::activity::{Activity, LINGER_MAX, Phase, WatchedIo};
-use crate::{Peer, Service, front};
+use crate::front::{self, Unread};
+use crate::{Early, Peer, Service};
 
 /// What stands in for hyper's bare answer where it has none: to a client that begins HTTP/2 without TLS.
 pub(crate) fn unanswered(error: &hyper::Error, activity: &Activity) -> Option<Vec<u8>> {
@@ -15,18 +16,42 @@ pub(crate) fn unanswered(error: &hyper::Error, activity: &Activity) -> Option<Ve
     unread.then(|| b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec())
 }
 
+/// What is answered without hyper.
+pub(crate) struct Refusal {
+    early: Early,
+    /// The same without the service's words.
+    bare: Vec<u8>,
+}
+
+impl Refusal {
+    /// In place of what hyper would have answered to a request that it could not read.
+    pub(crate) fn of_error(error: &hyper::Error, bare: Vec<u8>, unread: Unread<'_>) -> Self {
+        let status = bare.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
+        let early = front::of_parse_error(error, status.unwrap_or_default(), unread);
+        Self { early, bare }
+    }
+
+    /// Where hyper would panic, for it dates every answer.
+    pub(crate) fn no_date() -> Self {
+        let bare = b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        Self {
+            early: Early::NoDate,
+            bare: bare.to_vec(),
+        }
+    }
+}
+
 /// Sends the service's words in place of hyper's, and closes.
 pub(crate) async fn send<S: Service>(
     service: &S,
     peer: &Peer,
-    (mut io, withheld): (WatchedIo<impl AsyncRead + AsyncWrite + Unpin>, Vec<u8>),
-    error: &hyper::Error,
+    mut io: WatchedIo<impl AsyncRead + AsyncWrite + Unpin>,
+    refusal: Refusal,
 ) {
-    let status = withheld.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
-    let early = front::of_parse_error(error, status.unwrap_or_default());
-    let bytes = match written(service.answer_early(early, None, peer), &withheld).await {
+    let Refusal { early, bare } = refusal;
+    let bytes = match written(service.answer_early(early, None, peer), &bare).await {
         Some(bytes) => bytes,
-        None => withheld,
+        None => bare,
     };
     let sending = async {
         io.write_all(&bytes).await?;

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::{ConnectionMetrics, HeadRoom, Limits, Service, Stage, Stages, Tls, connection};
+use crate::connection::{self, Clock};
+use crate::{ConnectionMetrics, HeadRoom, Limits, Service, Stage, Stages, Tls};
 
 /// Pause after a failed accept (usually: no file descriptors left), so that the loop does not spin. Doubles up to the
 /// second value: connections that end meanwhile free descriptors.
@@ -17,6 +18,9 @@ const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration:
 
 /// How long connections that are cut may take to notice.
 const CUT_MAX: Duration = Duration::from_secs(1);
+
+/// Tells the time.
+pub type WallClock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// How a listener serves.
 pub struct Server {
@@ -32,6 +36,8 @@ pub struct Server {
     pub metrics: Option<Arc<dyn ConnectionMetrics>>,
     /// TLS, if spoken.
     pub tls: Option<Arc<Tls>>,
+    /// The time. Each connection looks at it once: where HTTP has no date for it, nothing is served.
+    pub clock: WallClock,
 }
 
 impl Server {
@@ -63,12 +69,15 @@ impl Server {
         let server = Arc::new(self);
         let permits = Arc::new(Semaphore::new(server.limits.connections_max));
         let connections = TaskTracker::new();
-        let spawn = |stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit| {
+        let mut clock = Clock::Dates;
+        let mut spawn = |stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit| {
             let server = Arc::clone(&server);
             let service = Arc::clone(&service);
+            clock = server.look_at_the_clock(clock);
+            let clock = clock;
             connections.spawn(async move {
                 let _permit = permit;
-                connection::serve(&server, service, stream, remote).await;
+                connection::serve(&server, service, (stream, remote), clock).await;
             });
         };
         let mut stopping = std::pin::pin!(server.stages.reached(Stage::Stopping));
@@ -107,6 +116,25 @@ impl Server {
         drop(listener);
         connections.close();
         connections.wait().await;
+    }
+
+    /// Whether HTTP has a date for now; says so when that changes.
+    fn look_at_the_clock(&self, before: Clock) -> Clock {
+        let now = Clock::at((self.clock)());
+        match (before, now) {
+            (Clock::Dates, Clock::NoDates) => tracing::error!(
+                listener = self.name,
+                "the clock of this machine is before 1970 or after 9999: nothing is served until it is set"
+            ),
+            (Clock::NoDates, Clock::Dates) => {
+                tracing::info!(
+                    listener = self.name,
+                    "the clock of this machine is set: serving again"
+                );
+            }
+            _ => {}
+        }
+        now
     }
 
     /// Waits for room for one more connection, and says so when there is none.

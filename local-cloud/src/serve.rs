@@ -117,6 +117,11 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
             stages: Arc::default(),
             metrics: None,
             tls: None,
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is the source of the whole program"
+            )]
+            clock: Box::new(std::time::SystemTime::now),
         };
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(server.run_until(

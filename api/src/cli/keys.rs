@@ -190,17 +190,15 @@ fn checked_record(
         }
     }
     let created_at = now();
-    let expires_at = expires_at.map(|text| (text, text.parse::<jiff::Timestamp>()));
+    let expires_at = expires_at.map(|text| (text, Timestamp::parse(text)));
     let expires_at = match expires_at {
         None => None,
-        Some((_, Ok(time))) if Timestamp(time.as_microsecond()) > created_at => {
-            Some(Timestamp(time.as_microsecond()))
-        }
-        Some((text, Ok(_))) => {
+        Some((_, Some(time))) if time > created_at => Some(time),
+        Some((text, Some(_))) => {
             problem("--expires-at", format!("{text} is past"));
             None
         }
-        Some((text, Err(_))) => {
+        Some((text, None)) => {
             problem(
                 "--expires-at",
                 format!("must be a time such as 2030-01-01T00:00:00Z, is {text:?}"),

@@ -278,6 +278,50 @@ fn what_cannot_be_read_is_a_problem_with_a_request_id() {
 }
 
 #[test]
+fn a_length_that_cannot_be_counted_is_too_large() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    let head = |length: &str, more: &str| {
+        format!(
+            "PUT /v1/collections/c HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}Content-Length: \
+             {length}\r\n\r\n"
+        )
+    };
+    for length in [
+        "1048577",
+        "18446744073709551613",
+        "18446744073709551614",
+        "18446744073709551615",
+    ] {
+        for body in ["", "{}", "{\n", &"\n".repeat(2_000)] {
+            let answer = asked(server.public, &format!("{}{body}", head(length, "")));
+            assert_problem(&answer, 413, length);
+            assert_eq!(answer.problem(), "body-too-large", "{length}");
+        }
+    }
+    let largest = "18446744073709551615";
+    assert_eq!(
+        asked(server.ops, &head(largest, "")).status,
+        413,
+        "operations listener"
+    );
+    let mut connection = Connection::open(server.public);
+    connection.write(&format!(
+        "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n{}",
+        head(largest, "")
+    ));
+    assert_problem(&connection.read_answer(false), 404, "the first");
+    assert_problem(&connection.read_answer(false), 413, "after another");
+    assert!(connection.closed_within(SOON).is_some());
+    // Heads that are too large stay what they are, whatever they declare.
+    let large = format!("X: {}\r\n", "x".repeat(33_000));
+    let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();
+    for more in [large, many] {
+        assert_problem(&asked(server.public, &head(largest, &more)), 431, &more[..6]);
+    }
+}
+
+#[test]
 fn without_a_key_only_names_of_this_machine_are_served() {
     let folder = Folder::new();
     let server = Server::start(&folder, &["--allowed-hosts", "tide.example.com,203.0.113.9"]);

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod clock;
 mod commands;
 mod drain;
 mod front;

@@ -9,7 +9,7 @@ use tidepool_api::keys::KeyFreshness;
 use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
 use tidepool_api::public::{PublicService, PublicServiceParts};
-use tidepool_api::run::{nonce, now};
+use tidepool_api::run::{nonce, now, wall_clock};
 use tidepool_listener::{BoundSocket, HeadRoom, Server, TrustedHosts};
 
 use super::harness::{Connection, SOON};
@@ -50,6 +50,7 @@ async fn serve(
         stages: lifecycle.stages(),
         metrics: None,
         tls: None,
+        clock: wall_clock(),
     };
     let running = tokio::spawn(server.run(socket.listen().unwrap(), service));
     tokio::task::spawn_blocking(move || ask(address)).await.unwrap();

@@ -16,7 +16,7 @@ use tidepool_api::keys::{KeyFreshness, LoadedKeys};
 use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
 use tidepool_api::public::{PublicService, PublicServiceParts};
-use tidepool_api::run::{nonce, now};
+use tidepool_api::run::{nonce, now, wall_clock};
 use tidepool_api::store::{self, CollectionCatalog, KeyRecord, LargeWork, OpenOptions};
 use tidepool_listener::{BoundSocket, Server, TrustedHosts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -123,6 +123,7 @@ impl Api {
             stages: lifecycle.stages(),
             metrics: Some(metrics),
             tls: None,
+            clock: wall_clock(),
         };
         let listener = socket.listen().unwrap();
         lifecycle.advance(Stage::Serving);

@@ -1,72 +1,43 @@
 //! The status port as a listener: HTTP's own rules, methods, and who is served without a token.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+use tidepool_listener::testing;
 
 use crate::operator::status_port;
 use crate::stage::{Says, metrics, stage};
 
-/// How long an answer may take.
-const SOON: Duration = Duration::from_secs(20);
-
-/// Bytes to the port, and everything that comes back until it closes.
+/// The answer to a request, as it came.
 async fn raw(url: &str, request: String) -> String {
-    let address = url.trim_start_matches("http://").to_owned();
-    let exchange = move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
-    };
-    tokio::task::spawn_blocking(exchange).await.unwrap()
+    let url = url.to_owned();
+    tokio::task::spawn_blocking(move || testing::exchange(&url, &request))
+        .await
+        .unwrap()
 }
 
 /// The status of a request with these header lines.
 async fn status(url: &str, line: &str, lines: &[&str]) -> u16 {
-    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    let answer = raw(url, format!("{line}\r\n{lines}Connection: close\r\n\r\n")).await;
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+    let (url, line) = (url.to_owned(), line.to_owned());
+    let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    let asked = move || {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        testing::status(&url, &line, &lines)
+    };
+    tokio::task::spawn_blocking(asked).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_is_kept_to() {
     let stage = stage(&[("api", 4)], metrics(Says::Idle), "");
     let url = status_port(&stage, None).await;
-    let host = "Host: localhost";
-    for (line, lines, expected) in [
-        ("GET /livez HTTP/1.1", &[] as &[&str], 400),
-        ("GET /livez HTTP/1.1", &[host, host], 400),
-        ("GET /livez HTTP/1.1", &["Host: a b"], 400),
-        ("GET /livez HTTP/1.0", &[], 200),
-        ("GET http://localhost/livez HTTP/1.1", &[host], 200),
-        ("OPTIONS * HTTP/1.1", &[host], 204),
-        ("OPTIONS * HTTP/1.0", &[], 204),
-        ("GET * HTTP/1.1", &[host], 400),
-        (
-            "POST /api/pools/api/hold HTTP/1.1",
-            &[host, "Transfer-Encoding: gzip"],
-            501,
-        ),
-        (
-            "POST /api/pools/api/hold HTTP/1.1",
-            &[host, "Transfer-Encoding: gzip, chunked"],
-            501,
-        ),
-    ] {
-        assert_eq!(status(&url, line, lines).await, expected, "{line} {lines:?}");
+    for case in testing::cases("/livez", "/api/pools/api/hold") {
+        assert_eq!(
+            status(&url, &case.line, case.lines).await,
+            case.status,
+            "{case:?}"
+        );
     }
-    // An answer before the body closes, and what follows is not taken for a request.
-    let early = "POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\nGET /livez \
-                 HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answer = raw(&url, early.to_owned()).await.to_ascii_lowercase();
-    assert!(
-        answer.starts_with("http/1.1 405") && answer.contains("connection: close\r\n"),
-        "{answer}"
-    );
-    assert_eq!(answer.matches("http/1.1 ").count(), 1, "{answer}");
+    tokio::task::spawn_blocking(move || testing::assert_an_early_answer_closes(&url, "/livez", 405))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

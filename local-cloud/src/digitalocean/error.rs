@@ -64,6 +64,7 @@ impl ApiError {
             StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
             StatusCode::NOT_IMPLEMENTED => "not_implemented",
             StatusCode::INTERNAL_SERVER_ERROR => "server_error",
+            StatusCode::PAYLOAD_TOO_LARGE => "payload_too_large",
             _ => "bad_request",
         };
         let mut error = Self::new(early.status(), id, early.detail());

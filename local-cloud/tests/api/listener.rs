@@ -5,60 +5,23 @@ use std::net::TcpStream;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidepool_listener::testing;
 
 use crate::common::{Cloud, PATIENCE};
 
-/// Bytes to the API, and everything that comes back until it closes.
-fn raw(cloud: &Cloud, request: &str) -> String {
-    let mut stream = TcpStream::connect(cloud.url.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 /// The status of a request with these header lines and any token.
 fn status(cloud: &Cloud, line: &str, lines: &[&str]) -> u16 {
-    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    let answer = raw(
-        cloud,
-        &format!("{line}\r\nAuthorization: Bearer t\r\n{lines}Connection: close\r\n\r\n"),
-    );
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+    testing::status(&cloud.url, line, &[&["Authorization: Bearer t"], lines].concat())
 }
 
 #[tokio::test]
 async fn http_is_kept_to() {
     let cloud = Cloud::start(&[]);
-    let host = "Host: localhost";
-    for (line, lines, expected) in [
-        ("GET /v2/account HTTP/1.1", &[] as &[&str], 400),
-        ("GET /v2/account HTTP/1.1", &[host, host], 400),
-        ("GET /v2/account HTTP/1.1", &["Host: a b"], 400),
-        ("GET /v2/account HTTP/1.0", &[], 200),
-        ("GET http://localhost/v2/account HTTP/1.1", &[host], 200),
-        ("OPTIONS * HTTP/1.1", &[host], 204),
-        ("OPTIONS * HTTP/1.0", &[], 204),
-        ("GET * HTTP/1.1", &[host], 400),
-        ("POST /v2/tags HTTP/1.1", &[host, "Transfer-Encoding: gzip"], 501),
-        (
-            "POST /v2/tags HTTP/1.1",
-            &[host, "Transfer-Encoding: gzip, chunked"],
-            501,
-        ),
-    ] {
-        assert_eq!(status(&cloud, line, lines), expected, "{line} {lines:?}");
+    for case in testing::cases("/v2/account", "/v2/tags") {
+        assert_eq!(status(&cloud, &case.line, case.lines), case.status, "{case:?}");
     }
-    // An answer before the body closes, and what follows is not taken for a request: here for want of a token.
-    let early = "POST /v2/droplets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\nGET \
-                 /v2/account HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answer = raw(&cloud, early).to_ascii_lowercase();
-    assert!(
-        answer.starts_with("http/1.1 401") && answer.contains("connection: close\r\n"),
-        "{answer}"
-    );
-    assert_eq!(answer.matches("http/1.1 ").count(), 1, "{answer}");
+    // For want of a token.
+    testing::assert_an_early_answer_closes(&cloud.url, "/v2/droplets", 401);
 }
 
 #[tokio::test]

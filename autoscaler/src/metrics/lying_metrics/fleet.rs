@@ -383,16 +383,18 @@ fn settings(kind: Kind, source: SourceKind) -> Arc<PoolConfig> {
 }
 
 fn parsed(kind: Kind, source: SourceKind) -> PoolConfig {
-    let (field, server) = match source {
-        SourceKind::Scrape => ("queue_depth", ""),
+    // A source that has no preset for it reads a field of its own, within 0 and 1.
+    let (cpu, field, server) = match source {
+        SourceKind::Scrape => ("preset = \"cpu\"", "queue_depth", ""),
         SourceKind::Elasticsearch => (
+            "preset = \"cpu\"",
             "prometheus.metrics.queue_depth",
             "elasticsearch.url = \"http://test:9200\"",
         ),
     };
     let metrics = source.name();
     let (signal, target) = match kind {
-        Kind::Cpu => ("preset = \"cpu\"".to_owned(), CPU_TARGET),
+        Kind::Cpu => (cpu.to_owned(), CPU_TARGET),
         Kind::Queue => (
             format!("field = \"{field}\"\nper_host = \"last\"\nacross = \"sum\"\nrange = [0.0, inf]"),
             QUEUE_TARGET,

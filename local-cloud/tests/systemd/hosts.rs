@@ -229,3 +229,24 @@ async fn a_load_balancer_checks_and_reaches_it() {
     let answer = room.ssh(id, &format!("curl -s {url}/readyz")).await;
     assert_eq!(answer, "ready");
 }
+
+#[tokio::test]
+async fn neighbours_reach_each_other_by_both_addresses() {
+    let Some(room) = Room::open("systemd hosts::neighbours_reach_each_other").await else {
+        return;
+    };
+    let [first, second] = [
+        room.droplet("web-1", json!(DEBIAN), "").await,
+        room.droplet("web-2", json!(DEBIAN), "").await,
+    ];
+    for kind in ["public", "private"] {
+        let address = room.address(second, kind).await;
+        let answer = room
+            .ssh(
+                first,
+                &format!("timeout 20 bash -c 'head -c 4 </dev/tcp/{address}/22'"),
+            )
+            .await;
+        assert_eq!(answer, "SSH-", "{kind} address {address}");
+    }
+}

@@ -26,6 +26,9 @@ table inet tidepool {
     chain forward {
         type filter hook forward priority 0; policy drop;
         ct state established,related accept
+        # Where the kernel has br_netfilter, frames between two ports of a bridge pass here, too.
+        iifname "public" oifname "public" accept
+        iifname "vpc-*" oifname "vpc-*" accept
         iifname "uplink" oifname "public" accept
         iifname "public" oifname "uplink" ip daddr != MACHINE meta l4proto tcp accept
     }

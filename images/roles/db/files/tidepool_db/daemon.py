@@ -1,0 +1,347 @@
+"""The life of a database host: found the ring or join it, then keep its names, logins and copies in order.
+
+Runs as Cassandra's user. Cassandra's own unit waits until `may-start` is there; everything before that is decided here.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from . import cql, members, neighbours, paths, render, ring
+
+LOG = logging.getLogger("tidepool-db")
+PAUSE_SECS = 2
+MEMBER_PAUSE_SECS = 15
+# Clouds give out addresses in a row: the nearest are asked each time, and those already found; the others so many at a time.
+NEAREST = 64
+SWEEP = 64
+# A lock lives for members.LOCK_SECS; it is renewed well before.
+LOCK_RENEW_SECS = 15
+REPAIR_SECS_MAX = 600
+# From the unit's start to a process.
+START_SECS = 30
+LOOPBACK = "127.0.0.1"
+NOT_RUNNING = "Cassandra isn't running on this host: journalctl --unit cassandra says why"
+
+
+class Host:
+    """What this host says of itself to its neighbours and its operator; shared with the server's threads."""
+
+    def __init__(self, facts, identity, file):
+        self.facts = facts
+        self.identity = identity
+        self.file = file
+        self.mutex = threading.Lock()
+        self.state, self.reason = "", ""
+
+    def become(self, state, reason=""):
+        with self.mutex:
+            if (state, reason) == (self.state, self.reason):
+                return
+            self.state, self.reason = state, reason
+        LOG.info("%s%s", state, f": {reason}" if reason else "")
+        write(paths.STATUS, json.dumps(self.about(), indent=1) + "\n")
+
+    def about(self):
+        with self.mutex:
+            return {
+                "cluster": self.identity.cluster,
+                "id": self.identity.id,
+                "host": self.facts["host"],
+                "address": self.facts["address"],
+                "state": self.state,
+                "reason": self.reason,
+            }
+
+    def keep(self, **changes):
+        """Changes the identity, on the disk before this returns."""
+        with self.mutex:
+            for name, value in changes.items():
+                setattr(self.identity, name, value)
+            self.file.save(self.identity)
+
+    def answer(self, question):
+        """To a neighbour."""
+        if question.get("ask") != "vote":
+            return self.about()
+        founder = str(question.get("founder", ""))
+        with self.mutex:
+            granted, reason = ring.vote(self.identity, founder)
+            if question.get("cluster") != self.identity.cluster:
+                granted, reason = False, f"this host is of the cluster {self.identity.cluster}"
+            if granted and self.identity.vote is None:
+                self.identity.vote = founder
+                self.file.save(self.identity)
+        return {"granted": granted, "reason": reason}
+
+
+class Daemon:
+    def __init__(self, settings, host, context):
+        self.settings = settings
+        self.host = host
+        self.context = context
+        self.address = host.facts["address"]
+        self.members = members.Members(context, settings.superuser)
+        self.candidates = neighbours.candidates(settings.peers, self.address, host.facts["network"])
+        self.swept = NEAREST
+        self.known = {}
+        self.stop = threading.Event()
+
+    def run(self):
+        if not self.host.identity.joined:
+            self.host.become("waiting", "looking for neighbours")
+        while not self.host.identity.joined and not self.stop.is_set():
+            try:
+                self.step()
+            except members.UNREACHABLE as failure:
+                self.host.become(self.host.state, f"tried again soon: {failure}")
+            self.stop.wait(PAUSE_SECS)
+        if not self.stop.is_set():
+            self.start_cassandra("member")
+        while not self.stop.is_set():
+            self.look_after()
+            self.stop.wait(MEMBER_PAUSE_SECS)
+
+    def step(self):
+        """One look around by a host that is no member yet."""
+        if self.host.identity.founds:
+            return self.found()
+        peers = self.peers()
+        ring_addresses = [peer.address for peer in peers if peer.state == "member"]
+        if ring_addresses:
+            return self.join(ring_addresses)
+        if not self.host.identity.fresh:
+            return self.host.become("waiting", "waiting for a member of the ring that this host began to join")
+        decision = ring.founding(self.host.facts["host"], self.settings.founder, peers)
+        if decision.what == ring.GO:
+            decision = self.ask_for_votes(peers)
+        if decision.what == ring.GO:
+            LOG.info("founding the ring: %s", decision.reason)
+            self.host.keep(founds=True, started_on=self.address)
+            return self.found()
+        return self.host.become("waiting", decision.reason)
+
+    def peers(self):
+        """Those who answer: all known ones, the nearest, and the next part of the network."""
+        part = self.candidates[:NEAREST] + self.candidates[self.swept : self.swept + SWEEP]
+        self.swept = self.swept + SWEEP if self.swept + SWEEP < len(self.candidates) else NEAREST
+        if self.settings.peers != ("auto",) and self.swept == NEAREST:
+            # Names may stand for other addresses by now.
+            self.candidates = neighbours.candidates(self.settings.peers, self.address, self.host.facts["network"])
+        answers = neighbours.ask_all(list(dict.fromkeys([*self.known, *part])), self.context, {"ask": "state"})
+        self.known = {
+            address: ring.Peer(address, str(answer.get("id")), str(answer.get("host")), str(answer.get("state")))
+            for address, answer in answers.items()
+            if answer.get("cluster") == self.settings.name and answer.get("id") != self.host.identity.id
+        }
+        return list(self.known.values())
+
+    def ask_for_votes(self, peers):
+        own = self.host.identity.id
+        question = {"ask": "vote", "founder": own, "cluster": self.settings.name}
+        if not self.host.answer(question)["granted"]:
+            return ring.Decision(ring.WAIT, f"this host has voted for another founder, {self.host.identity.vote}")
+        answers = neighbours.ask_all([peer.address for peer in peers], self.context, question)
+        for address, answer in answers.items():
+            if not answer.get("granted"):
+                LOG.info("no vote from %s: %s", address, answer.get("reason"))
+        granted = 1 + sum(bool(answer.get("granted")) for answer in answers.values())
+        return ring.votes_suffice(granted, self.settings.hosts_at_first)
+
+    def found(self):
+        """The first member. Clients can't reach it before the default superuser is gone."""
+        if not self.host.identity.secured:
+            self.host.become("founding", "Cassandra starts for this host alone")
+            self.write_hosts({render.SEED_NAMES[0]: self.address})
+            self.start_cassandra("first")
+            self.wait_for_cql(LOOPBACK)
+            if self.stop.is_set():
+                return
+            members.secure(self.members, LOOPBACK, self.settings, self.host.facts["datacenter"])
+            self.members.claim_seed(LOOPBACK, render.SEED_NAMES[0], self.address)
+            self.host.keep(secured=True)
+        self.host.become("founding", "Cassandra starts again, for all")
+        self.start_cassandra("member")
+        if self.takes_login(LOOPBACK):
+            restart_cassandra()
+        self.wait_for_cql(self.address)
+        if not self.stop.is_set():
+            self.host.keep(joined=True)
+
+    def join(self, ring_addresses):
+        """Gates, lock, gates again, start; the lock is kept until the others see this host as a member."""
+        decision, through = self.gate(ring_addresses)
+        if decision.what == ring.GO:
+            holder = self.members.lock(through, self.host.identity.id, self.host.facts["host"])
+            if holder is not None:
+                decision = ring.Decision(ring.WAIT, f"one host at a time: {holder} has the lock")
+        if decision.what == ring.GO:
+            decision, through = self.gate(ring_addresses)
+            if decision.what != ring.GO:
+                self.members.unlock(through, self.host.identity.id)
+        if decision.what != ring.GO:
+            return self.host.become("refused" if decision.what == ring.REFUSE else "waiting", decision.reason)
+        return self.enter(through)
+
+    def gate(self, ring_addresses):
+        """The decision, and a member through which the ring can be asked."""
+        first = self.members.views(ring_addresses)
+        known = {address for view in first.values() for address in ring.members_of(view)} - {self.address}
+        views = {**first, **self.members.views(known - set(first))}
+        if not views:
+            return ring.Decision(ring.WAIT, "no member takes a login"), None
+        return ring.joining(self.address, self.host.identity.started_on, views), next(iter(views))
+
+    def enter(self, through):
+        self.write_hosts(self.members.seeds(through))
+        self.host.keep(started_on=self.address)
+        self.host.become("joining", "Cassandra fetches this host's part of the data")
+        self.start_cassandra("member")
+        self.wait_for_cql(self.address, lambda: self.renew(through))
+        while not self.stop.is_set() and not self.is_member():
+            self.renew(through)
+            self.stop.wait(PAUSE_SECS)
+        if self.stop.is_set():
+            return
+        self.host.keep(joined=True)
+        self.look_after()
+        self.members.unlock(through, self.host.identity.id)
+
+    def is_member(self):
+        own = self.members.view(self.address)
+        if own is None or not self.members.bootstrapped(self.address):
+            return False
+        return ring.is_member_everywhere(self.address, self.members.views(ring.members_of(own)))
+
+    def renew(self, through):
+        try:
+            holder = self.members.lock(through, self.host.identity.id, self.host.facts["host"])
+        except members.UNREACHABLE as failure:
+            LOG.warning("the lock could not be renewed: %s", failure)
+            return
+        if holder is not None:
+            LOG.warning("the lock was lost to %s; that host still waits while gossip shows this one on its way", holder)
+
+    def look_after(self):
+        """One look by a member."""
+        try:
+            self.settle()
+            self.host.become("member")
+        except (*members.UNREACHABLE, subprocess.SubprocessError) as failure:
+            self.host.become("member", NOT_RUNNING if cassandra_pid() is None else str(failure))
+
+    def settle(self):
+        """Brings names, copies and logins to what the ring's size asks for. Changes happen under the lock, one host at a time."""
+        own = self.members.look(self.address)
+        datacenter = self.host.facts["datacenter"]
+        copies = ring.replication_now(len(ring.members_of(own, datacenter)), self.settings.replication)
+        low = ring.keyspaces_to_raise(self.members.replication(self.address, datacenter), copies)
+        seeds = self.members.seeds(self.address)
+        seed = ring.seed_to_claim(seeds, self.address, render.SEED_NAMES)
+        if low or seed or self.host.identity.repair_due:
+            self.change(low, copies, seed)
+            seeds = self.members.seeds(self.address)
+        if self.settings.reader is not None:
+            self.members.grant_reader(self.address, self.settings)
+        self.write_hosts(seeds)
+
+    def change(self, low, copies, seed):
+        holder = self.members.lock(self.address, self.host.identity.id, self.host.facts["host"])
+        if holder is not None:
+            LOG.info("%s has the lock; changes wait", holder)
+            return
+        try:
+            if low:
+                LOG.info("%s: %d copies", ", ".join(low), copies)
+                self.host.keep(repair_due=True)
+                self.members.raise_replication(self.address, low, self.host.facts["datacenter"], copies)
+            if self.host.identity.repair_due:
+                for keyspace in members.REPAIRED:
+                    repair(keyspace)
+                    self.renew(self.address)
+                self.host.keep(repair_due=False)
+            if seed:
+                self.members.claim_seed(self.address, seed, self.address)
+                LOG.info("this host is %s", seed)
+        finally:
+            self.members.unlock(self.address, self.host.identity.id)
+
+    def write_hosts(self, seeds):
+        """Only when it changes: Cassandra's Java reads it whenever it looks a name up."""
+        text = render.hosts(seeds, self.address, self.host.facts["host"])
+        try:
+            with open(paths.HOSTS, encoding="ascii") as file:
+                if file.read() == text:
+                    return
+        except FileNotFoundError:
+            pass
+        write(paths.HOSTS, text)
+
+    def start_cassandra(self, configuration):
+        write(paths.MAY_START, f"{configuration}\n")
+
+    def wait_for_cql(self, address, meanwhile=lambda: None):
+        """Until Cassandra takes a login at `address`, or this program is stopped. Joining may take hours."""
+        state, began = self.host.state, time.monotonic()
+        renewed = began
+        while not self.stop.wait(PAUSE_SECS):
+            try:
+                self.members.connect(address, timeout_secs=5.0).close()
+                return
+            except cql.CqlError as failure:
+                # Cassandra makes the default superuser some time after it has begun to take logins.
+                if address == LOOPBACK and self.takes_login(address, members.DEFAULT_SUPERUSER):
+                    return
+                self.host.become(state, str(failure))
+            except OSError:
+                if time.monotonic() - began > START_SECS and cassandra_pid() is None:
+                    self.host.become(state, NOT_RUNNING)
+            if time.monotonic() - renewed > LOCK_RENEW_SECS:
+                meanwhile()
+                renewed = time.monotonic()
+
+    def takes_login(self, address, login=None):
+        try:
+            self.members.connect(address, login, timeout_secs=5.0).close()
+            return True
+        except members.UNREACHABLE:
+            return False
+
+
+def write(path, text):
+    part = f"{path}.part"
+    with open(part, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def cassandra_pid():
+    """Of the Cassandra that runs on this host, or None."""
+    try:
+        with open(paths.PID, encoding="ascii") as file:
+            pid = int(file.read())
+        os.kill(pid, 0)
+        return pid
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+
+
+def restart_cassandra():
+    """Asks it to end; its unit starts it again."""
+    pid = cassandra_pid()
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+
+
+def repair(keyspace):
+    """Brings every row of `keyspace` to all its copies."""
+    subprocess.run(
+        [paths.NODETOOL, "repair", "--full", keyspace],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=REPAIR_SECS_MAX, check=True,
+    )  # fmt: skip

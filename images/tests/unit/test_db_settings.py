@@ -1,0 +1,120 @@
+"""What user data may say, and what is refused with every problem named."""
+
+import unittest
+
+from db_context import SETTINGS
+from tidepool_db import configure, identity, render, settings
+
+HOST = {
+    "HOST_PROVIDER": "digitalocean",
+    "HOST_NAME": "db-1",
+    "HOST_REGION": "nyc3",
+    "HOST_PRIVATE_IP": "10.132.0.2",
+    "HOST_PRIVATE_NETMASK": "255.255.240.0",
+}
+
+
+class Settings(unittest.TestCase):
+    def problems(self, text):
+        with self.assertRaises(settings.Invalid) as caught:
+            settings.parse(text)
+        return caught.exception.problems
+
+    def test_the_shortest_file(self):
+        given = settings.parse(SETTINGS)
+        self.assertEqual((given.hosts_at_first, given.replication, given.peers), (3, 3, ("auto",)))
+        self.assertIsNone(given.reader)
+        self.assertNotIn("horse", repr(given))
+
+    def test_every_problem_is_named_at_once(self):
+        text = SETTINGS.replace("founder = db-1", "hosts_at_first = 0\nsize = 3").replace("correct horse battery", "short")
+        self.assertEqual(
+            self.problems(text + "[reader]\nkeyspaces = Big\n[extra]\n"),
+            [
+                "cluster.size is unknown",
+                "[extra] is unknown; the sections are " + ", ".join(settings.KNOWN),
+                "cluster.founder is missing",
+                "cluster.hosts_at_first is '0'; it must be a number from 1 to 9",
+                "superuser.password has 5 bytes; it must have 12 to 72",
+                "reader.keyspaces: 'Big' must match [a-z][a-z0-9_]{0,47}",
+                "reader.keyspaces is given, and reader.name is not",
+            ],
+        )
+
+    def test_what_is_not_even_ini(self):
+        self.assertIn("no section headers", self.problems("name = tidepool")[0])
+
+    def test_the_default_superuser_is_no_name_for_ours(self):
+        self.assertIn("dropped", self.problems(SETTINGS.replace("keeper", "cassandra"))[0])
+
+    def test_peers(self):
+        for peers, wrong in (("10.0.0.0/8", "more than 4094"), ("10.0.0.0/33", "not an IPv4 range"), ("auto, db-2", "must be auto")):
+            self.assertIn(wrong, self.problems(SETTINGS.replace("founder = db-1", f"founder = db-1\npeers = {peers}"))[0])
+
+    def test_a_percent_sign_in_a_password_is_one(self):
+        self.assertEqual(settings.parse(SETTINGS.replace("correct horse", "100%(x)s")).superuser.password, "100%(x)s battery")
+
+
+class Facts(unittest.TestCase):
+    def test_datacentre_and_rack_of_each_provider(self):
+        given = settings.parse(SETTINGS)
+        facts = configure.facts_of(given, HOST)
+        self.assertEqual((facts.datacenter, facts.rack, facts.network), ("nyc3", "rack1", "10.132.0.0/20"))
+        google = {**HOST, "HOST_PROVIDER": "google", "HOST_REGION": "europe-west3-a"}
+        facts = configure.facts_of(given, google)
+        self.assertEqual((facts.datacenter, facts.rack), ("europe-west3", "europe-west3-a"))
+
+    def test_a_host_without_a_private_address_is_refused(self):
+        with self.assertRaisesRegex(configure.Refused, "private address"):
+            configure.facts_of(settings.parse(SETTINGS), {**HOST, "HOST_PRIVATE_IP": "", "HOST_PRIVATE_NETMASK": ""})
+
+    def test_a_network_too_large_to_search_is_refused(self):
+        with self.assertRaisesRegex(configure.Refused, "name them in cluster.peers"):
+            configure.facts_of(settings.parse(SETTINGS), {**HOST, "HOST_PRIVATE_NETMASK": "255.255.0.0"})
+
+
+class Kept(unittest.TestCase):
+    def test_a_new_volume_gets_an_identity(self):
+        made = identity.agree(None, {"cluster": "a", "datacenter": "b", "rack": "c"})
+        self.assertTrue(made.fresh)
+        self.assertEqual(len(made.id), 36)
+
+    def test_a_changed_value_is_refused(self):
+        kept = identity.agree(None, {"cluster": "a", "datacenter": "b", "rack": "c"})
+        self.assertIs(identity.agree(kept, {"cluster": "a", "datacenter": "b", "rack": "c"}), kept)
+        with self.assertRaises(identity.Changed) as caught:
+            identity.agree(kept, {"cluster": "a", "datacenter": "x", "rack": "y"})
+        self.assertIn("the datacenter of this data is 'b', and the host is now given 'x'", str(caught.exception))
+        self.assertIn("the rack of this data is 'c'", str(caught.exception))
+
+
+class Rendering(unittest.TestCase):
+    def test_the_first_start_is_for_this_host_alone(self):
+        given = settings.parse(SETTINGS)
+        self.assertIn("\nrpc_address: 127.0.0.1\n", render.yaml(given, "10.0.0.4", False))
+        self.assertIn("\nrpc_address: 10.0.0.4\n", render.yaml(given, "10.0.0.4", True))
+
+    def test_nothing_goes_in_plain_text(self):
+        text = render.yaml(settings.parse(SETTINGS), "10.0.0.4", True)
+        for line in ("  internode_encryption: all", "  optional: false", "authenticator: PasswordAuthenticator", "commitlog_sync: batch"):
+            self.assertIn(f"\n{line}\n", text)
+        self.assertEqual(text.count("PEMBasedSslContextFactory"), 2)
+        self.assertNotIn("horse", text)
+
+    def test_only_published_seeds_have_names(self):
+        self.assertEqual(
+            render.hosts({"seed-1": "10.0.0.1", "other": "10.0.0.9"}, "10.0.0.4", "db-4"),
+            "127.0.0.1 localhost\n10.0.0.4 db-4\n10.0.0.1 seed-1\n",
+        )
+
+    def test_heap_by_memory(self):
+        gibibyte = 1 << 30
+        for memory, given, heap in ((gibibyte // 2, "auto", 256), (4 * gibibyte, "auto", 1024), (256 * gibibyte, "auto", 8192), (gibibyte, "400m", 400)):
+            self.assertEqual(render.heap_mebibytes(memory, given), heap)
+        options = render.java_options(settings.parse(SETTINGS), 16 * gibibyte)
+        self.assertIn("-Xmx4096m\n", options)
+        self.assertIn("-XX:+UseG1GC\n", options)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -25,6 +25,9 @@ const STAYS_SECS: u32 = 7200;
 const SENT_AGAIN_SECS: u32 = 86_400;
 /// Growth waits at most so long after a create that came to nothing: as long as a provider is asked for patience at most.
 pub const GROWTH_WAIT_SECS_MAX: u32 = 3600;
+/// Creates that came to nothing are forgotten after so long without another: the longest wait, and as long again for the next
+/// one to be made and found gone.
+const VANISHED_SECS: u32 = 2 * GROWTH_WAIT_SECS_MAX;
 /// At most so many creates that came to nothing are named: more than a tick makes.
 const VANISHED_NAMED_MAX: usize = 20;
 /// Names of members have numbers up to this one. A pool that makes a thousand members a second gets there in 30,000 years, and
@@ -277,6 +280,9 @@ impl Memory {
         self.stays.retain(|stay| !now.is_past(stay.until, STAYS_SECS));
         let excess = self.stays.len().saturating_sub(STAYS_MAX);
         self.stays.drain(..excess);
+        if self.vanished.at.is_some_and(|at| now.is_past(at, VANISHED_SECS)) {
+            self.vanished = Vanished::default();
+        }
         let period_secs = spec.limits.out_period_secs.max(spec.limits.in_period_secs);
         self.resizes.retain(|r| !now.is_past(r.at, period_secs));
         self.repairs

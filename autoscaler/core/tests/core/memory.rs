@@ -3,8 +3,8 @@
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::decide::decide;
 use tidepool_autoscaler_core::memory::{
-    CreateOutcome, MemberMemory, Memory, QUOTA_WAIT_SECS, RECOMMENDATIONS_MAX, Recommendation, Resize,
-    SentAgain, ordinal_of,
+    CreateOutcome, GROWTH_WAIT_SECS_MAX, MemberMemory, Memory, QUOTA_WAIT_SECS, RECOMMENDATIONS_MAX,
+    Recommendation, Resize, SentAgain, Vanished, ordinal_of,
 };
 use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness};
 use tidepool_autoscaler_core::plan::plan;
@@ -44,6 +44,26 @@ fn watching_begins_anew_after_a_gap() {
         ..spec()
     };
     assert_eq!(memory(NOW).observe(&none, &seen).since, Some(at(NOW - 1000)));
+}
+
+#[test]
+fn creates_that_came_to_nothing_are_forgotten_in_time() {
+    let mut memory = watched();
+    memory.vanished = Vanished {
+        times: 20,
+        at: Some(at(NOW - 3599)),
+        ..Vanished::default()
+    };
+    assert_eq!(memory.growth_wait_secs(&spec()), GROWTH_WAIT_SECS_MAX);
+    assert!(memory.growth_waits(&spec(), at(NOW)));
+    assert!(!memory.growth_waits(&spec(), at(NOW + 1)));
+    // By a clock that was set back it does not wait for ever either.
+    memory.vanished.at = Some(at(NOW + 500));
+    assert_eq!(taken_in(&memory, &cpu(3, 0.5)).vanished.at, Some(at(NOW)));
+    memory.vanished.at = Some(at(NOW - 7199));
+    assert_eq!(taken_in(&memory, &cpu(3, 0.5)).vanished.times, 20);
+    memory.vanished.at = Some(at(NOW - 7200));
+    assert_eq!(taken_in(&memory, &cpu(3, 0.5)).vanished, Vanished::default());
 }
 
 #[test]

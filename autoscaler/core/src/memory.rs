@@ -156,7 +156,7 @@ pub struct SentAgain {
     pub times: u32,
 }
 
-/// Creates that the provider accepted, and whose members were gone before they ran, since one last ran.
+/// Creates that the provider accepted, and whose members were gone before they were ready, since one last got ready.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Vanished {
@@ -398,16 +398,16 @@ impl Memory {
         }
     }
 
-    /// Finds the members that the provider said it made, or that it showed as being made, and that are gone without our doing.
-    /// Each counts as a repair: making it again doesn't seem to help either.
+    /// Finds the members that the provider said it made, or that were seen to boot, and that are gone without our doing before
+    /// they were ready. Each counts as a repair: making it again doesn't seem to help either.
     fn creates_vanished(&mut self, before: &Memory, seen: &Observation) {
         let was_made = |id: &MemberId| {
             let followed = before.followed.get(id);
-            let power = before.members.get(id).and_then(|known| known.power);
-            followed.is_some_and(|known| known.acknowledged_at.is_some()) || power == Some(Power::Creating)
+            let boots = before.members.get(id).is_some_and(|known| known.booting);
+            followed.is_some_and(|known| known.acknowledged_at.is_some()) || boots
         };
         let mut members = seen.members.iter();
-        if members.any(|m| m.power == Power::Running && was_made(&m.id)) {
+        if members.any(|m| m.readiness == Readiness::Ready && was_made(&m.id)) {
             self.vanished = Vanished::default();
         }
         let there: BTreeSet<&MemberId> = seen.members.iter().map(|m| &m.id).collect();

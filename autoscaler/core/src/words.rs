@@ -69,7 +69,7 @@ impl Decision {
                 "no growth now: the provider said that the account's limit is reached".to_owned()
             }
             Reason::Vanished { members, wait_secs } => format!(
-                "{} gone before they ran, though the provider had accepted to make them; growth waits {wait_secs} s after the last one",
+                "{} gone before they were ready, though the provider had accepted to make them; growth waits {wait_secs} s after the last one",
                 listed(members)
             ),
             Reason::Unseen { count } => {

@@ -99,7 +99,7 @@ async fn creates_that_come_to_nothing_are_reported_and_made_less_and_less_often(
     let problems = stage.problems(0);
     let named = problems
         .iter()
-        .find(|problem| problem.contains("gone before they ran"));
+        .find(|problem| problem.contains("gone before they were ready"));
     let named = named.unwrap_or_else(|| panic!("{problems:?}"));
     assert!(named.contains("api-2 (0002)"), "{named}");
     // Once one comes to a member it is over.

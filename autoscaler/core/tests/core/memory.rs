@@ -6,13 +6,13 @@ use tidepool_autoscaler_core::memory::{
     CreateOutcome, GROWTH_WAIT_SECS_MAX, MemberMemory, Memory, QUOTA_WAIT_SECS, RECOMMENDATIONS_MAX,
     Recommendation, Resize, SentAgain, Vanished, ordinal_of,
 };
-use tidepool_autoscaler_core::observe::{Member, Observation, Power, Readiness};
+use tidepool_autoscaler_core::observe::{Member, MemberId, Observation, Power, Readiness};
 use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::support::{
-    NOW, at, booting, cpu, draining, knowing, member, members, name, of_member, off, powered, seen, spec,
-    watched,
+    NOW, at, booting, booting_for, cpu, draining, knowing, member, members, name, of_member, off, powered,
+    seen, spec, watched,
 };
 
 fn taken_in(memory: &Memory, seen: &Observation) -> Memory {
@@ -44,6 +44,31 @@ fn watching_begins_anew_after_a_gap() {
         ..spec()
     };
     assert_eq!(memory(NOW).observe(&none, &seen).since, Some(at(NOW - 1000)));
+}
+
+#[test]
+fn a_member_that_is_gone_before_it_was_ready_is_a_create_that_came_to_nothing() {
+    let vanished = |known: MemberMemory, there: bool| {
+        let mut memory = knowing(watched(), &[3], known);
+        memory.create_acknowledged(&name("api-3"), &MemberId("3".to_owned()), at(NOW - 90));
+        // It was seen since, however it was.
+        let followed = memory.followed.values_mut();
+        followed.for_each(|known| known.acknowledged_at = None);
+        let mut all = members(2);
+        all.extend(there.then(|| booting(3)));
+        let next = taken_in(&memory, &seen(all, &[]));
+        (next.vanished.times, next.repairs.len())
+    };
+    for power in [Power::Creating, Power::Running, Power::Off] {
+        let boots = MemberMemory {
+            power: Some(power),
+            ..booting_for(90)
+        };
+        assert_eq!(vanished(boots, false), (1, 1), "{power:?}");
+        assert_eq!(vanished(boots, true), (0, 0), "{power:?}");
+    }
+    // One that was ready once is a member that is gone.
+    assert_eq!(vanished(powered(Power::Running, 90), false), (0, 0));
 }
 
 #[test]

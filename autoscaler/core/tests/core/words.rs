@@ -107,7 +107,7 @@ fn of_members() -> Vec<(Reason, &'static str)> {
                 members: vec![name("api-2 (17)"), name("api-3 (18)")],
                 wait_secs: 240,
             },
-            "api-2 (17), api-3 (18) gone before they ran, though the provider had accepted to make them; growth waits 240 s after the last one",
+            "api-2 (17), api-3 (18) gone before they were ready, though the provider had accepted to make them; growth waits 240 s after the last one",
         ),
         (
             Reason::Copies {

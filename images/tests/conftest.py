@@ -1,5 +1,7 @@
 """Tests of a host, by pytest-testinfra: `--state=built` while it becomes an image, `--state=booted` on a clone of the image."""
 
+import re
+
 import pytest
 import testinfra
 
@@ -32,3 +34,14 @@ def said(host):
         return host.check_output(command, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def exposure(said):
+    """What `systemd-analyze security` says of a unit: 0.0 is exposed to nothing, 10.0 to everything."""
+
+    def of(unit):
+        words = said("systemd-analyze security --no-pager %s", unit)
+        return float(re.search(r"exposure level for .*: ([0-9.]+)", words)[1])
+
+    return of

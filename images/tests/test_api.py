@@ -8,6 +8,10 @@ def test_it_is_installed_and_starts_with_the_host(host):
     assert host.service("tidepool-api.service").is_enabled
 
 
+def test_its_unit_is_exposed_to_little(exposure):
+    assert exposure("tidepool-api.service") <= 2.0
+
+
 def test_its_unit_is_well_formed(said):
     assert said("systemd-analyze verify --man=no tidepool-api.service 2>&1") == ""
 

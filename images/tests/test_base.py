@@ -18,6 +18,11 @@ def test_our_units_are_well_formed(said, unit):
     assert said("systemd-analyze verify --man=no %s 2>&1", unit) == ""
 
 
+@pytest.mark.parametrize("unit", ["tidepool-host.service", "tidepool-host-keys.service"])
+def test_our_units_are_exposed_to_little(exposure, unit):
+    assert exposure(unit) <= 2.0
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

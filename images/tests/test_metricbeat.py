@@ -7,6 +7,10 @@ def test_it_is_enabled(host):
     assert host.service("metricbeat.service").is_enabled
 
 
+def test_its_unit_is_exposed_to_little(exposure):
+    assert exposure("metricbeat.service") <= 2.0
+
+
 def test_its_unit_is_well_formed(said):
     assert said("systemd-analyze verify --man=no metricbeat.service 2>&1") == ""
 

@@ -1,0 +1,176 @@
+"""The API's image: what is not in it, what differs between its clones, and what they answer from user data alone."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from cloud import until
+from conftest import CANARY, playbook
+
+USER_DATA = "#cloud-config\nwrite_files:\n- path: /etc/tidepool-api/config.toml\n  content: |\n"
+SETTINGS = """store = "sqlite:/var/lib/tidepool-api/{name}.db"
+listen = "0.0.0.0:8080"
+ops_listen = "0.0.0.0:9090"
+"""
+
+
+def user_data(name):
+    return USER_DATA + "".join(f"    {line}\n" for line in SETTINGS.format(name=name).splitlines())
+
+
+@pytest.fixture(scope="module")
+def clones(api):
+    """One with settings of its own, one without any user data."""
+    two = [api.clone(user_data("own")), api.clone()]
+    for clone in two:
+        clone.wait_for_boot()
+    yield two
+    for clone in two:
+        clone.destroy()
+
+
+def status(host, url, *arguments):
+    line = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "20", *arguments, url]
+    return host.ssh(" ".join(f"'{word}'" for word in line))
+
+
+def test_nobody_gets_into_a_finished_builder(api):
+    assert api.closed
+
+
+def test_nothing_of_the_build_is_in_the_snapshot(api):
+    found = subprocess.run(["grep", "-raFl", "--", CANARY, api.files], capture_output=True, text=True, check=False)
+    assert found.stdout == ""
+    left = [path for path in api.files.rglob("*") if path.is_file() and is_private(path.relative_to(api.files).as_posix())]
+    assert left == []
+    assert (api.files / "etc/machine-id").read_bytes() == b""
+    shadow = dict(line.split(":")[:2] for line in (api.files / "etc/shadow").read_text().splitlines())
+    assert all(word[:1] in "*!" for word in shadow.values())
+
+
+def is_private(path):
+    return re.search(r"(^|/)(ssh_host_.*|authorized_keys|id_[a-z0-9]+|\..*_history|random-seed|.*\.journal)$", path) is not None
+
+
+def test_clones_differ_in_all_that_makes_a_host(clones):
+    for command in ["cat /etc/machine-id", "cat /etc/ssh/ssh_host_ed25519_key.pub", "hostname", "hostname --all-ip-addresses"]:
+        one, other = (clone.ssh(command) for clone in clones)
+        assert one and other and one != other, command
+    assert [clone.ssh("cat /etc/hostname") for clone in clones] == [clone.name for clone in clones]
+
+
+def test_each_has_its_own_user_data_and_nothing_of_the_builds(clones):
+    own, none = clones
+    assert "own.db" in own.ssh("ls /var/lib/tidepool-api")
+    assert "tidepool.db" in none.ssh("ls /var/lib/tidepool-api")
+    for clone in clones:
+        assert clone.try_ssh("test -e /root/secret").returncode == 1
+        assert clone.ssh(f"grep -rlF {CANARY} /etc /root /home /var /tmp || true") == ""
+
+
+def test_it_answers_on_both_ports(clones):
+    for clone in clones:
+        assert status(clone, f"http://{clone.public}:8080/v1/collections") == "401"
+        assert status(clone, f"http://{clone.private}:9090/readyz") == "200"
+
+
+def test_the_first_key_is_on_the_host_that_made_it(clones):
+    for clone in clones:
+        key = clone.ssh("cat /var/lib/tidepool-api/first-key")
+        assert status(clone, "http://127.0.0.1:8080/v1/collections", "-H", f"Authorization: Bearer {key}") == "200"
+        assert clone.ssh("stat -c '%U %a' /var/lib/tidepool-api/first-key") == "tidepool-api 600"
+
+
+def test_from_a_neighbour_only_the_intended_ports_answer(clones):
+    one, other = clones
+    one.ssh("systemd-run --quiet python3 -m http.server 7777")
+    until("the port is open from within", lambda: one.try_ssh("curl --silent --output /dev/null http://127.0.0.1:7777/").returncode == 0 or None)
+    probe = "timeout 3 bash -c '</dev/tcp/{}/{}' 2>/dev/null && echo open || echo closed"
+    for address in [one.public, one.private]:
+        found = {port: other.ssh(probe.format(address, port)) for port in (22, 8080, 9090, 7777)}
+        assert found == {22: "open", 8080: "open", 9090: "open", 7777: "closed"}
+
+
+def test_it_stops_by_draining(clones):
+    one, other = clones
+    key = one.ssh("cat /var/lib/tidepool-api/first-key")
+    base, authorization = f"http://{one.private}:8080/v1/collections/notes", f"Authorization: Bearer {key}"
+    one.ssh(f"curl --silent --fail -X PUT {base} -H '{authorization}' -H 'Content-Type: application/json' -d '{{}}'")
+    other.ssh("""python3 -c 'print("{\\"data\\": {\\"text\\": \\"" + "x" * 60000 + "\\"}}")' >/tmp/large.json""")
+    sending = f"curl --silent --output /dev/null --write-out '%{{http_code}}' --limit-rate 15k --expect100-timeout 0 -X PUT {base}/documents/large"
+    other.ssh(f"nohup {sending} -H '{authorization}' -H 'Content-Type: application/json' --data-binary @/tmp/large.json >/tmp/code 2>&1 </dev/null &")
+    in_flight = "curl --silent http://127.0.0.1:9090/metrics | grep -qE '^tidepool_http_requests_in_flight[^ ]* [1-9]'"
+    until("the request has begun", lambda: one.try_ssh(in_flight).returncode == 0 or None)
+    one.ssh("systemctl stop tidepool-api")
+    assert until("it was answered", lambda: other.ssh("cat /tmp/code") or None) == "201"
+    assert one.ssh("systemctl show --property=Result --value tidepool-api") == "success"
+    one.ssh("systemctl start tidepool-api")
+
+
+def test_the_second_run_changes_nothing(clones):
+    for clone in clones:
+        assert re.search(r"\bchanged=0\b.*\bfailed=0\b", playbook("api", clone))
+
+
+def test_user_data_that_are_not_yaml_stop_the_service_and_say_so(api):
+    host = api.clone("#cloud-config\nwrite_files:\n- path: [\n").wait_for_boot()
+    assert host.try_ssh("systemctl is-active tidepool-api").stdout.strip() == "inactive"
+    console = host.cloud.folder / "state" / "droplets" / str(host.id) / "log" / "console.log"
+    assert "tidepool-host: failed: the user data is not YAML in line" in console.read_text(errors="replace")
+    host.destroy()
+
+
+# Stands in for the monitoring host: it has no index template until the file is there, and keeps what it is sent.
+ELASTICSEARCH = r'''
+import gzip, http.server, pathlib
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("X-Elastic-Product", "Elasticsearch")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+    def do_HEAD(self):
+        self.answer(200 if pathlib.Path("/tmp/template").exists() else 404, b"")
+    def do_GET(self):
+        self.answer(200, b'{"version": {"number": "8.4.3"}, "license": {"status": "active"}}')
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        with open("/tmp/documents", "ab") as file:
+            file.write(body)
+        count = body.count(b"\n") // 2
+        self.answer(200, ('{"errors": false, "items": [' + ",".join(['{"create": {"status": 201}}'] * count) + "]}").encode())
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("", 9200), Handler).serve_forever()
+'''
+
+
+def test_metricbeat_waits_for_the_template_and_says_who_it_is(api, clones):
+    monitor = clones[1]
+    monitor.ssh(f"cat >/tmp/elasticsearch.py <<'END'\n{ELASTICSEARCH}\nEND")
+    monitor.ssh("systemd-run --quiet python3 /tmp/elasticsearch.py && nft add element inet host tcp_private '{ 9200 }'")
+    destination = f"#cloud-config\nwrite_files:\n- path: /etc/default/metricbeat\n  content: |\n    ELASTICSEARCH_URL=http://{monitor.private}:9200\n"
+    hosts = [api.clone(destination), api.clone(destination)]
+    for host in hosts:
+        host.wait_for_boot()
+        until("it waits", lambda: "waiting for the index template" in host.ssh("journalctl --no-pager --unit=metricbeat") or None)
+    assert monitor.try_ssh("test -e /tmp/documents").returncode == 1
+    monitor.ssh("touch /tmp/template")
+
+    def documents():
+        lines = monitor.ssh("cat /tmp/documents 2>/dev/null || true").splitlines()[1::2]
+        found = [json.loads(line) for line in lines]
+        return found if len({document["host"]["name"] for document in found}) == 2 else None
+
+    sent = until("both have sent", documents)
+    assert {(document["host"]["name"], document["tidepool"]["host"]["id"]) for document in sent} == {(host.name, str(host.id)) for host in hosts}
+    assert {document["tidepool"]["image"] for document in sent} == {"api"}
+    assert len({document["agent"]["id"] for document in sent}) == 2
+    for host in hosts:
+        host.destroy()

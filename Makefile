@@ -1,7 +1,7 @@
 # `make` prints what there is. Every target is one command that can also be typed by hand.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test packages e2e-packages e2e-images bench services-up services-down fmt lint mutants screenshots
+.PHONY: help demo stack test packages e2e-packages images image images-sweep e2e-images bench services-up services-down fmt lint mutants screenshots
 
 CACHE := $(or $(TIDEPOOL_CACHE),.cache)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
@@ -34,6 +34,15 @@ packages: $(CACHE)/cargo/bin/cargo-deb ## Debian packages in target/packages (VE
 
 e2e-packages: $(CACHE)/cargo/bin/cargo-deb ## make, install, use, upgrade, remove and purge the packages on a host of their own (root)
 	e2e/run packages
+
+images: ## images of all hosts: CLOUD=digitalocean|gce|local (a cloud on this machine, needs root), VERSION=1.2.3
+	CLOUD="$(or $(CLOUD),local)" VERSION="$(VERSION)" packer/build api db monitoring autoscaler
+
+image: ## the same of one: NAME=api|db|monitoring|autoscaler
+	CLOUD="$(or $(CLOUD),local)" VERSION="$(VERSION)" packer/build $(NAME)
+
+images-sweep: ## remove what builds have left that were killed more than two hours ago (CLOUD=)
+	CLOUD="$(or $(CLOUD),local)" packer/sweep
 
 $(CACHE)/cargo/bin/cargo-deb:
 	cargo install --locked --version 3.8.0 --root $(CACHE)/cargo cargo-deb

@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# Sourced by the scripts of this folder, at the top of the repository: how they count, and what they all need.
+
+TARGET=${CARGO_TARGET_DIR:-$PWD/target}
+# What was started for a test carries this in its environment.
+MARK=tidepool-e2e-images-$$
+export TIDEPOOL_CACHE=${TIDEPOOL_CACHE:-$PWD/.cache} TIDEPOOL_BIN_DIR=${TIDEPOOL_BIN_DIR:-$TARGET/debug}
+export PYTHONDONTWRITEBYTECODE=1
+
+passed=0 failed=0 skipped=0 check_began=$SECONDS
+check() { # WHAT COMMAND…
+  local what=$1 said
+  shift
+  if said=$("$@" 2>&1); then
+    echo "passed: $what ($((SECONDS - check_began)) s)"
+    passed=$((passed + 1))
+  else
+    printf 'FAILED: %s\n%s\n' "$what" "$said"
+    failed=$((failed + 1))
+  fi
+  check_began=$SECONDS
+}
+skip() {
+  echo "SKIPPED: $1"
+  skipped=$((skipped + 1))
+}
+summary() {
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ]
+}
+
+# expect STATUS TEXT COMMAND…: it ends so, and says that.
+expect() {
+  local status=$1 text=$2 got=0 said
+  shift 2
+  said=$("$@" 2>&1) || got=$?
+  echo "$said"
+  [ "$got" -eq "$status" ] || { echo "status $got, not $status"; return 1; }
+  grep -qF -- "$text" <<<"$said" || { echo "it does not say: $text"; return 1; }
+}
+
+within() { # SECONDS COMMAND…
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.2
+  done
+}
+
+marked() { grep -lsaxz "E2E_MARK=$MARK" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
+nobody_marked() { [ -z "$(marked)" ]; }
+end_marked() { marked | while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done; }
+marked_like() { # PATTERN: those with such a command line
+  marked | while read -r pid; do
+    if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qE -- "$1"; then echo "$pid"; fi
+  done
+}

@@ -121,6 +121,40 @@ def test_user_data_that_are_not_yaml_stop_the_service_and_say_so(api):
     host.destroy()
 
 
+# A repository that calls itself Debian's own for security, with a newer version of two packages that are installed.
+UPGRADES = r"""
+set -e
+cd "$(mktemp -d)"
+chmod 755 .
+pack() { # NAME VERSION
+  mkdir -p "$1/DEBIAN"
+  printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: Test <test@localhost>\nDescription: test\n' "$1" "$2" >"$1/DEBIAN/control"
+  dpkg-deb --build --root-owner-group "$1" "$1.deb"
+}
+for name in base-canary cassandra-canary; do
+  pack "$name" 1
+  dpkg --install "$name.deb"
+  pack "$name" 2
+  dpkg-deb --field "$name.deb"
+  printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$name.deb" "$(stat -c %s "$name.deb")" "$(sha256sum "$name.deb" | cut -d' ' -f1)"
+done >all
+sed -n '/^Package:/,/^$/p' all >Packages
+. /etc/os-release
+printf 'Origin: Debian\nLabel: Debian-Security\nSuite: stable-security\nCodename: %s-security\nSHA256:\n %s %s Packages\n' \
+  "$VERSION_CODENAME" "$(sha256sum Packages | cut -d' ' -f1)" "$(stat -c %s Packages)" >Release
+echo "deb [trusted=yes] file:$PWD ./" >/etc/apt/sources.list.d/test.list
+apt-get update
+unattended-upgrade --verbose
+"""
+
+
+def test_upgrades_by_themselves_leave_the_database_alone(clones):
+    host = clones[1]
+    said = host.ssh(f"bash <<'END' 2>&1\n{UPGRADES}\nEND")
+    versions = host.ssh("dpkg-query --show --showformat='${Package} ${Version}\\n' base-canary cassandra-canary")
+    assert versions.splitlines() == ["base-canary 2", "cassandra-canary 1"], said
+
+
 # Stands in for the monitoring host: it has no index template until the file is there, and keeps what it is sent.
 ELASTICSEARCH = r'''
 import gzip, http.server, pathlib

@@ -54,7 +54,15 @@ pub(crate) enum Fault {
         /// Id or name of the droplet.
         droplet: String,
     },
-    /// End what `freeze` and `partition` did to a droplet.
+    /// Let a droplet's disk be slow (systemd hosts).
+    SlowDisk {
+        /// Id or name of the droplet.
+        droplet: String,
+        /// What it reads, and writes, in a second.
+        #[arg(long, value_name = "N", default_value_t = 1024 * 1024)]
+        bytes_per_sec: u64,
+    },
+    /// End what `freeze`, `partition` and `slow-disk` did to a droplet.
     Heal {
         /// Id or name of the droplet.
         droplet: String,
@@ -65,6 +73,24 @@ pub(crate) enum Fault {
         #[arg(long, value_name = "SECS")]
         secs: f64,
         /// How many boots.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+    },
+    /// Let the next droplets hang while they boot: they are active, and nothing of them answers.
+    HangBoot {
+        /// How many boots.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        count: u64,
+    },
+    /// Let the metadata service answer late, or with a failure (systemd hosts).
+    Metadata {
+        /// Seconds that an answer takes.
+        #[arg(long, value_name = "SECS", default_value_t = 0.0)]
+        secs: f64,
+        /// The status of the answer.
+        #[arg(long, value_name = "STATUS")]
+        status: Option<u16>,
+        /// How many answers; a boot asks four times.
         #[arg(long, value_name = "N", default_value_t = 1)]
         count: u64,
     },
@@ -102,6 +128,20 @@ pub(crate) async fn run(args: &FaultArgs) -> anyhow::Result<()> {
         Fault::Freeze { droplet } => of_droplet(args, droplet, "faults/freeze").await?,
         Fault::Partition { droplet } => of_droplet(args, droplet, "faults/partition").await?,
         Fault::Heal { droplet } => of_droplet(args, droplet, "faults/heal").await?,
+        Fault::SlowDisk {
+            droplet,
+            bytes_per_sec,
+        } => {
+            let id = droplet_id(&args.endpoint, droplet).await?;
+            let body = json!({"droplet_id": id, "bytes_per_sec": bytes_per_sec});
+            (Method::POST, "faults/slow-disk", body)
+        }
+        Fault::HangBoot { count } => (Method::POST, "faults/hang-boot", json!({"count": count})),
+        Fault::Metadata { secs, status, count } => (
+            Method::POST,
+            "faults/metadata",
+            json!({"secs": secs, "status": status, "count": count}),
+        ),
         Fault::SlowBoot { secs, count } => (
             Method::POST,
             "faults/slow-boot",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::hosts::{Boot, Hosts};
 use crate::machines::Machine;
 use crate::machines::addresses::{Addresses, Network};
-use crate::machines::faults::Faults;
+use crate::machines::faults::{BootFault, Faults};
 use crate::manifests::{Images, Manifests};
 
 /// All machines and what they are made from.
@@ -15,7 +15,7 @@ pub(crate) struct Fleet {
     pub(crate) hosts: Arc<dyn Hosts>,
     pub(crate) addresses: Addresses,
     pub(crate) manifests: Manifests,
-    pub(crate) faults: Faults,
+    pub(crate) faults: Arc<Faults>,
     /// How long a shutdown may take before the power is cut.
     pub(crate) stop_grace: Duration,
 }
@@ -26,9 +26,8 @@ impl Fleet {
         self.addresses.network(machine)
     }
 
-    /// What it takes to power a machine on now, with the boot time of its image or `boot_secs`; None, and a line in the
-    /// log, when its image is gone.
-    pub(crate) fn boot_of(&self, images: &Images, machine: &Machine, boot_secs: Option<f64>) -> Option<Boot> {
+    /// What it takes to power a machine on now; None, and a line in the log, when its image is gone.
+    pub(crate) fn boot_of(&self, images: &Images, machine: &Machine, fault: BootFault) -> Option<Boot> {
         let Some(image) = images.get(&machine.image) else {
             tracing::error!(
                 machine = machine.id,
@@ -37,12 +36,13 @@ impl Fleet {
             );
             return None;
         };
-        let secs = boot_secs.unwrap_or(image.boot_secs);
+        let secs = fault.secs.unwrap_or(image.boot_secs);
         Some(Boot {
             machine: machine.clone(),
             network: self.network(machine),
             image: image.clone(),
             after: Duration::try_from_secs_f64(secs).unwrap_or_default(),
+            hangs: fault.hangs,
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::hosts::process::ProcessHosts;
 use crate::hosts::systemd::{Setup, SystemdHosts};
 use crate::hosts::{Hosts, sweep};
 use crate::machines::addresses::{AddressKind, Addresses};
-use crate::machines::faults::Faults;
+use crate::machines::faults::{BootFault, Faults};
 use crate::machines::{Machine, Power};
 use crate::manifests::{Images, Manifests};
 use crate::private_files;
@@ -78,12 +78,13 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let guard = Guard::start(&state).context("start the guard process")?;
     let division = descriptors::divide(plan.droplet_limit).context("the limit of open files")?;
-    let (hosts, addresses) = start_hosts(&plan.hosts, (&state, instance), &images).await?;
+    let faults = Arc::new(Faults::default());
+    let (hosts, addresses) = start_hosts(&plan.hosts, (&state, instance), (&images, &faults)).await?;
     let fleet = Arc::new(Fleet {
         hosts,
         addresses,
         manifests: Manifests::new(plan.images.canonicalize()?),
-        faults: Faults::default(),
+        faults,
         stop_grace: Duration::from_secs(plan.stop_grace_secs),
     });
     let app = Arc::new(App::new(Parts {
@@ -205,7 +206,7 @@ async fn resume(app: &App) -> anyhow::Result<()> {
         let adopted = hosts.adopt(machine).await;
         adopted.with_context(|| format!("directory of droplet {}", machine.id))?;
         if on(&machine)
-            && let Some(boot) = app.fleet.boot_of(&images, machine, None)
+            && let Some(boot) = app.fleet.boot_of(&images, machine, BootFault::default())
         {
             hosts.power_on(boot).await?;
         }
@@ -217,7 +218,7 @@ async fn resume(app: &App) -> anyhow::Result<()> {
 async fn start_hosts(
     plan: &HostsPlan,
     (state, instance): (&StateDir, String),
-    images: &Images,
+    (images, faults): (&Images, &Arc<Faults>),
 ) -> anyhow::Result<(Arc<dyn Hosts>, Addresses)> {
     match plan {
         HostsPlan::Process(kind) => {
@@ -234,6 +235,7 @@ async fn start_hosts(
                 instance: &instance,
                 base_images: base_images.clone(),
                 packages: *packages,
+                faults: Arc::clone(faults),
             })?;
             let systems = images.iter().filter_map(|image| image.system.clone()).collect();
             if let Err(error) = hosts.prepare(systems).await {

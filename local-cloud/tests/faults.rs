@@ -119,11 +119,17 @@ async fn malformed_faults_are_refused_and_faults_can_be_cleared() {
         ("fail-creates", json!({"status": 200})),
         ("fail-creates", json!({"count": "many"})),
         ("rate-limit", json!({"count": 0})),
+        ("hang-boot", json!({"count": 0})),
+        ("metadata", json!({})),
+        ("metadata", json!({"status": 200})),
+        ("metadata", json!({"secs": 1e9})),
+        ("slow-disk", json!({"droplet_id": 1, "bytes_per_sec": 0})),
     ] {
         let reply = cloud.post(&format!("/_local/faults/{path}"), body.clone()).await;
         assert_eq!(reply.status, 422, "{path} {body}");
     }
-    let none = json!({"slow_boot": null, "fail_creates": null, "rate_limit": null});
+    let none = json!({"slow_boot": null, "hang_boot": null, "metadata": null, "fail_creates": null,
+        "rate_limit": null});
     assert_eq!(cloud.get("/_local/faults").await.at("/faults"), &none);
     cloud.post("/_local/faults/slow-boot", json!({"secs": 9})).await;
     assert_ne!(cloud.get("/_local/faults").await.at("/faults"), &none);

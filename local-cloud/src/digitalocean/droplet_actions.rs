@@ -308,9 +308,7 @@ async fn perform(app: &App, machine: &Machine, order: Order) -> std::result::Res
 /// What it takes to power a machine on with its image as it is now; None, and a line in the log, when that is gone.
 async fn boot_now(app: &App, machine: &Machine) -> Option<Boot> {
     match app.fleet.manifests.read().await {
-        Ok(images) => app
-            .fleet
-            .boot_of(&images, machine, app.fleet.faults.next_boot_secs()),
+        Ok(images) => app.fleet.boot_of(&images, machine, app.fleet.faults.next_boot()),
         Err(problems) => {
             tracing::error!(machine = machine.id, %problems, "can't boot: the images are broken");
             None

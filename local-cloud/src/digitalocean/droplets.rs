@@ -94,8 +94,8 @@ pub(crate) async fn create(app: &Arc<App>, call: &Call) -> Result {
         &made,
     )?;
     for made in made {
-        let boot_secs = app.fleet.faults.next_boot_secs();
-        let boot = app.fleet.boot_of(&images, &made.machine, boot_secs);
+        let fault = app.fleet.faults.next_boot();
+        let boot = app.fleet.boot_of(&images, &made.machine, fault);
         let app = Arc::clone(app);
         tokio::spawn(async move { begin(&app, &made, boot).await });
     }

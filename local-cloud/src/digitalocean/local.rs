@@ -17,11 +17,13 @@ use crate::balancer::BalancerView;
 use crate::balancer::member::MemberView;
 use crate::hosts::{HostError, HostFault};
 use crate::machines::addresses::{OPS_PORT, PUBLIC_PORT};
-use crate::machines::faults::SlowBoot;
+use crate::machines::faults::{BadMetadata, HangBoot, SlowBoot};
 use crate::machines::{Machine, Power};
 
-/// Longest fault of a slow boot: an hour.
-const SLOW_BOOT_SECS_MAX: f64 = 3_600.0;
+/// Longest that anything is made late: an hour.
+const LATE_SECS_MAX: f64 = 3_600.0;
+/// What a slow disk moves a second, unless it is said: as a worn memory card.
+const SLOW_DISK_BYTES_PER_SEC: u64 = 1024 * 1024;
 /// How long a droplet's ready address may take to answer.
 const READY_WITHIN: Duration = Duration::from_millis(500);
 
@@ -54,7 +56,7 @@ pub(crate) async fn power_cut(app: &App, call: &Call) -> Result {
     Answer::ok(json!({"droplet_id": id, "status": "off"}))
 }
 
-/// `POST /_local/faults/{freeze,partition,heal}`
+/// `POST /_local/faults/{freeze,partition,heal}`, and `slow-disk` when its rate is known.
 pub(crate) async fn fail(app: &App, call: &Call, fault: HostFault) -> Result {
     let id = droplet_of(app, call)?;
     app.fleet
@@ -82,22 +84,49 @@ fn droplet_of(app: &App, call: &Call) -> Result<u64> {
 /// `POST /_local/faults/slow-boot`
 pub(crate) fn slow_boot(app: &App, call: &Call) -> Result {
     let fault: SlowBoot = fault(call)?;
-    if !(0.0..=SLOW_BOOT_SECS_MAX).contains(&fault.secs) {
-        return Err(ApiError::unprocessable(format!(
-            "secs must be 0 to {SLOW_BOOT_SECS_MAX}"
-        )));
-    }
+    secs_are_sane(fault.secs)?;
     count_is_positive(fault.count)?;
     app.fleet.faults.arm_slow_boot(fault);
     faults(app)
 }
 
+/// `POST /_local/faults/hang-boot`
+pub(crate) fn hang_boot(app: &App, call: &Call) -> Result {
+    let fault: HangBoot = fault(call)?;
+    count_is_positive(fault.count)?;
+    app.fleet.faults.arm_hang_boot(fault);
+    faults(app)
+}
+
+/// `POST /_local/faults/metadata`
+pub(crate) fn metadata(app: &App, call: &Call) -> Result {
+    let fault: BadMetadata = fault(call)?;
+    secs_are_sane(fault.secs)?;
+    count_is_positive(fault.count)?;
+    match fault.status {
+        Some(status) => status_is_failure(status)?,
+        None if fault.secs == 0.0 => return Err(ApiError::unprocessable("secs or status is needed")),
+        None => {}
+    }
+    app.fleet.faults.arm_metadata(fault);
+    faults(app)
+}
+
+/// `POST /_local/faults/slow-disk`
+pub(crate) async fn slow_disk(app: &App, call: &Call) -> Result {
+    let bytes_per_sec = match call.body.get("bytes_per_sec") {
+        None => Some(SLOW_DISK_BYTES_PER_SEC),
+        Some(value) => value.as_u64().filter(|bytes| *bytes > 0),
+    };
+    let bytes_per_sec =
+        bytes_per_sec.ok_or_else(|| ApiError::unprocessable("bytes_per_sec must be at least 1"))?;
+    fail(app, call, HostFault::SlowDisk { bytes_per_sec }).await
+}
+
 /// `POST /_local/faults/fail-creates`
 pub(crate) fn fail_creates(app: &App, call: &Call) -> Result {
     let fault: FailCreates = fault(call)?;
-    if !(400..600).contains(&fault.status) {
-        return Err(ApiError::unprocessable("status must be 400 to 599"));
-    }
+    status_is_failure(fault.status)?;
     count_is_positive(fault.count)?;
     app.faults.arm_fail_creates(fault);
     faults(app)
@@ -179,9 +208,11 @@ fn machine_view(app: &App, machine: &Machine) -> Value {
 
 /// Every fault that is armed, of machines and of the API.
 fn armed(app: &App) -> Value {
-    let of_api = app.faults.armed();
+    let (of_api, of_machines) = (app.faults.armed(), app.fleet.faults.armed());
     json!({
-        "slow_boot": app.fleet.faults.slow_boot(),
+        "slow_boot": of_machines.slow_boot,
+        "hang_boot": of_machines.hang_boot,
+        "metadata": of_machines.metadata,
         "fail_creates": of_api.fail_creates,
         "rate_limit": of_api.rate_limit,
     })
@@ -216,6 +247,24 @@ fn member_view(member: &MemberView) -> Value {
 fn fault<T: DeserializeOwned>(call: &Call) -> Result<T> {
     serde_json::from_value(Value::Object(call.body.clone()))
         .map_err(|error| ApiError::unprocessable(error.to_string()))
+}
+
+fn status_is_failure(status: u16) -> Result<()> {
+    if (400..600).contains(&status) {
+        Ok(())
+    } else {
+        Err(ApiError::unprocessable("status must be 400 to 599"))
+    }
+}
+
+fn secs_are_sane(secs: f64) -> Result<()> {
+    if (0.0..=LATE_SECS_MAX).contains(&secs) {
+        Ok(())
+    } else {
+        Err(ApiError::unprocessable(format!(
+            "secs must be 0 to {LATE_SECS_MAX}"
+        )))
+    }
 }
 
 fn count_is_positive(count: u64) -> Result<()> {

@@ -157,6 +157,8 @@ pub(crate) struct Boot {
     pub(crate) image: Image,
     /// Simulated boot.
     pub(crate) after: Duration,
+    /// It never comes to the machine's programs.
+    pub(crate) hangs: bool,
 }
 
 /// Something that goes wrong with one machine.
@@ -167,7 +169,11 @@ pub(crate) enum HostFault {
     Freeze,
     /// Nothing reaches it, and it reaches nothing.
     Partition,
-    /// The end of both.
+    /// What it reads and writes takes long.
+    SlowDisk {
+        bytes_per_sec: u64,
+    },
+    /// The end of all of these but the power cut.
     Heal,
 }
 

@@ -11,7 +11,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod disks;
 mod ends;
+mod faults;
 mod hosts;
 mod packages;
 mod refusals;

@@ -64,8 +64,17 @@ impl Room {
 
     /// Creates a droplet, of an image's slug or a snapshot's id; its id.
     pub(crate) async fn droplet(&self, name: &str, image: Value, user_data: &str) -> u64 {
-        let body = json!({"name": name, "image": image, "region": "nyc3", "size": "s-1vcpu-1gb",
-            "ssh_keys": [self.key], "tags": ["serving:web"], "user_data": user_data});
+        self.droplet_of(name, json!({"image": image, "user_data": user_data}))
+            .await
+    }
+
+    /// Creates a droplet with these fields beside what all have; its id.
+    pub(crate) async fn droplet_of(&self, name: &str, fields: Value) -> u64 {
+        let mut body = json!({"name": name, "image": DEBIAN, "region": "nyc3", "size": "s-1vcpu-1gb",
+            "ssh_keys": [self.key], "tags": ["serving:web"]});
+        for (field, value) in fields.as_object().unwrap() {
+            body[field] = value.clone();
+        }
         let reply = self.cloud.post("/v2/droplets", body).await;
         assert_eq!(reply.status, 202, "{reply:?}");
         let id = reply.number("/droplet/id");

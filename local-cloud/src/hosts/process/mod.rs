@@ -188,9 +188,11 @@ impl Hosts for ProcessHosts {
     async fn fail(&self, machine: u64, fault: HostFault) -> Result<(), HostError> {
         match fault {
             HostFault::PowerCut => self.power_off(machine).await,
-            HostFault::Freeze | HostFault::Partition | HostFault::Heal => Err(HostError::Refused(
-                "droplets that are processes have no such fault: --hosts systemd has it".to_owned(),
-            )),
+            HostFault::Freeze | HostFault::Partition | HostFault::SlowDisk { .. } | HostFault::Heal => {
+                Err(HostError::Refused(
+                    "droplets that are processes have no such fault: --hosts systemd has it".to_owned(),
+                ))
+            }
         }
     }
 
@@ -252,10 +254,11 @@ impl Inner {
             table.runs.insert(machine, run);
         }
         let hosts = Arc::clone(self);
+        let after = if boot.hangs { Duration::MAX } else { boot.after };
         tokio::spawn(async move {
             tokio::select! {
                 () = off.cancelled() => {}
-                () = tokio::time::sleep(boot.after) => {
+                () = tokio::time::sleep(after) => {
                     let started_by = Arc::clone(&hosts);
                     hosts.launcher.run(move || started_by.start_programs(&boot, &off));
                 }
@@ -530,6 +533,7 @@ mod tests {
                 system: None,
             },
             after: Duration::from_secs(3_600),
+            hangs: false,
         }
     }
 

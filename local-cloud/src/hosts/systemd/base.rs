@@ -144,7 +144,7 @@ fn make(system: &System, draft: &Path) -> Result<(), BaseError> {
             "unshare",
             "--mount",
             "--propagation",
-            "private",
+            "slave",
         ])
         .args([
             "--",

@@ -4,11 +4,12 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use super::console::Console;
 use super::container::{self, Container, Run, Surroundings};
 use super::disk::Layers;
 use super::metadata::Facts;
 use super::network::Connection;
-use super::{Inner, failed, system_of};
+use super::{Inner, failed, of_disk, system_of};
 use crate::hosts::{Boot, HostError};
 use crate::manifests::Image;
 use crate::private_files;
@@ -35,17 +36,20 @@ impl Inner {
         };
         let dir = self.disks.machine(id);
         let init = dir.join("init");
-        write_init(&init, &container::init(sources.as_deref()))
-            .map_err(failed("the machine's first program"))?;
+        let first_program = if boot.hangs {
+            container::HANGING_INIT.to_owned()
+        } else {
+            container::init(sources.as_deref())
+        };
+        write_init(&init, &first_program).map_err(failed("the machine's first program"))?;
         let log = dir.join("log");
         private_files::create_dir_all(&log).map_err(failed("the machine's log"))?;
+        let console = Console::open(&log.join("console.log")).map_err(failed("the machine's log"))?;
         let groups = self
             .cgroups
             .make(id, boot.machine.size)
             .map_err(failed("the control groups"))?;
-        self.disks
-            .mount(id, &layers)
-            .map_err(failed("the machine's disk"))?;
+        self.disks.mount(id, &layers).map_err(of_disk)?;
         self.metadata.tell(Facts {
             id,
             name: boot.machine.name.clone(),
@@ -62,7 +66,7 @@ impl Inner {
             hostname: boot.machine.name.clone(),
             root: self.disks.root(id),
             init,
-            console: log.join("console.log"),
+            console,
             groups,
             after: boot.after,
         };
@@ -136,6 +140,9 @@ impl Surroundings for Around {
         }
         if let Err(error) = inner.switch.disconnect(machine) {
             log("the network", &error);
+        }
+        if let Err(error) = inner.lift(machine) {
+            log("a slow disk", &error);
         }
         if let Err(error) = inner.cgroups.remove(Some(machine)) {
             log("a control group", &error);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::disk::Devices;
+use super::volume::Device;
 use crate::machines::Size;
 use crate::machines::block::Block;
 
@@ -39,6 +41,12 @@ const DEVICES: [&str; 12] = [
     "c 5:2 rwm",
     "c 136:* rwm",
     "c 10:200 rwm",
+];
+
+/// Files that bound how fast a device is read and written (v1).
+const THROTTLES: [&str; 2] = [
+    "blkio.throttle.read_bps_device",
+    "blkio.throttle.write_bps_device",
 ];
 
 /// How the kernel's groups are laid out.
@@ -116,6 +124,68 @@ impl Cgroups {
             ));
         };
         std::fs::write(file, word)
+    }
+
+    /// Bounds what a host moves from and to its disk in a second, each way; None ends that.
+    ///
+    /// # Errors
+    /// The kernel's; `Unsupported` when it has no controller for it.
+    pub(super) fn throttle(
+        &self,
+        machine: u64,
+        devices: &Devices,
+        bytes_per_sec: Option<u64>,
+    ) -> io::Result<()> {
+        let groups = self.groups(Some(machine));
+        match &self.layout {
+            Layout::Each(hierarchies) => {
+                let both = hierarchies.iter().zip(&groups);
+                let mut throttled = both.filter(|(_, group)| group.join(THROTTLES[0]).exists());
+                let (hierarchy, group) = throttled.next().ok_or_else(no_throttle)?;
+                for device in devices.own.iter().chain(&devices.shared) {
+                    throttle_each(group, *device, bytes_per_sec)?;
+                }
+                // What stays in memory first is written by the kernel later, which is in no group; the device is the host's alone.
+                devices
+                    .own
+                    .map_or(Ok(()), |own| throttle_each(hierarchy, own, bytes_per_sec))
+            }
+            Layout::One(mount) => {
+                for all in [mount.clone(), mount.join(&self.name)] {
+                    std::fs::write(all.join("cgroup.subtree_control"), "+io").map_err(|_| no_throttle())?;
+                }
+                let rate = bytes_per_sec.map_or_else(|| "max".to_owned(), |rate| rate.to_string());
+                for (group, device) in groups.iter().flat_map(|group| {
+                    devices
+                        .own
+                        .iter()
+                        .chain(&devices.shared)
+                        .map(move |device| (group, device))
+                }) {
+                    let line = format!("{}:{} rbps={rate} wbps={rate}", device.major, device.minor);
+                    std::fs::write(group.join("io.max"), line)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends what [`Self::throttle`] set outside of the host's own group, which would bound the next one that gets the device.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn lift(&self, own: Device) -> io::Result<()> {
+        let Layout::Each(hierarchies) = &self.layout else {
+            return Ok(());
+        };
+        let name = format!("{}:{} ", own.major, own.minor);
+        for hierarchy in hierarchies {
+            let bounds = std::fs::read_to_string(hierarchy.join(THROTTLES[0])).unwrap_or_default();
+            if bounds.lines().any(|line| line.starts_with(&name)) {
+                throttle_each(hierarchy, own, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends every process of a host, or of all of them; says how many there were. A process that is frozen is let go first.
@@ -216,6 +286,19 @@ impl Cgroups {
         }
         Ok(())
     }
+}
+
+fn throttle_each(group: &Path, device: Device, bytes_per_sec: Option<u64>) -> io::Result<()> {
+    let line = format!("{}:{} {}", device.major, device.minor, bytes_per_sec.unwrap_or(0));
+    for file in THROTTLES {
+        std::fs::write(group.join(file), &line)?;
+    }
+    Ok(())
+}
+
+fn no_throttle() -> io::Error {
+    let reason = "this machine's control groups have no controller for disks (blkio, or io)";
+    io::Error::new(io::ErrorKind::Unsupported, reason)
 }
 
 fn limit_one(group: &Path, size: Size) -> io::Result<()> {

@@ -13,8 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
+use super::console::Console;
 use super::{command, packages};
-use crate::private_files;
 
 /// systemd-nspawn's exit status when the host asked for a reboot, and its supervisor is to do it.
 const REBOOT: i32 = 133;
@@ -43,6 +43,9 @@ done
 PACKAGES
 exec /sbin/init "$@"
 "#;
+/// The first program of a boot that hangs: as one whose disk doesn't answer, it takes no notice of a power button.
+pub(super) const HANGING_INIT: &str = "#!/bin/sh\necho 'This boot hangs: a fault that was asked for.'\n\
+    while :; do sleep 3600; done\n";
 /// Where lxcfs shows each group its own processors and memory.
 const LXCFS: &str = "/var/lib/lxcfs";
 /// What the host's systemd and cloud-init read where a real machine has its kernel's command line.
@@ -72,7 +75,7 @@ pub(super) struct Container {
     pub(super) root: PathBuf,
     /// The first program's file.
     pub(super) init: PathBuf,
-    pub(super) console: PathBuf,
+    pub(super) console: Console,
     /// Files of the control groups that it is to be in.
     pub(super) groups: Vec<PathBuf>,
     /// How much later the first boot begins.
@@ -245,7 +248,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 fn command_of(container: &Container) -> io::Result<Command> {
-    let console = private_files::append(&container.console)?;
+    let console = container.console.writer()?;
     let mut command = command::command("setpriv");
     // The parent is the thread that waits for it.
     command.args(["--pdeathsig", "KILL", "--", "sh", "-c", ENTER, "sh"]);

@@ -1,5 +1,5 @@
-//! Disks: each host's is a layer of its own on those of an image, put together by overlayfs. A snapshot is a copy of that
-//! layer, and an image for other hosts from then on.
+//! Disks: each host's is a layer of its own on those of an image, put together by overlayfs, and stands on a volume of its size. A
+//! snapshot is a copy of that layer, and an image for other hosts from then on.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{self, CommandError};
+use super::command;
+use super::mounts::{DiskError, of_path, unmount_below};
 use super::packages;
+use super::volume::{self, Device, Volume};
+use crate::machines::Machine;
 use crate::private_files;
 use crate::state::dir::StateDir;
 
@@ -22,6 +25,8 @@ const MOUNT_SOURCE: &str = "tidepool-local-cloud";
 pub(super) struct Disks {
     machines: PathBuf,
     snapshots: PathBuf,
+    /// Whether new disks stand on volumes.
+    bounded: bool,
     /// Held while it is decided what stands on what.
     deciding: Arc<Mutex<()>>,
 }
@@ -30,21 +35,29 @@ pub(super) struct Disks {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layers(pub(super) Vec<PathBuf>);
 
-/// Why something can't be done with a disk.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DiskError {
-    #[error("{path}: {source}")]
-    Disk {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error("snapshot {0} is gone")]
-    NoSnapshot(u64),
-    #[error("machine {0} was never on: there is nothing on its disk")]
-    NeverOn(u64),
+/// What a machine's disk consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Devices {
+    pub(super) own: Option<Device>,
+    pub(super) shared: Vec<Device>,
+}
+
+/// A disk that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewDisk {
+    pub(super) machine: u64,
+    pub(super) snapshot: Option<u64>,
+    pub(super) gib: u64,
+}
+
+impl NewDisk {
+    pub(super) fn of(machine: &Machine) -> Self {
+        Self {
+            machine: machine.id,
+            snapshot: machine.snapshot,
+            gib: machine.size.disk_gb,
+        }
+    }
 }
 
 impl Disks {
@@ -52,6 +65,7 @@ impl Disks {
         Self {
             machines: state.hosts(),
             snapshots: state.path().join("snapshots"),
+            bounded: volume::are_possible(),
             deciding: Arc::default(),
         }
     }
@@ -70,20 +84,41 @@ impl Disks {
         self.machine(id).join("root")
     }
 
+    /// Makes mounts below the machines' directory end for everybody when they end here: a host that boots gets a copy of all that is mounted
+    /// at that moment, its neighbours' volumes among them, and would keep them in use.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn share(&self) -> Result<(), DiskError> {
+        let machines = self.machines.display().to_string();
+        command::run("mount", &["--bind", "--make-shared", &machines, &machines])?;
+        Ok(())
+    }
+
+    /// Whether new disks are bounded.
+    pub(super) fn are_bounded(&self) -> bool {
+        self.bounded
+    }
+
     /// Makes a machine's empty layer, on what the snapshot stood on if it is made from one.
     ///
     /// # Errors
     /// When the disk fails or the snapshot is gone.
-    pub(super) fn make(&self, id: u64, snapshot: Option<u64>) -> Result<(), DiskError> {
-        let dir = self.machine(id);
-        make_private(&dir)?;
-        for name in ["work", "root"] {
-            make_private(&dir.join(name))?;
+    pub(super) fn make(&self, disk: NewDisk) -> Result<(), DiskError> {
+        let dir = self.machine(disk.machine);
+        make_private(&dir.join("root"))?;
+        let volume = Volume::of(&dir);
+        if self.bounded {
+            volume.make(disk.gib)?;
         }
+        let writable = writable(&dir);
+        make_private(&writable.join("work"))?;
         // The layer's own directory becomes the host's `/`, which everybody in it may read.
-        let layer = dir.join("disk");
+        let layer = writable.join("disk");
         std::fs::create_dir_all(&layer).map_err(of_path(&layer))?;
-        let Some(snapshot) = snapshot else { return Ok(()) };
+        let Some(snapshot) = disk.snapshot else {
+            return Ok(());
+        };
         let _deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let from = self.snapshots.join(snapshot.to_string());
         if !from.join("disk").is_dir() || from.join("removed").exists() {
@@ -92,6 +127,24 @@ impl Disks {
         let mut layers = read_layers(&from)?.unwrap_or_default();
         layers.0.insert(0, from.join("disk"));
         write_layers(&dir, &layers)
+    }
+
+    /// Makes the disk of an earlier run usable.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn adopt(&self, id: u64) -> Result<(), DiskError> {
+        let volume = Volume::of(&self.machine(id));
+        if volume.exists() { volume.mount() } else { Ok(()) }
+    }
+
+    /// Makes a machine's disk as large as its size says, if it is smaller.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn grow(&self, id: u64, gib: u64) -> Result<(), DiskError> {
+        let volume = Volume::of(&self.machine(id));
+        if volume.exists() { volume.grow(gib) } else { Ok(()) }
     }
 
     /// What a machine's layer stands on; None for one that has not been on yet.
@@ -116,17 +169,36 @@ impl Disks {
     /// When the kernel refuses.
     pub(super) fn mount(&self, id: u64, layers: &Layers) -> Result<(), DiskError> {
         self.unmount(id)?;
-        let dir = self.machine(id);
+        for layer in &layers.0 {
+            if !layer.is_dir() {
+                return Err(DiskError::NoLayer(layer.clone()));
+            }
+        }
+        let writable = writable(&self.machine(id));
         let lower: Vec<String> = layers.0.iter().map(|layer| layer.display().to_string()).collect();
         let options = format!(
             "nodev,lowerdir={},upperdir={},workdir={}",
             lower.join(":"),
-            dir.join("disk").display(),
-            dir.join("work").display()
+            writable.join("disk").display(),
+            writable.join("work").display()
         );
         let root = self.root(id).display().to_string();
         command::run("mount", &["-t", "overlay", MOUNT_SOURCE, "-o", &options, &root])?;
         Ok(())
+    }
+
+    /// The devices that a machine's disk is read from and written to: its own, if it has one, and those that everybody uses.
+    ///
+    /// # Errors
+    /// When they can't be looked at.
+    pub(super) fn devices(&self, id: u64, layers: &Layers) -> Result<Devices, DiskError> {
+        let mut shared = Vec::new();
+        for layer in &layers.0 {
+            shared.push(volume::device_of(layer)?);
+        }
+        let own = Volume::of(&self.machine(id)).device()?;
+        shared.dedup();
+        Ok(Devices { own, shared })
     }
 
     /// Takes a machine's disk apart; one that is not mounted stays as it is.
@@ -134,7 +206,7 @@ impl Disks {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn unmount(&self, id: u64) -> Result<(), DiskError> {
-        unmount_below(&self.machine(id))
+        unmount_below(&self.root(id))
     }
 
     /// Removes a machine's directory, and with it its layer.
@@ -142,8 +214,8 @@ impl Disks {
     /// # Errors
     /// When something of it is still in use.
     pub(super) fn remove(&self, id: u64) -> Result<(), DiskError> {
-        self.unmount(id)?;
         let dir = self.machine(id);
+        unmount_below(&dir)?;
         remove_all(&dir)?;
         self.collect()
     }
@@ -181,7 +253,7 @@ impl Disks {
         let layers = self.layers(id)?.ok_or(DiskError::NeverOn(id))?;
         make_private(dir)?;
         write_layers(dir, &layers)?;
-        let (from, to) = (self.machine(id).join("disk"), dir.join("disk"));
+        let (from, to) = (writable(&self.machine(id)).join("disk"), dir.join("disk"));
         let (from, to) = (from.display().to_string(), to.display().to_string());
         // With the marks of what was deleted or replaced, which are devices and extended attributes.
         let args = ["-a", "--reflink=auto", "--one-file-system", "--", &from, &to];
@@ -213,34 +285,19 @@ impl Disks {
     }
 }
 
+/// Where a machine's own layer is.
+fn writable(dir: &Path) -> PathBuf {
+    let volume = Volume::of(dir);
+    if volume.exists() {
+        volume.path().to_owned()
+    } else {
+        dir.to_owned()
+    }
+}
+
 /// Whether the directory's name can stand in the options of a mount.
 pub(super) fn is_usable(path: &Path) -> bool {
     path.to_str().is_some_and(|path| !path.contains(NOT_IN_PATHS))
-}
-
-/// Takes everything apart that is mounted below a directory, the innermost first.
-///
-/// # Errors
-/// When the kernel refuses.
-pub(super) fn unmount_below(dir: &Path) -> Result<(), DiskError> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(of_path(Path::new("/proc/self/mountinfo")))?;
-    for point in mount_points(&table, dir).into_iter().rev() {
-        command::run("umount", &[&point.display().to_string()])?;
-    }
-    Ok(())
-}
-
-/// The mount points below a directory, in the order mounted. The fifth field of a line, with `\040` for a space and so on.
-fn mount_points(table: &str, dir: &Path) -> Vec<PathBuf> {
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let plain = |point: &str| {
-        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-            .iter()
-            .fold(point.to_owned(), |point, (code, char)| point.replace(code, char))
-    };
-    let points = points.map(|point| PathBuf::from(plain(point)));
-    points.filter(|point| point.starts_with(dir)).collect()
 }
 
 fn read_layers(dir: &Path) -> Result<Option<Layers>, DiskError> {
@@ -299,30 +356,37 @@ fn remove_inside(layer: &Path, file: &str) -> Result<(), DiskError> {
     }
 }
 
-fn of_path(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
-    let path = path.to_owned();
-    move |source| DiskError::Disk { path, source }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Without volumes, which need root.
     fn disks(dir: &Path) -> Disks {
-        Disks::of(&StateDir::new(dir))
+        Disks {
+            bounded: false,
+            ..Disks::of(&StateDir::new(dir))
+        }
+    }
+
+    fn new(machine: u64, snapshot: Option<u64>) -> NewDisk {
+        NewDisk {
+            machine,
+            snapshot,
+            gib: 10,
+        }
     }
 
     #[test]
     fn a_forgotten_snapshot_stays_while_something_stands_on_it() {
         let dir = tempfile::tempdir().unwrap();
         let disks = disks(dir.path());
-        disks.make(1, None).unwrap();
+        disks.make(new(1, None)).unwrap();
         disks
             .set_layers(1, &Layers(vec![PathBuf::from("/base")]))
             .unwrap();
         std::fs::write(disks.machine(1).join("disk/file"), "of one").unwrap();
         disks.snapshot(1, 100).unwrap();
-        disks.make(2, Some(100)).unwrap();
+        disks.make(new(2, Some(100))).unwrap();
         let layer = dir.path().join("snapshots/100/disk");
         assert_eq!(
             disks.layers(2).unwrap(),
@@ -332,7 +396,7 @@ mod tests {
         disks.snapshot_remove(100).unwrap();
         assert_eq!(std::fs::read_to_string(layer.join("file")).unwrap(), "of one");
         assert!(matches!(
-            disks.make(3, Some(100)),
+            disks.make(new(3, Some(100))),
             Err(DiskError::NoSnapshot(100))
         ));
         disks.remove(2).unwrap();
@@ -347,7 +411,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disks = disks(dir.path());
         for (machine, snapshot) in [(1, 100), (2, 200)] {
-            disks.make(machine, None).unwrap();
+            disks.make(new(machine, None)).unwrap();
             disks.set_layers(machine, &Layers::default()).unwrap();
             let outside = dir.path().join("outside").join("tidepool-local-cloud.list");
             std::fs::create_dir_all(outside.parent().unwrap()).unwrap();
@@ -366,15 +430,6 @@ mod tests {
             let files = std::fs::read_dir(kept.join("sources.list.d")).unwrap().count();
             assert_eq!(files, usize::from(machine == 2), "{kept:?}");
         }
-    }
-
-    #[test]
-    fn mounts_are_found_by_directory() {
-        let table = "22 1 0:5 / /a/b rw - proc proc rw\n23 1 0:6 / /a/b/c\\040d rw - x y rw\n24 1 0:7 / /a/bc rw - x y rw\n";
-        assert_eq!(
-            mount_points(table, Path::new("/a/b")),
-            [PathBuf::from("/a/b"), PathBuf::from("/a/b/c d")]
-        );
     }
 
     #[test]

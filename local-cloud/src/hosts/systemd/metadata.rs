@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use poem::{Endpoint, Request, Response};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::network::mac;
 use crate::machines::addresses::Interface;
+use crate::machines::faults::Faults;
 
 /// What the provider adds to every host's own settings: root logs in, as on its real images; the language that Debian has
 /// without packages; keys that are made quickly.
@@ -33,23 +35,34 @@ pub(super) struct Facts {
     pub(super) private: Interface,
 }
 
-/// All hosts' facts, by public address.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Metadata(Arc<RwLock<HashMap<Ipv4Addr, Arc<Facts>>>>);
+/// All hosts' facts.
+#[derive(Debug, Clone)]
+pub(super) struct Metadata {
+    /// By public address.
+    hosts: Arc<RwLock<HashMap<Ipv4Addr, Arc<Facts>>>>,
+    faults: Arc<Faults>,
+}
 
 impl Metadata {
+    pub(super) fn new(faults: Arc<Faults>) -> Self {
+        Self {
+            hosts: Arc::default(),
+            faults,
+        }
+    }
+
     pub(super) fn tell(&self, facts: Facts) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(facts.public.ip, Arc::new(facts));
     }
 
     pub(super) fn forget(&self, machine: u64) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, facts| facts.id != machine);
     }
 
     fn of(&self, address: Ipv4Addr) -> Option<Arc<Facts>> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&address).cloned()
     }
 }
@@ -58,13 +71,21 @@ impl Endpoint for Metadata {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
+        let plain = |status: StatusCode| Response::builder().status(status).content_type("text/plain");
+        if let Some(fault) = self.faults.next_metadata() {
+            tracing::info!(path = request.uri().path(), ?fault, "fault");
+            tokio::time::sleep(Duration::try_from_secs_f64(fault.secs).unwrap_or_default()).await;
+            let status = fault.status.and_then(|status| StatusCode::from_u16(status).ok());
+            if let Some(status) = status {
+                return Ok(plain(status).body("a fault that was asked for\n"));
+            }
+        }
         let asker = request.remote_addr().as_socket_addr().map(|address| address.ip());
         let facts = match asker {
             Some(IpAddr::V4(address)) => self.of(address),
             _ => None,
         };
         let found = facts.and_then(|facts| answer(&facts, request.uri().path()));
-        let plain = |status: StatusCode| Response::builder().status(status).content_type("text/plain");
         Ok(match (request.method(), found) {
             (&Method::GET | &Method::HEAD, Some(text)) => plain(StatusCode::OK).body(text),
             (&Method::GET | &Method::HEAD, None) => plain(StatusCode::NOT_FOUND).body("not found\n"),

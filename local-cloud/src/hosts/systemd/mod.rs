@@ -6,15 +6,18 @@ mod boot;
 mod cgroups;
 mod claim;
 mod command;
+mod console;
 mod container;
 mod disk;
 mod metadata;
 mod mirror;
+mod mounts;
 mod network;
 mod packages;
 pub(crate) mod requirements;
 mod service;
 pub(crate) mod sweep;
+mod volume;
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
@@ -32,13 +35,15 @@ use self::base::Bases;
 use self::cgroups::Cgroups;
 use self::claim::Claim;
 use self::container::Run;
-use self::disk::Disks;
+use self::disk::{Disks, Layers, NewDisk};
 use self::metadata::Metadata;
+use self::mounts::DiskError;
 use self::network::{METADATA, Switch};
 use self::packages::Packages;
 use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
 use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
 use crate::machines::block::Block;
+use crate::machines::faults::Faults;
 use crate::machines::{Machine, Power};
 use crate::manifests::{Image, System};
 use crate::private_files;
@@ -94,6 +99,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) base_images: PathBuf,
     /// Whether hosts may install packages.
     pub(crate) packages: bool,
+    /// What goes wrong with hosts on demand.
+    pub(crate) faults: Arc<Faults>,
 }
 
 impl SystemdHosts {
@@ -105,6 +112,9 @@ impl SystemdHosts {
     pub(crate) fn start(setup: &Setup<'_>) -> Result<Self, HostError> {
         let disks = Disks::of(setup.state);
         private_files::make_private_dir(disks.machines()).map_err(failed("the machines' directory"))?;
+        if !disks.are_bounded() {
+            tracing::warn!("this machine has no loop devices: a host's disk is as large as the machine's");
+        }
         let claim = Claim {
             instance: setup.instance.to_owned(),
             machines: disks.machines().to_owned(),
@@ -123,9 +133,10 @@ impl SystemdHosts {
     fn start_in(block: Block, disks: Disks, setup: &Setup<'_>) -> Result<Self, HostError> {
         // What is left in a block that nobody had is from a cloud whose claim was removed.
         network::remove(block).map_err(failed("the network"))?;
+        disks.share().map_err(of_disk)?;
         let cgroups = Cgroups::of(block, Path::new(cgroups::MOUNT)).map_err(HostError::Refused)?;
         let switch = Switch::make(block).map_err(failed("the network"))?;
-        let (metadata, stop) = (Metadata::default(), CancellationToken::new());
+        let (metadata, stop) = (Metadata::new(Arc::clone(&setup.faults)), CancellationToken::new());
         switch
             .listener(METADATA)
             .and_then(|listener| service::serve(("metadata", metadata.clone()), listener, stop.clone()))
@@ -209,12 +220,10 @@ impl Hosts for SystemdHosts {
     }
 
     async fn create(&self, machine: &Machine, first_boot: &FirstBoot) -> Result<(), HostError> {
-        let (id, snapshot, first_boot) = (machine.id, machine.snapshot, first_boot.clone());
+        let (id, first_boot) = (machine.id, first_boot.clone());
+        let disk = NewDisk::of(machine);
         self.aside(move |inner| {
-            inner
-                .disks
-                .make(id, snapshot)
-                .map_err(failed("the machine's disk"))?;
+            inner.disks.make(disk).map_err(of_disk)?;
             inner.tell(id, first_boot)?;
             inner.table().known.insert(id);
             Ok(())
@@ -226,6 +235,7 @@ impl Hosts for SystemdHosts {
         let id = machine.id;
         self.aside(move |inner| {
             inner.told(id)?;
+            inner.disks.adopt(id).map_err(of_disk)?;
             inner.table().known.insert(id);
             Ok(())
         })
@@ -301,9 +311,11 @@ impl Hosts for SystemdHosts {
         .await
     }
 
-    /// The size is given at the next boot.
-    async fn resize(&self, _machine: &Machine) -> Result<(), HostError> {
-        Ok(())
+    /// Processors and memory are given at the next boot.
+    async fn resize(&self, machine: &Machine) -> Result<(), HostError> {
+        let (id, gib) = (machine.id, machine.size.disk_gb);
+        self.aside(move |inner| inner.disks.grow(id, gib).map_err(of_disk))
+            .await
     }
 
     async fn destroy(&self, machine: u64) -> Result<(), HostError> {
@@ -341,7 +353,10 @@ impl Hosts for SystemdHosts {
                 HostFault::PowerCut => Ok(()),
                 HostFault::Freeze => freeze(true),
                 HostFault::Partition => reach(false),
-                HostFault::Heal => freeze(false).and_then(|()| reach(true)),
+                HostFault::SlowDisk { bytes_per_sec } => inner.throttle(machine, Some(bytes_per_sec)),
+                HostFault::Heal => freeze(false)
+                    .and_then(|()| reach(true))
+                    .and_then(|()| inner.throttle(machine, None)),
             }
         })
         .await
@@ -396,6 +411,22 @@ impl Hosts for SystemdHosts {
 }
 
 impl Inner {
+    /// Bounds what a machine reads and writes, or no longer does.
+    fn throttle(&self, machine: u64, bytes_per_sec: Option<u64>) -> Result<(), HostError> {
+        let layers = self.disks.layers(machine).map_err(of_disk)?.unwrap_or_default();
+        let devices = self.disks.devices(machine, &layers).map_err(of_disk)?;
+        self.cgroups
+            .throttle(machine, &devices, bytes_per_sec)
+            .map_err(failed("the control group"))
+    }
+
+    /// A disk that was slow is so no more.
+    fn lift(&self, machine: u64) -> Result<(), HostError> {
+        let devices = self.disks.devices(machine, &Layers::default()).map_err(of_disk)?;
+        let lifted = devices.own.map_or(Ok(()), |own| self.cgroups.lift(own));
+        lifted.map_err(failed("the control group"))
+    }
+
     fn tell(&self, id: u64, first_boot: FirstBoot) -> Result<(), HostError> {
         let told = Told {
             authorized_keys: first_boot.authorized_keys,
@@ -452,6 +483,14 @@ fn wanted_block(state: &StateDir) -> u8 {
     let mut hasher = DefaultHasher::new();
     state.path().hash(&mut hasher);
     u8::try_from(hasher.finish() % 256).unwrap_or_default()
+}
+
+/// Whoever asks for what is no longer there is told so.
+fn of_disk(error: DiskError) -> HostError {
+    match error {
+        DiskError::NoSnapshot(_) | DiskError::NoLayer(_) => HostError::Refused(error.to_string()),
+        other => failed("the machine's disk")(other),
+    }
 }
 
 fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> HostError {

@@ -9,15 +9,18 @@ use crate::machines::block::Block;
 use crate::problems::Problems;
 
 /// Programs, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("apt-config", "apt"),
     ("apt-get", "apt"),
     ("cp", "coreutils"),
+    ("e2fsck", "e2fsprogs"),
     ("grep", "grep"),
     ("ip", "iproute2"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("mmdebstrap", "mmdebstrap"),
     ("mount", "mount"),
     ("nft", "nftables"),
+    ("resize2fs", "e2fsprogs"),
     ("setpriv", "util-linux"),
     ("systemd-nspawn", "systemd-container"),
     ("umount", "mount"),

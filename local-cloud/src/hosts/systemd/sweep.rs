@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::cgroups::{self, Cgroups};
 use super::claim::{self, CLAIMS, Claim};
-use super::{container, disk, network};
+use super::volume::Volume;
+use super::{container, mounts, network};
 use crate::machines::block::Block;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -33,12 +34,15 @@ pub(super) fn remove(block: Block, claim: &Claim) -> Result<usize, Failure> {
         ended = cgroups.kill(None)?;
     }
     for machine in std::fs::read_dir(&claim.machines).into_iter().flatten().flatten() {
+        if let (Ok(cgroups), Some(own)) = (&cgroups, Volume::of(&machine.path()).device()?) {
+            cgroups.lift(own)?;
+        }
         let id = machine.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(id) = id {
             container::forget(&block.host_name(id), &machine.path().join("root"));
         }
     }
-    disk::unmount_below(&claim.machines)?;
+    mounts::unmount_below(&claim.machines)?;
     network::remove(block)?;
     if let Ok(cgroups) = &cgroups {
         cgroups.remove(None)?;

@@ -249,7 +249,7 @@ def main(arguments):
         try:
             step(trial)
         except (AssertionError, OSError, json.JSONDecodeError, KeyError, StopIteration) as failure:
-            print(f"FAILED: {name}: {type(failure).__name__}: {failure}", flush=True)
+            print(f"FAILED: {name}: {type(failure).__name__}: {str(failure)[-2000:]}", flush=True)
             print(f"{passed} passed, 1 failed, {len(Trial.STEPS) - passed - 1} skipped", flush=True)
             return 1
         print(f"passed: {name} ({time.monotonic() - began:.0f} s)", flush=True)

@@ -28,7 +28,9 @@ class Cloud:
         self.endpoint, self.key, self.image, self.size = endpoint, key, image, size
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         public = pathlib.Path(f"{key}.pub").read_text(encoding="ascii").strip()
-        self.ssh_key = self.call("POST", "/v2/account/keys", {"name": "trial", "public_key": public})["ssh_key"]["id"]
+        keys = self.call("GET", "/v2/account/keys?per_page=200")["ssh_keys"]
+        known = [row["id"] for row in keys if row["public_key"].split()[1] == public.split()[1]]
+        self.ssh_key = known[0] if known else self.call("POST", "/v2/account/keys", {"name": "trial", "public_key": public})["ssh_key"]["id"]
 
     def call(self, method, path, body=None):
         headers = {"Authorization": "Bearer any", "Content-Type": "application/json"}

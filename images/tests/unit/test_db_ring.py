@@ -64,7 +64,7 @@ class Founding(unittest.TestCase):
         self.assertEqual(decision, Decision(WAIT, "there is a ring, with db-2"))
 
     def test_nobody_founds_beside_one_that_has_begun(self):
-        for state in ("founding", "joining"):
+        for state in ("founding", "joining", "returning", "unwell"):
             self.assertEqual(ring.founding("db-1", "db-1", [peer("db-2", state)]).what, WAIT, state)
 
     def test_names_of_hosts(self):

@@ -92,7 +92,10 @@ class Daemon:
         self.stop = threading.Event()
 
     def run(self):
-        if not self.host.identity.joined:
+        if self.host.identity.joined:
+            self.host.become("returning", "Cassandra starts")
+            self.start_cassandra("member")
+        else:
             self.host.become("waiting", "looking for neighbours")
         while not self.host.identity.joined and not self.stop.is_set():
             try:
@@ -100,8 +103,6 @@ class Daemon:
             except members.UNREACHABLE as failure:
                 self.host.become(self.host.state, f"tried again soon: {failure}")
             self.stop.wait(PAUSE_SECS)
-        if not self.stop.is_set():
-            self.start_cassandra("member")
         while not self.stop.is_set():
             self.look_after()
             self.stop.wait(MEMBER_PAUSE_SECS)
@@ -232,7 +233,8 @@ class Daemon:
             self.settle()
             self.host.become("member")
         except (*members.UNREACHABLE, subprocess.SubprocessError) as failure:
-            self.host.become("member", NOT_RUNNING if cassandra_pid() is None else str(failure))
+            state = "returning" if self.host.state == "returning" else "unwell"
+            self.host.become(state, NOT_RUNNING if cassandra_pid() is None else str(failure))
 
     def settle(self):
         """Brings names, copies and logins to what the ring's size asks for. Changes happen under the lock, one host at a time."""

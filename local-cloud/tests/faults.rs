@@ -178,11 +178,14 @@ async fn the_fault_command_does_the_same() {
             "--after-effect",
         ],
         &["fault", "rate-limit", "--retry-after-secs", "9"],
+        &["fault", "hang-boot", "--count", "2"],
+        &["fault", "metadata", "--secs", "1.5", "--status", "500"],
     ] {
         assert_eq!(cloud.command(args).status.code(), Some(0), "{args:?}");
     }
     let listed: Value = serde_json::from_slice(&cloud.command(&["fault", "list"]).stdout).unwrap();
-    let armed = json!({"slow_boot": {"secs": 2.5, "count": 3},
+    let armed = json!({"slow_boot": {"secs": 2.5, "count": 3}, "hang_boot": {"count": 2},
+        "metadata": {"secs": 1.5, "status": 500, "count": 1},
         "fail_creates": {"count": 4, "status": 500, "after_effect": true},
         "rate_limit": {"count": 1, "retry_after_secs": 9}});
     assert_eq!(listed["faults"], armed);

@@ -61,6 +61,7 @@ node_spawn() {
   mkdir -p "$dir"/{conf,data,logs,tmp}
   sed -e "s|@DIR@|$dir|g; s|@IP@|$ip|g; s|@SEEDS@|$seeds|g; s|@TOKEN@|$(node_token "$node")|g" \
     "$SERVICES/cassandra/cassandra.yaml" >"$dir/conf/cassandra.yaml"
+  [ ! -f "$CLUSTER/settings.yaml" ] || cat "$CLUSTER/settings.yaml" >>"$dir/conf/cassandra.yaml"
   sed -e "s|@DIR@|$dir|g" "$SERVICES/cassandra/logback.xml" >"$dir/conf/logback.xml"
   (
     cd "$dir" || exit

@@ -7,7 +7,8 @@ mod keys;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -263,7 +264,18 @@ fn install_logging(config: &Config) -> Result<(), Failure> {
         let variables = config.unknown_variables.join(" ");
         tracing::warn!(variables, "these variables are not settings, and are not read");
     }
+    for file in config.key_files.iter().filter(|file| is_open_to_all(file)) {
+        tracing::warn!(
+            file = %file.display(),
+            "the private key can be read by everybody on this machine: make it readable for the service alone (chmod 600)"
+        );
+    }
     Ok(())
+}
+
+fn is_open_to_all(file: &Path) -> bool {
+    const OTHERS: u32 = 0o007;
+    std::fs::metadata(file).is_ok_and(|found| found.permissions().mode() & OTHERS != 0)
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -4,14 +4,16 @@
 //! flag wins over the environment, the environment over the file, the file over the default. Every problem is found
 //! before any is reported.
 
+mod cassandra_tls;
 mod file;
 mod resolve;
 mod settings;
+mod values;
 mod variables;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidepool_logging::Format;
@@ -46,6 +48,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Variables that look like settings and aren't any.
     pub unknown_variables: Vec<String>,
+    /// The files with private keys, in which nobody else should be able to look.
+    pub key_files: Vec<PathBuf>,
 }
 
 /// Which database, and how to open it.

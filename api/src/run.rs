@@ -371,7 +371,7 @@ fn reload_on_hangup(tls: Option<Arc<Tls>>) -> Result<JoinHandle<()>, ServeError>
     Ok(tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             let Some(tls) = tls.clone() else {
-                tracing::info!("SIGHUP: nothing to reload, no TLS files are in use");
+                tracing::info!("SIGHUP: nothing to reload, the public listener has no TLS files");
                 continue;
             };
             match tokio::task::spawn_blocking(move || tls.reload()).await {

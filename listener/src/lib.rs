@@ -14,6 +14,7 @@ mod front;
 mod heads;
 mod host;
 mod limits;
+pub mod pem;
 mod refusal;
 mod server;
 mod service_manager;

@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A chain of certificates or a key at most, bytes: a certificate has about 2 KiB.
-const PEM_BYTES_MAX: u64 = 1 << 20;
+use crate::pem::{self, PemError};
 
 /// PEM files of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,30 +21,22 @@ pub struct TlsFiles {
 /// Why the files make no TLS. `Display` leaves the source out.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that can't be opened, or is no PEM.
-    #[error("can't read {file}")]
+    /// A file that can't be read.
+    #[error("can't read {}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// Why.
         #[source]
-        source: pem::Error,
+        source: std::io::Error,
     },
-    /// PEM, but without what is needed.
-    #[error("{file} holds no {what}")]
-    Missing {
+    /// One that can, and is of no use.
+    #[error("{} {problem}", file.display())]
+    Useless {
         /// The file.
         file: PathBuf,
-        /// `certificate` or `private key`.
-        what: &'static str,
-    },
-    /// A private key that only its password opens.
-    #[error(
-        "the private key in {file} is encrypted: decrypt it first (openssl pkey -in FILE -out PLAIN, mode 0600)"
-    )]
-    Encrypted {
-        /// The file.
-        file: PathBuf,
+        /// Why.
+        problem: PemError,
     },
     /// Certificate and key that don't go together, or that rustls does not know.
     #[error("the certificate in {cert_file} can't be used with the key in {key_file}")]
@@ -118,44 +108,21 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let what = "certificate";
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text_of(file)?).collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => Err(of_pem(file, what, pem::Error::NoItemsFound)),
-        chain => chain.map_err(|error| of_pem(file, what, error)),
-    }
+    pem::certificates(&text_of(file)?).map_err(|error| of_pem(file, error))
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = text_of(file)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match is_encrypted(&text) {
-        true => TlsError::Encrypted {
-            file: file.to_owned(),
-        },
-        false => of_pem(file, "private key", error),
-    })
-}
-
-/// Whether a text says of its key that it is encrypted, in PKCS #8's label or in the headers of older PEM (RFC 1421).
-fn is_encrypted(text: &[u8]) -> bool {
-    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.any(|line| {
-        line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
-            || (line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
-    })
+    pem::private_key(&text_of(file)?).map_err(|error| of_pem(file, error))
 }
 
 fn text_of(file: &Path) -> Result<Vec<u8>, TlsError> {
-    crate::files::read_bytes(file, PEM_BYTES_MAX).map_err(|error| TlsError::Read {
+    crate::files::read_bytes(file, pem::BYTES_MAX).map_err(|source| TlsError::Read {
         file: file.to_owned(),
-        source: pem::Error::Io(error),
+        source,
     })
 }
 
-fn of_pem(file: &Path, what: &'static str, error: pem::Error) -> TlsError {
+fn of_pem(file: &Path, problem: PemError) -> TlsError {
     let file = file.to_owned();
-    match error {
-        pem::Error::NoItemsFound => TlsError::Missing { file, what },
-        source => TlsError::Read { file, source },
-    }
+    TlsError::Useless { file, problem }
 }

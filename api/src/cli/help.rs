@@ -41,8 +41,9 @@ belongs on a private address.
 
 On a signal the server is not ready at once, accepts nothing new, finishes what is in flight (within --drain-secs), and \
 exits with 0. A second signal ends it at once with 1. POST /drain only makes it not ready; /deploy/ready then answers \
-200 as soon as nothing is in flight. SIGHUP reads the TLS files again, for connections that come after it; if they \
-can't be used, the log says so and the files read before stay in use.";
+200 as soon as nothing is in flight. SIGHUP reads the TLS files of the public listener again, for connections that \
+come after it; if they can't be used, the log says so and the files read before stay in use. All other files are read \
+at the start.";
 
 pub(super) const SERVE_AFTER: &str = "\
 File, with the names of its fields (all optional):
@@ -58,6 +59,8 @@ File, with the names of its fields (all optional):
   [log]        format, level
   [sqlite]     synchronous
   [cassandra]  replication_factor, datacenter, username, password_file
+  [cassandra.tls]
+               ca_file, cert_file, key_file, verify_host
 
 Exit status:
   0   stopped by a signal

@@ -44,8 +44,8 @@ fn line_of(error: &toml::de::Error, text: &str) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// Settings are at most in one table; deeper tables are unknown fields, so recursion ends at two levels.
-const DEPTH_MAX: usize = 1;
+/// Settings are at most in a table of a table; deeper tables are unknown fields, so recursion ends there.
+const DEPTH_MAX: usize = 2;
 
 struct Walk<'a> {
     file: &'a Path,
@@ -55,12 +55,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn visit(&mut self, path: &str, value: toml::Value, depth: usize) {
-        let known_table = settings::SETTINGS.iter().any(|setting| {
-            setting
-                .path
-                .split_once('.')
-                .is_some_and(|(table, _)| table == path)
-        });
+        let is_within = |setting: &settings::Setting| {
+            let rest = setting.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let known_table = settings::SETTINGS.iter().any(is_within);
         match value {
             toml::Value::Table(table) if known_table && depth < DEPTH_MAX => {
                 for (name, value) in table {

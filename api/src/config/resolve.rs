@@ -1,26 +1,17 @@
-//! Picks each setting's value by precedence, parses it, and builds the [`Config`].
+//! Builds the [`Config`] from the settings' values.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::Path;
 
 use tidepool_logging::Format;
 
-use super::file;
-use super::settings::{CONFIG_ENV, SETTINGS, Use};
+use super::cassandra_tls;
+use super::values::{Values, gather, place_of};
 use super::variables;
 use super::{Config, Limits, LogConfig, MemoryLimits, Problem, Sources, StoreConfig, TlsFiles};
 use tidepool_listener::TrustedHosts;
 
 use crate::store::{Credentials, OpenOptions, SqliteSynchronous};
 
-/// Longest time that any timeout may be set to: an hour. Longer is a typing error in the unit.
-const SECS_MAX: u64 = 3_600;
-
-/// A configuration at most, bytes: one with every setting has less than 4 KiB.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// A file with a password at most, bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
 
@@ -37,146 +28,6 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
     }
 }
 
-/// What was given for each setting, and where.
-struct Values {
-    given: HashMap<&'static str, Given>,
-    problems: Vec<Problem>,
-}
-
-struct Given {
-    place: String,
-    text: String,
-}
-
-fn gather(sources: &Sources<'_>) -> Values {
-    let mut problems = Vec::new();
-    let mut given = HashMap::new();
-    let config_env = (sources.env)(CONFIG_ENV)
-        .filter(|text| !text.is_empty())
-        .map(PathBuf::from);
-    let config_file = sources.config_flag.map(PathBuf::from).or(config_env);
-    if let Some(path) = config_file {
-        match (sources.read)(&path, CONFIG_BYTES_MAX) {
-            Ok(text) => {
-                for value in file::flatten(&path, &text, &mut problems) {
-                    given.insert(
-                        value.path,
-                        Given {
-                            place: format!("{}: {}", path.display(), value.path),
-                            text: value.text,
-                        },
-                    );
-                }
-            }
-            Err(error) => problems.push(Problem {
-                place: path.display().to_string(),
-                detail: format!("can't be read: {error}"),
-            }),
-        }
-    }
-    for setting in SETTINGS {
-        if let Some(text) = (sources.env)(setting.env) {
-            given.insert(
-                setting.path,
-                Given {
-                    place: setting.env.to_owned(),
-                    text,
-                },
-            );
-        }
-        let flag = sources.flags.iter().find(|(path, _)| *path == setting.path);
-        if let Some((_, text)) = flag.filter(|_| setting.usage != Use::Secret) {
-            given.insert(
-                setting.path,
-                Given {
-                    place: format!("--{}", setting.flag),
-                    text: text.clone(),
-                },
-            );
-        }
-        if let Some(default) = setting.default {
-            given.entry(setting.path).or_insert_with(|| Given {
-                place: format!("default of --{}", setting.flag),
-                text: default.to_owned(),
-            });
-        }
-    }
-    Values { given, problems }
-}
-
-impl Values {
-    /// The parsed value; `None` if there is none or it is wrong, and then the problem is noted. `detail` does not quote the
-    /// value: the wrong one is often another setting's, and that may be a password.
-    fn take<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let given = self.given.get(path)?;
-        match parse(&given.text) {
-            Ok(value) => Some(value),
-            Err(detail) => {
-                let place = given.place.clone();
-                self.problems.push(Problem { place, detail });
-                None
-            }
-        }
-    }
-
-    fn text(&mut self, path: &str) -> Option<String> {
-        self.take(path, |text| match text.is_empty() {
-            true => Err("must not be empty".to_owned()),
-            false => Ok(text.to_owned()),
-        })
-    }
-
-    fn address(&mut self, path: &str) -> Option<SocketAddr> {
-        self.take(path, |text| {
-            text.parse().map_err(|_| {
-                "must be IP:PORT, such as 127.0.0.1:8080 (names of hosts are not looked up)".to_owned()
-            })
-        })
-    }
-
-    fn number(&mut self, path: &str, min: u64, max: u64) -> Option<u64> {
-        self.take(path, |text| match text.parse::<u64>() {
-            Ok(number) if (min..=max).contains(&number) => Ok(number),
-            // What is a number is not a password.
-            Ok(number) => Err(format!("must be a whole number from {min} to {max}, is {number}")),
-            Err(_) => Err(format!("must be a whole number from {min} to {max}")),
-        })
-    }
-
-    fn count(&mut self, path: &str, min: u64, max: u64) -> Option<usize> {
-        self.number(path, min, max)
-            .and_then(|number| usize::try_from(number).ok())
-    }
-
-    fn secs(&mut self, path: &str, min: u64) -> Option<Duration> {
-        self.number(path, min, SECS_MAX).map(Duration::from_secs)
-    }
-
-    fn choice<T: Copy>(&mut self, path: &str, choices: &[(&str, T)]) -> Option<T> {
-        self.take(path, |text| {
-            let found = choices.iter().find(|(word, _)| *word == text);
-            found.map(|(_, value)| *value).ok_or_else(|| {
-                let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-                format!("must be {}", words.join(" or "))
-            })
-        })
-    }
-
-    fn parsed<T: FromStr>(&mut self, path: &str) -> Option<T>
-    where
-        T::Err: std::fmt::Display,
-    {
-        self.take(path, |text| {
-            // Without the text: it may hold a password.
-            text.parse().map_err(|error: T::Err| error.to_string())
-        })
-    }
-
-    fn is_given(&self, path: &str) -> bool {
-        self.given.contains_key(path)
-    }
-}
-
 fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
     // Each is read before any `?`, so that all problems are found.
     let store = store(values, sources);
@@ -186,6 +37,8 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
     let tls = tls(values);
     let limits = limits(values);
     let memory = memory(values);
+    let key_files = ["tls.key_file", "cassandra.tls.key_file"];
+    let key_files = key_files.iter().filter_map(|path| values.path(path)).collect();
     let drain = values.secs("drain_secs", 0);
     let log = log(values);
     if let (Some(listen), Some(ops)) = (listen, ops_listen)
@@ -208,6 +61,7 @@ fn build(values: &mut Values, sources: &Sources<'_>) -> Option<Config> {
         drain: drain?,
         log: log?,
         unknown_variables: Vec::new(),
+        key_files,
     })
 }
 
@@ -220,13 +74,6 @@ fn trusted(values: &mut Values) -> Option<TrustedHosts> {
     values.take("allowed_hosts", |text| {
         TrustedHosts::new(SETTING, text.split(',').map(str::trim)).map_err(|error| error.to_string())
     })
-}
-
-fn place_of(values: &Values, path: &str) -> String {
-    values
-        .given
-        .get(path)
-        .map_or_else(|| path.to_owned(), |given| given.place.clone())
 }
 
 fn store(values: &mut Values, sources: &Sources<'_>) -> Option<StoreConfig> {
@@ -242,6 +89,7 @@ fn store(values: &mut Values, sources: &Sources<'_>) -> Option<StoreConfig> {
     let replication_factor = values.number("cassandra.replication_factor", 1, 9);
     let datacenter = values.text("cassandra.datacenter");
     let credentials = credentials(values, sources);
+    let cluster_tls = cassandra_tls::read(values, sources);
     Some(StoreConfig {
         url: url?,
         options: OpenOptions {
@@ -249,6 +97,7 @@ fn store(values: &mut Values, sources: &Sources<'_>) -> Option<StoreConfig> {
             replication_factor: replication_factor.and_then(|factor| u32::try_from(factor).ok()),
             datacenter,
             credentials,
+            cluster_tls,
             startup_wait: startup_wait?,
             ..OpenOptions::default()
         },
@@ -269,11 +118,7 @@ fn credentials(values: &mut Values, sources: &Sources<'_>) -> Option<Credentials
     });
     let direct = values.text("cassandra.password");
     let file_is_bad = from_file.is_none() && values.is_given("cassandra.password_file");
-    let mut problem = |path: &str, detail: &str| {
-        let place = place_of(values, path);
-        let detail = detail.to_owned();
-        values.problems.push(Problem { place, detail });
-    };
+    let mut problem = |path: &str, detail: &str| values.problem(path, detail);
     match (username, from_file, direct) {
         (_, Some(_), Some(_)) => {
             problem(

@@ -123,6 +123,8 @@ fn odd_files_are_problems_not_panics() {
             "listen: must be a text or a whole number, is table",
         ),
         ("[limits.deep]\nx = 1", "limits.deep: unknown field"),
+        ("[cassandra]\ntls = 1", "cassandra.tls: must be a table"),
+        ("[cassandra.tls.deep]\nx = 1", "cassandra.tls.deep: unknown field"),
         (
             "[log]\nlevel = \"tidepool=loud\"",
             "log.level: must be error, warn",
@@ -227,6 +229,113 @@ fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
         let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert!(text.iter().any(|line| line.contains(word)), "{word} in {text:?}");
         assert!(!text.concat().contains("sesame"));
+    }
+}
+
+/// Loads a file whose settings name PEM files: `ca`, `cert` and `key` hold what they say, `other` another key, `locked` an
+/// encrypted one, `text` nothing of the kind.
+fn load_tls(toml: &str) -> Result<Config, Vec<String>> {
+    let made = rcgen::generate_simple_self_signed(vec!["tide".to_owned()]).unwrap();
+    let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let locked = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let sources = Sources {
+        flags: &[],
+        config_flag: Some(Path::new(FILE)),
+        env: &|_| None,
+        env_names: &Vec::new,
+        read: &|path, _| match path.to_str() {
+            Some(FILE) => Ok(toml.to_owned()),
+            Some("/ca" | "/cert") => Ok(pem.clone()),
+            Some("/key") => Ok(key.clone()),
+            Some("/other") => Ok(other.clone()),
+            Some("/locked") => Ok(locked.clone()),
+            Some("/text") => Ok("sesame".to_owned()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        },
+    };
+    Config::load(&sources).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn tls_to_the_cluster_is_read_from_its_files() {
+    assert_eq!(load_tls("").unwrap().store.options.cluster_tls, None);
+    for toml in [
+        "[cassandra.tls]\nca_file = \"/ca\"\n",
+        "[cassandra.tls]\nca_file = \"/ca\"\nverify_host = false\n",
+        "[cassandra]\ntls.ca_file = \"/ca\"\n",
+    ] {
+        let config = load_tls(toml).unwrap();
+        assert!(config.store.options.cluster_tls.is_some(), "{toml}");
+        assert!(config.key_files.is_empty());
+    }
+    let all = "[cassandra.tls]\nca_file = \"/ca\"\ncert_file = \"/cert\"\nkey_file = \"/key\"\n";
+    let config = load_tls(all).unwrap();
+    assert!(config.store.options.cluster_tls.is_some());
+    assert_eq!(config.key_files, [PathBuf::from("/key")]);
+    assert!(!format!("{config:?}").contains("PRIVATE"));
+}
+
+#[test]
+fn every_problem_of_tls_to_the_cluster_is_reported_at_once() {
+    let place = |setting: &str, detail: &str| format!("{FILE}: cassandra.tls.{setting}: {detail}");
+    for (settings, problems) in [
+        (
+            "ca_file = \"/none\"\ncert_file = \"/text\"\nkey_file = \"/locked\"\nverify_host = 1\nca = 1",
+            &[
+                ("ca", "unknown field"),
+                ("ca_file", "names a file that can't be read: entity not found"),
+                ("cert_file", "names a file that holds no certificate"),
+                (
+                    "key_file",
+                    "names a file that holds a private key that is encrypted",
+                ),
+                ("verify_host", "must be true or false"),
+            ][..],
+        ),
+        (
+            "cert_file = \"/cert\"",
+            &[
+                (
+                    "cert_file",
+                    "needs cassandra.tls.key_file (--cassandra-tls-key-file) beside it",
+                ),
+                (
+                    "cert_file",
+                    "needs cassandra.tls.ca_file (--cassandra-tls-ca-file) beside it",
+                ),
+            ],
+        ),
+        (
+            "ca_file = \"/ca\"\nkey_file = \"/key\"",
+            &[(
+                "key_file",
+                "needs cassandra.tls.cert_file (--cassandra-tls-cert-file) beside it",
+            )],
+        ),
+        (
+            "ca_file = \"/ca\"\ncert_file = \"/cert\"\nkey_file = \"/other\"",
+            &[(
+                "cert_file",
+                "names a certificate that can't be used with the key in",
+            )],
+        ),
+        ("ca_file = \"\"", &[("ca_file", "must not be empty")]),
+        (
+            "ca_file = \"/key\"",
+            &[("ca_file", "names a file that holds no certificate")],
+        ),
+    ] {
+        let found = load_tls(&format!("[cassandra.tls]\n{settings}\n")).unwrap_err();
+        assert_eq!(found.len(), problems.len(), "{found:#?}");
+        for (setting, detail) in problems {
+            let start = place(setting, detail);
+            assert!(
+                found.iter().any(|problem| problem.starts_with(&start)),
+                "{start} in {found:#?}"
+            );
+        }
+        assert!(!found.concat().contains("sesame"));
     }
 }
 

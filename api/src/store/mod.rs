@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use cassandra::tls::{ClientIdentity, ClusterTls, ClusterTlsError, ClusterTlsParts, NodeNames};
 pub use catalog::CollectionCatalog;
 pub use large::{INLINE_BYTES_MAX, LargeWork, TurnTimeout};
 pub use observe::observed;

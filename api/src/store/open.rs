@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::cassandra::CassandraStore;
+use super::cassandra::tls::ClusterTls;
 use super::sqlite::SqliteStore;
 use super::sqlite::beside::suffix_of;
 
@@ -219,6 +220,8 @@ pub struct OpenOptions {
     pub datacenter: Option<String>,
     /// Cassandra: who to log in as, where the cluster asks for it.
     pub credentials: Option<Credentials>,
+    /// Cassandra: TLS to the nodes, where the cluster asks for it.
+    pub cluster_tls: Option<ClusterTls>,
     /// How long to wait for a database that is down at the start.
     pub startup_wait: Duration,
     /// What is going to be done with it.
@@ -232,6 +235,7 @@ impl Default for OpenOptions {
             replication_factor: None,
             datacenter: None,
             credentials: None,
+            cluster_tls: None,
             startup_wait: Duration::from_secs(60),
             mode: OpenMode::Create,
         }

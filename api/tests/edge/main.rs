@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod cassandra_tls;
 mod clock;
 mod commands;
 mod drain;

@@ -195,6 +195,26 @@ fn files_that_make_no_tls_are_named() {
 }
 
 #[test]
+fn a_key_that_everybody_can_read_is_reported() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new();
+    let files = make(&folder, "good");
+    let flags = ["--tls-cert-file", &files.cert, "--tls-key-file", &files.key];
+    for (mode, reported) in [(0o644, true), (0o640, false), (0o600, false)] {
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let server = Server::start(&folder, &flags);
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("can be read by everybody"));
+        assert_eq!(
+            line.is_some_and(|line| line.contains(&files.key)),
+            reported,
+            "{mode:o}: {log}"
+        );
+    }
+}
+
+#[test]
 fn a_key_that_is_encrypted_is_called_so() {
     let folder = Folder::new();
     let files = make(&folder, "good");

@@ -9,6 +9,7 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::metadata::Strategy;
 use scylla::statement::unprepared::Statement;
 
+use super::tls::explained;
 use crate::store::{OpenError, OpenOptions};
 
 /// Pause between two attempts to reach a cluster that is down.
@@ -69,7 +70,12 @@ pub(super) async fn connect(contact_points: &[String], options: &OpenOptions) ->
     if let Some(credentials) = &options.credentials {
         builder = builder.user(&credentials.username, &credentials.password);
     }
-    Ok(builder.build().await?)
+    let tls = options.cluster_tls.as_ref();
+    if let Some(tls) = tls {
+        builder = builder.tls_context(Some(tls.config()));
+    }
+    let built = builder.build().await;
+    built.map_err(|error| explained(error, tls))
 }
 
 /// The datacentre that this instance talks to: the operator's choice, or that of the first contact point.

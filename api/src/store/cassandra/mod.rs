@@ -13,6 +13,7 @@ mod list;
 mod schema;
 mod statements;
 mod sweep;
+pub(super) mod tls;
 mod turns;
 
 use std::collections::HashMap;

@@ -24,8 +24,8 @@ BAD_CREDENTIALS, UNAUTHORIZED = 0x0100, 0x2100
 SETTINGS = f"""[cluster]
 name = trial
 founder = db-1
-# Between hosts of one machine gossip needs no half minute.
-ring_delay_secs = 5
+# Between hosts of one machine gossip needs no half minute; a host that is just starting may take some of it.
+ring_delay_secs = 15
 [tls]
 ca = /etc/tidepool/ca.pem
 certificate = /etc/tidepool/node.pem

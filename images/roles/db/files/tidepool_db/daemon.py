@@ -288,7 +288,7 @@ class Daemon:
 
     def wait_for_cql(self, address, meanwhile=lambda: None):
         """Until Cassandra takes a login at `address`, or this program is stopped. Joining may take hours."""
-        state, began = self.host.state, time.monotonic()
+        state, reason, began = self.host.state, self.host.reason, time.monotonic()
         renewed = began
         while not self.stop.wait(PAUSE_SECS):
             try:
@@ -300,8 +300,8 @@ class Daemon:
                     return
                 self.host.become(state, str(failure))
             except OSError:
-                if time.monotonic() - began > START_SECS and cassandra_pid() is None:
-                    self.host.become(state, NOT_RUNNING)
+                if time.monotonic() - began > START_SECS:
+                    self.host.become(state, NOT_RUNNING if cassandra_pid() is None else reason)
             if time.monotonic() - renewed > LOCK_RENEW_SECS:
                 meanwhile()
                 renewed = time.monotonic()

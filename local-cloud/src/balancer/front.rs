@@ -200,6 +200,7 @@ impl ProxyHttp for Front {
         let mut peer = HttpPeer::new(member.target.endpoint(self.target_port), false, String::new());
         let behaviour = self.balancer.behaviour();
         let patience = behaviour.idle_timeout;
+        peer.options.bind_to = member.target.bound();
         peer.options.connection_timeout = Some(CONNECT_WITHIN);
         peer.options.read_timeout = Some(patience);
         peer.options.write_timeout = Some(patience);

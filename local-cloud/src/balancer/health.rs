@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::connectors::l4::BindTo;
 use pingora::lb::Backend;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::{Error, ErrorType};
@@ -19,7 +20,7 @@ const JOINING_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) async fn watch(member: Arc<Member>, spec: Check, until: CancellationToken) {
     let interval = spec.interval;
     let endpoint = member.target.endpoint(spec.port);
-    let (check, backend) = match prepare(&spec, &endpoint.to_string()) {
+    let (check, backend) = match prepare(&spec, &endpoint.to_string(), member.target.bound()) {
         Ok(prepared) => prepared,
         Err(error) => {
             tracing::error!(machine = member.target.machine, %error, "can't be checked");
@@ -55,12 +56,13 @@ pub(crate) async fn watch(member: Arc<Member>, spec: Check, until: CancellationT
 
 type Prepared = (Box<dyn HealthCheck + Send + Sync>, Backend);
 
-fn prepare(spec: &Check, endpoint: &str) -> Result<Prepared, Box<Error>> {
+fn prepare(spec: &Check, endpoint: &str, bound: Option<BindTo>) -> Result<Prepared, Box<Error>> {
     let backend = Backend::new(endpoint)?;
     let timeout = Some(spec.timeout);
     match &spec.by {
         CheckBy::Tcp => {
             let mut check = TcpHealthCheck::new();
+            check.peer_template.options.bind_to = bound;
             check.peer_template.options.connection_timeout = timeout;
             Ok((check, backend))
         }
@@ -70,6 +72,7 @@ fn prepare(spec: &Check, endpoint: &str) -> Result<Prepared, Box<Error>> {
                 path.parse()
                     .map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?,
             );
+            check.peer_template.options.bind_to = bound;
             check.peer_template.options.connection_timeout = timeout;
             check.peer_template.options.read_timeout = timeout;
             check.validator = Some(Box::new(|answer| match answer.status.as_u16() {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pingora::connectors::l4::BindTo;
 use serde_json::Value;
 
 use super::counts::StatusCounts;
@@ -16,9 +17,18 @@ pub(crate) struct Target {
     pub(crate) ip: Ipv4Addr,
     /// Real endpoints of the two known ports; elsewhere than (`ip`, port) only without addresses of one's own.
     pub(crate) endpoints: [(u16, SocketAddr); 2],
+    /// The address that connections to it come from; None where that doesn't matter.
+    pub(crate) from: Option<Ipv4Addr>,
 }
 
 impl Target {
+    /// What its connections are bound to, in pingora's words.
+    pub(crate) fn bound(&self) -> Option<BindTo> {
+        let mut bound = BindTo::default();
+        bound.addr = Some(SocketAddr::from((self.from?, 0)));
+        Some(bound)
+    }
+
     /// Where `port` of the machine is.
     pub(crate) fn endpoint(&self, port: u16) -> SocketAddr {
         self.endpoints
@@ -191,6 +201,7 @@ mod tests {
             machine: 1,
             ip: Ipv4Addr::LOCALHOST,
             endpoints: [8080, 9090].map(endpoint),
+            from: None,
         })
     }
 

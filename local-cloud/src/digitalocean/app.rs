@@ -164,12 +164,19 @@ struct Following {
 impl Follower<Cloud> for Following {
     fn kept(&mut self, cloud: &Cloud) {
         for balancer in cloud.records.balancers.values() {
+            let ip = self.fleet.addresses.balancer_ip(balancer.slot);
             let targets = cloud.behind(balancer).map(|machine| {
                 let network = self.fleet.network(machine);
                 Target {
                     machine: machine.id,
                     ip: network.public.ip,
                     endpoints: network.endpoints,
+                    // A machine of the balancer's network is reached inside of it, by what the balancer's own address stands for.
+                    from: machine
+                        .private
+                        .as_ref()
+                        .filter(|private| private.network == balancer.vpc)
+                        .map(|_| ip),
                 }
             });
             self.balancers.set_members(&balancer.id, targets.collect());

@@ -34,15 +34,29 @@ enum Order {
         size: &'static catalog::Size,
         with_disk: bool,
     },
+    Rebuild(NewImage),
     /// Sets what is so already: every droplet is in a private network, and none has backups.
     Nothing,
 }
 
+/// The image that a droplet is to begin anew from.
+#[derive(Debug, Clone)]
+struct NewImage {
+    /// 0 for one that no droplet had yet.
+    id: u64,
+    slug: String,
+    min_disk_gb: u64,
+}
+
 /// `POST /v2/droplets/{id}/actions`
 pub(crate) async fn act(app: &Arc<App>, id: &str, call: &Call) -> Result {
-    let order = order(call)?;
+    let kind = call.needed_text("type")?;
+    let order = match kind {
+        "rebuild" => Order::Rebuild(new_image(app, call).await?),
+        _ => order(call)?,
+    };
     let id = app.read(|cloud| find(cloud, id).map(|found| found.droplet.id))?;
-    let action = start(app, id, order, call.needed_text("type")?).await?;
+    let action = start(app, id, order, kind).await?;
     Answer::created(json!({"action": views::action(&action)}))
 }
 
@@ -180,6 +194,23 @@ fn order(call: &Call) -> Result<Order> {
     }
 }
 
+/// What a rebuild asks for.
+async fn new_image(app: &App, call: &Call) -> Result<NewImage> {
+    if !app.fleet.hosts.can_rebuild() {
+        return Err(ApiError::unprocessable(
+            "droplets that are processes can't be rebuilt: --hosts systemd can",
+        ));
+    }
+    let images = super::images_now(app).await?;
+    let (id, slug, min_disk_gb) =
+        app.read(|cloud| super::droplets::image(cloud, &images, call.body.get("image")))?;
+    Ok(NewImage {
+        id,
+        slug,
+        min_disk_gb,
+    })
+}
+
 /// A disk can grow but not shrink, whether the disk is resized or not.
 fn check_resize(found: WithMachine<'_>, size: &catalog::Size) -> Result<()> {
     if found.machine.power != Power::Off {
@@ -209,6 +240,13 @@ async fn start(app: &Arc<App>, id: u64, order: Order, kind: &str) -> Result<Acti
             }
             if let Order::Resize { size, .. } = &order {
                 check_resize(found, size)?;
+            }
+            if let Order::Rebuild(image) = &order
+                && found.machine.size.disk_gb < image.min_disk_gb
+            {
+                return Err(ApiError::unprocessable(
+                    "This image requires a larger disk than the Droplet has.",
+                ));
             }
             let machine = found.machine.clone();
             edit(cloud, id, |droplet, _| droplet.locked = true);
@@ -261,23 +299,15 @@ async fn perform(app: &App, machine: &Machine, order: Order) -> std::result::Res
             Ok(Some(Power::Off))
         }
         Order::PowerOn => {
-            if let Some(boot) = boot_now(app, machine).await {
-                hosts.power_on(boot).await?;
-            }
+            hosts.power_on(boot_now(app, machine).await?).await?;
             Ok(Some(Power::On))
         }
         Order::Reboot => {
-            match boot_now(app, machine).await {
-                Some(boot) => hosts.reboot(boot, grace).await?,
-                None => hosts.shutdown(machine.id, grace).await.map(|_| ())?,
-            }
+            hosts.reboot(boot_now(app, machine).await?, grace).await?;
             Ok(Some(Power::On))
         }
         Order::PowerCycle => {
-            match boot_now(app, machine).await {
-                Some(boot) => hosts.power_cycle(boot).await?,
-                None => hosts.power_off(machine.id).await?,
-            }
+            hosts.power_cycle(boot_now(app, machine).await?).await?;
             Ok(Some(Power::On))
         }
         Order::Snapshot { name } => {
@@ -301,19 +331,49 @@ async fn perform(app: &App, machine: &Machine, order: Order) -> std::result::Res
             resize(app, &resized, size.slug).await?;
             Ok(None)
         }
+        Order::Rebuild(image) => {
+            rebuild(app, machine, image).await?;
+            Ok(Some(Power::On))
+        }
         Order::Nothing => Ok(None),
     }
 }
 
-/// What it takes to power a machine on with its image as it is now; None, and a line in the log, when that is gone.
-async fn boot_now(app: &App, machine: &Machine) -> Option<Boot> {
-    match app.fleet.manifests.read().await {
-        Ok(images) => app.fleet.boot_of(&images, machine, app.fleet.faults.next_boot()),
-        Err(problems) => {
-            tracing::error!(machine = machine.id, %problems, "can't boot: the images are broken");
-            None
-        }
-    }
+/// Begins anew from an image, with name, addresses and what it was told at its first boot as they were.
+async fn rebuild(app: &App, machine: &Machine, image: NewImage) -> std::result::Result<(), Failure> {
+    let mut rebuilt = machine.clone();
+    let id = app
+        .change(|cloud| {
+            let id = match image.id {
+                0 => cloud.image_id(&image.slug),
+                id => id,
+            };
+            rebuilt.snapshot = Some(id).filter(|id| cloud.records.snapshots.contains_key(id));
+            Ok(id)
+        })
+        .await?;
+    rebuilt.image = image.slug;
+    app.fleet.hosts.rebuild(&rebuilt).await?;
+    app.change(|cloud| {
+        edit(cloud, rebuilt.id, |droplet, machine| {
+            droplet.image = id;
+            machine.image.clone_from(&rebuilt.image);
+            machine.snapshot = rebuilt.snapshot;
+            // Until it is on again.
+            machine.power = Power::Off;
+        });
+        Ok(())
+    })
+    .await?;
+    Ok(app.fleet.hosts.power_on(boot_now(app, &rebuilt).await?).await?)
+}
+
+/// What it takes to power a machine on with its image as it is now. Without one nothing is begun: a machine that is on stays on.
+async fn boot_now(app: &App, machine: &Machine) -> std::result::Result<Boot, HostError> {
+    let images = app.fleet.manifests.read().await;
+    let images = images.map_err(|problems| HostError::Refused(problems.to_string()))?;
+    let boot = app.fleet.boot_of(&images, machine, app.fleet.faults.next_boot());
+    boot.ok_or_else(|| HostError::Refused(format!("image `{}` is gone", machine.image)))
 }
 
 /// Changes a droplet and its machine, if they are still there.
@@ -348,10 +408,10 @@ async fn snapshot(app: &App, machine: &Machine, name: String) -> std::result::Re
         .await?;
     app.fleet.hosts.snapshot(machine, id).await?;
     let created_at = app.now();
-    app.change(|cloud| {
-        if let Some(droplet) = cloud.records.droplets.get_mut(&machine.id) {
-            droplet.snapshots.push(id);
-        }
+    let kept = app.change(|cloud| {
+        // One that was destroyed meanwhile has a disk of which nobody knows how much was copied.
+        let droplet = cloud.records.droplets.get_mut(&machine.id);
+        droplet.ok_or_else(ApiError::not_found)?.snapshots.push(id);
         let snapshot = Snapshot {
             id,
             name,
@@ -365,8 +425,11 @@ async fn snapshot(app: &App, machine: &Machine, name: String) -> std::result::Re
         };
         cloud.records.snapshots.insert(id, snapshot);
         Ok(())
-    })
-    .await?;
+    });
+    if let Err(error) = kept.await {
+        app.fleet.hosts.snapshot_remove(id).await?;
+        return Err(error.into());
+    }
     Ok(())
 }
 

@@ -136,9 +136,15 @@ async fn begin(app: &App, made: &Made, boot: Option<Boot>) {
     if app.read(|cloud| cloud.machines.get(id).is_none()) {
         app.destroy_host(id).await;
     }
+    let gone = || {
+        Err(HostError::Refused(format!(
+            "image `{}` is gone",
+            made.machine.image
+        )))
+    };
     let booted = match boot {
         Some(boot) => app.fleet.hosts.power_on(boot).await,
-        None => Ok(()),
+        None => gone(),
     };
     let (state, power) = match booted {
         Ok(()) => (ActionState::Completed, Power::On),
@@ -323,8 +329,8 @@ fn requested_names(call: &Call) -> Result<(Vec<String>, bool)> {
     Ok((names, !several.is_empty()))
 }
 
-/// Id of the image, slug of the programs, smallest disk.
-fn image(cloud: &Cloud, images: &Images, wanted: Option<&Value>) -> Result<(u64, String, u64)> {
+/// Id of the image, slug of the programs, smallest disk. The id is 0 for one that no droplet had yet.
+pub(crate) fn image(cloud: &Cloud, images: &Images, wanted: Option<&Value>) -> Result<(u64, String, u64)> {
     let invalid = || ApiError::unprocessable("You specified an invalid image for Droplet creation.");
     let by_id = |id: u64| {
         if let Some(snapshot) = cloud.records.snapshots.get(&id) {
@@ -400,6 +406,7 @@ async fn make(app: &App, request: &CreateRequest) -> Result<Vec<Made>> {
                 image: request.base_slug.clone(),
                 snapshot: Some(image).filter(|id| cloud.records.snapshots.contains_key(id)),
                 size: request.size.of_machine(),
+                public: request.public_networking,
                 private: private(app, cloud, &vpc)?,
             };
             cloud.records.droplets.insert(droplet.id, droplet.clone());

@@ -97,6 +97,21 @@ pub(crate) trait Hosts: fmt::Debug + Send + Sync {
     /// When it can't have it.
     async fn resize(&self, machine: &Machine) -> Result<(), HostError>;
 
+    /// Whether this kind of host can begin anew from another image.
+    fn can_rebuild(&self) -> bool {
+        false
+    }
+
+    /// Cuts the power and gives the machine an empty disk on the image that it has now. What it was told at its first boot stays.
+    ///
+    /// # Errors
+    /// When the image is not there, and nothing is changed; or when the disk fails.
+    async fn rebuild(&self, _machine: &Machine) -> Result<(), HostError> {
+        Err(HostError::Refused(
+            "this kind of host can't be rebuilt".to_owned(),
+        ))
+    }
+
     /// Cuts the power and removes everything of the machine; one that is not there is no mistake.
     ///
     /// # Errors

@@ -30,9 +30,16 @@ pub(crate) struct Machine {
     /// The snapshot that it was made from.
     pub(crate) snapshot: Option<u64>,
     pub(crate) size: Size,
+    /// Whether it has its public address; without, its private network is all that it is in.
+    #[serde(default = "yes")]
+    pub(crate) public: bool,
     /// Its place in a private network; None where machines have one address for everything.
     #[serde(default)]
     pub(crate) private: Option<Private>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A machine's place in a private network.
@@ -45,7 +52,7 @@ pub(crate) struct Private {
 }
 
 impl Private {
-    /// The address and what is around it; the gateway is the network's second address, and nothing answers there.
+    /// The address and what is around it; the gateway is the network's second address, which leads nowhere.
     pub(crate) fn interface(&self) -> Interface {
         Interface {
             ip: self.ip,

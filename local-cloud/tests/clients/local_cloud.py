@@ -13,6 +13,8 @@ import unittest
 import urllib.request
 
 PROGRAM = os.environ["LOCAL_CLOUD"]
+# TIDEPOOL_TEST_HOSTS=systemd: droplets are systems (root; BASE_IMAGES is where their base images are kept).
+BY_SYSTEMD = os.environ.get("TIDEPOOL_TEST_HOSTS") == "systemd"
 TOKEN = "any-token"
 
 # How long anything may take; a loaded machine is slow, not wrong.
@@ -55,11 +57,13 @@ class LocalCloudTest(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.directory)
         for slug, manifest in IMAGES.items():
             (cls.directory / "images" / slug).mkdir(parents=True)
-            (cls.directory / "images" / slug / "image.toml").write_text(manifest)
+            system = '\n[system]\nsuite = "bookworm"\n' if BY_SYSTEMD else ""
+            (cls.directory / "images" / slug / "image.toml").write_text(manifest + system)
         limits = ("--rate-limit-per-minute", "100000", "--rate-limit-per-hour", "100000")
+        hosts = ("--hosts", "systemd", "--base-images", os.environ["BASE_IMAGES"]) if BY_SYSTEMD else ()
         cls.process = subprocess.Popen(
             [PROGRAM, "serve", "--listen", "127.0.0.1:0", "--images", cls.directory / "images"]
-            + ["--state", cls.directory / "state", *limits, *cls.arguments],
+            + ["--state", cls.directory / "state", *limits, *hosts, *cls.arguments],
             stdout=subprocess.PIPE,
             stderr=(cls.directory / "log").open("w"),
             text=True,
@@ -103,6 +107,9 @@ class LocalCloudTest(unittest.TestCase):
     def fault(self, kind: str, **body) -> None:
         request = urllib.request.Request(f"{self.url}/_local/faults/{kind}", json.dumps(body).encode(), method="POST")
         urllib.request.urlopen(request, timeout=PATIENCE_SECS).close()
+
+
+of_processes = unittest.skipIf(BY_SYSTEMD, "about droplets that are processes")
 
 
 def is_alive(pid: int) -> bool:

@@ -66,5 +66,6 @@ fi
 export DOCTL
 export LOCAL_CLOUD=${TIDEPOOL_BIN_DIR:-${CARGO_TARGET_DIR:-$top/target}/debug}/tidepool-local-cloud
 [ -x "$LOCAL_CLOUD" ] || { say "$LOCAL_CLOUD is missing: cargo build -p tidepool-local-cloud"; exit 1; }
+export BASE_IMAGES=$CACHE/base-images
 cd "$here"
 PYTHONDONTWRITEBYTECODE=1 exec "${PYTHON:-python3}" run.py

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import unittest
 
-from local_cloud import PATIENCE_SECS, PUBLIC_KEY, TOKEN, LocalCloudTest, command_line, free_port, get, is_alive
+from local_cloud import PATIENCE_SECS, PUBLIC_KEY, TOKEN, LocalCloudTest, command_line, free_port, get, is_alive, of_processes
 
 DOCTL = os.environ.get("DOCTL", "")
 
@@ -69,6 +69,7 @@ class DoctlTest(LocalCloudTest):
         [[found]] = self.fields("Slug", "compute", "image", "get", "web")
         self.assertEqual(found, "web")
 
+    @of_processes
     def test_create_shows_every_field_and_runs_the_process(self) -> None:
         user_data = self.directory / "user-data"
         user_data.write_text("#cloud-config\nwrite_files:\n- path: /etc/greeting\n  content: hello\n")
@@ -118,6 +119,7 @@ class DoctlTest(LocalCloudTest):
         self.assertNotEqual(ambiguous.returncode, 0)
         self.assertEqual(len(self.fields("ID", "compute", "droplet", "list")), 2)
 
+    @of_processes
     def test_over_200_droplets(self) -> None:
         names = [f"many-{number}" for number in range(205)]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -224,6 +226,7 @@ class DoctlTest(LocalCloudTest):
         self.doctl("vpcs", "delete", made["id"], "--force")
         self.assertNotIn(["net"], self.fields("Name", "vpcs", "list"))
 
+    @of_processes
     def test_a_load_balancer_balances(self) -> None:
         port = free_port()
         [made] = self.json(

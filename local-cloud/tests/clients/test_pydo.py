@@ -2,7 +2,7 @@
 
 import unittest
 
-from local_cloud import PUBLIC_KEY, TOKEN, LocalCloudTest, free_port, get, is_alive
+from local_cloud import PUBLIC_KEY, TOKEN, LocalCloudTest, free_port, get, is_alive, of_processes
 
 try:
     import azure.core.exceptions
@@ -72,6 +72,7 @@ class PydoTest(LocalCloudTest):
         self.assertEqual(self.all_droplets(), [])
         self.assertFalse(any(is_alive(pid) for pid in pids))
 
+    @of_processes
     def test_over_200_droplets(self) -> None:
         names = [f"many-{number}" for number in range(210)]
         for start in range(0, 210, 10):
@@ -132,6 +133,7 @@ class PydoTest(LocalCloudTest):
         self.assertEqual(self.client.vpcs.get(vpc["id"], **PLAIN)["vpc"]["name"], "net")
         self.client.vpcs.delete(vpc["id"], **PLAIN)
 
+    @of_processes
     def test_a_load_balancer_balances(self) -> None:
         port = free_port()
         body = {

@@ -418,14 +418,46 @@ pub(crate) fn marked(state: &Path) -> Vec<i32> {
     pids.filter(|pid| is_alive(*pid)).collect()
 }
 
+/// Whether droplets are to be systemd hosts (`TIDEPOOL_TEST_HOSTS=systemd`) in tests that are meant for both kinds.
+#[expect(clippy::disallowed_methods, reason = "how tests are run")]
+fn by_systemd() -> bool {
+    std::env::var("TIDEPOOL_TEST_HOSTS").is_ok_and(|kind| kind == "systemd")
+}
+
+/// Where base images of systemd hosts are kept: in the repository's cache.
+#[expect(clippy::disallowed_methods, reason = "how tests are run")]
+pub(crate) fn base_images() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let cache = std::env::var_os("TIDEPOOL_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from);
+    cache.join("base-images")
+}
+
 /// A directory with the test images.
 pub(crate) fn images() -> TempDir {
     let dir = TempDir::new().unwrap();
     for (slug, manifest) in IMAGES {
         std::fs::create_dir_all(dir.path().join("images").join(slug)).unwrap();
+        let manifest = if by_systemd() {
+            format!("{manifest}\n[system]\nsuite = \"bookworm\"\n")
+        } else {
+            manifest.to_owned()
+        };
         std::fs::write(dir.path().join("images").join(slug).join("image.toml"), manifest).unwrap();
     }
     dir
+}
+
+fn hosts_args() -> Vec<String> {
+    if !by_systemd() {
+        return Vec::new();
+    }
+    let bases = base_images().display().to_string();
+    vec![
+        "--hosts".to_owned(),
+        "systemd".to_owned(),
+        "--base-images".to_owned(),
+        bases,
+    ]
 }
 
 fn launch(mut command: Command, dir: &Path, args: &[&str]) -> (Child, String) {
@@ -440,6 +472,7 @@ fn launch(mut command: Command, dir: &Path, args: &[&str]) -> (Child, String) {
             "--rate-limit-per-hour",
             "100000",
         ])
+        .args(hosts_args())
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

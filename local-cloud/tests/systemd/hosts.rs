@@ -216,6 +216,41 @@ async fn a_frozen_or_cut_off_host_answers_nobody_until_it_is_healed() {
 }
 
 #[tokio::test]
+async fn a_load_balancer_reaches_it_by_their_private_network() {
+    let Some(room) = Room::open("systemd hosts::a_load_balancer_reaches_it").await else {
+        return;
+    };
+    // Nothing but ssh is taken at the public address.
+    let close = "nft 'add table inet t; add chain inet t i { type filter hook input priority 0; }; \
+                 add rule inet t i iifname eth0 tcp dport { 8080, 9090 } drop'";
+    let user_data = format!("{WEB}- [sh, -c, \"{}\"]\n", close.replace('"', "\\\""));
+    let open = room.droplet("open", json!(DEBIAN), &user_data).await;
+    let hidden = room
+        .droplet_of("hidden", json!({"public_networking": false, "user_data": WEB}))
+        .await;
+    let (balancer, url) = room.cloud.balancer("serving:web", json!({})).await;
+    room.cloud.members_ready(&balancer, 2).await;
+    for _ in 0..4 {
+        let answer = client().get(format!("{url}/readyz")).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "ready");
+    }
+    room.initialised(open).await;
+    let direct = format!("http://{}:8080/readyz", room.address(open, "public").await);
+    let asked = client()
+        .get(direct)
+        .timeout(std::time::Duration::from_secs(1))
+        .send()
+        .await;
+    assert!(asked.is_err(), "{asked:?}");
+    // With the power of one cut, the other one answers all.
+    room.cloud
+        .post("/_local/faults/power-cut", json!({"droplet_id": hidden}))
+        .await;
+    let answer = client().get(format!("{url}/readyz")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "ready");
+}
+
+#[tokio::test]
 async fn a_load_balancer_checks_and_reaches_it() {
     let Some(room) = Room::open("systemd hosts::a_load_balancer_checks").await else {
         return;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::common::{Cloud, PATIENCE, images};
+use crate::common::{Cloud, PATIENCE, base_images, images};
 
 /// What the tests need beside what the program names itself.
 const NEEDED: [&str; 5] = ["systemd-nspawn", "mmdebstrap", "nft", "ssh", "ssh-keygen"];
@@ -70,16 +70,21 @@ impl Room {
 
     /// Creates a droplet with these fields beside what all have; its id.
     pub(crate) async fn droplet_of(&self, name: &str, fields: Value) -> u64 {
+        let reply = self.cloud.post("/v2/droplets", self.body(name, &fields)).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        let id = reply.number("/droplet/id");
+        self.cloud.settled(id, "active").await;
+        id
+    }
+
+    /// A create's body with these fields beside what all have.
+    pub(crate) fn body(&self, name: &str, fields: &Value) -> Value {
         let mut body = json!({"name": name, "image": DEBIAN, "region": "nyc3", "size": "s-1vcpu-1gb",
             "ssh_keys": [self.key], "tags": ["serving:web"]});
         for (field, value) in fields.as_object().unwrap() {
             body[field] = value.clone();
         }
-        let reply = self.cloud.post("/v2/droplets", body).await;
-        assert_eq!(reply.status, 202, "{reply:?}");
-        let id = reply.number("/droplet/id");
-        self.cloud.settled(id, "active").await;
-        id
+        body
     }
 
     /// Does an action to its end; the action's status.
@@ -243,10 +248,4 @@ pub(crate) fn missing() -> Option<String> {
     };
     let program = NEEDED.iter().find(|program| !there(program))?;
     Some(format!("{program} is not installed"))
-}
-
-fn base_images() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let cache = std::env::var_os("TIDEPOOL_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from);
-    cache.join("base-images")
 }

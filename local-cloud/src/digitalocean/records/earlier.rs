@@ -67,6 +67,7 @@ pub(crate) fn machines(text: &str) -> Result<Vec<Machine>, serde_json::Error> {
                 },
                 ..size
             },
+            public: true,
             private: None,
         }
     };
@@ -122,6 +123,7 @@ mod tests {
                 memory_mb,
                 disk_gb: 25,
             },
+            public: true,
             private: None,
         };
         assert_eq!(

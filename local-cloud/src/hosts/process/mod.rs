@@ -499,6 +499,7 @@ mod tests {
                 memory_mb: 1_024,
                 disk_gb: 25,
             },
+            public: true,
             private: None,
         }
     }

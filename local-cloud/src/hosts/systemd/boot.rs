@@ -57,7 +57,7 @@ impl Inner {
             tags: told.tags,
             public_keys: told.authorized_keys.lines().map(str::to_owned).collect(),
             user_data: told.user_data,
-            public: boot.network.public,
+            public: boot.machine.public.then_some(boot.network.public),
             private: boot.network.private,
         });
         let container = Container {
@@ -74,7 +74,8 @@ impl Inner {
             inner: Arc::clone(self),
             connection: Connection {
                 machine: id,
-                public: boot.network.public.ip,
+                public: boot.machine.public.then_some(boot.network.public.ip),
+                known_as: boot.network.public.ip,
                 private,
             },
         };

@@ -1,9 +1,10 @@
 //! Disks: each host's is a layer of its own on those of an image, put together by overlayfs, and stands on a volume of its size. A
 //! snapshot is a copy of that layer, and an image for other hosts from then on.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ use crate::state::dir::StateDir;
 
 /// Characters with a meaning in the options of an overlay; no directory of ours may have them in its name.
 const NOT_IN_PATHS: [char; 4] = [',', ':', '\\', '"'];
+/// In a directory of a machine or a snapshot: what its layer stands on.
+const LAYERS: &str = "layers.json";
 /// How the mounts of hosts' disks are listed.
 const MOUNT_SOURCE: &str = "tidepool-local-cloud";
 
@@ -29,6 +32,8 @@ pub(super) struct Disks {
     bounded: bool,
     /// Held while it is decided what stands on what.
     deciding: Arc<Mutex<()>>,
+    /// Machines whose disk is copied, changed or removed; one after the other.
+    busy: Arc<(Mutex<BTreeSet<u64>>, Condvar)>,
 }
 
 /// What a layer stands on, the topmost first.
@@ -67,6 +72,7 @@ impl Disks {
             snapshots: state.path().join("snapshots"),
             bounded: volume::are_possible(),
             deciding: Arc::default(),
+            busy: Arc::default(),
         }
     }
 
@@ -120,13 +126,48 @@ impl Disks {
             return Ok(());
         };
         let _deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check(disk)?;
         let from = self.snapshots.join(snapshot.to_string());
-        if !from.join("disk").is_dir() || from.join("removed").exists() {
-            return Err(DiskError::NoSnapshot(snapshot));
-        }
         let mut layers = read_layers(&from)?.unwrap_or_default();
         layers.0.insert(0, from.join("disk"));
         write_layers(&dir, &layers)
+    }
+
+    /// Looks whether what the disk is to stand on is there.
+    ///
+    /// # Errors
+    /// When its snapshot is gone.
+    pub(super) fn check(&self, disk: NewDisk) -> Result<(), DiskError> {
+        let Some(snapshot) = disk.snapshot else {
+            return Ok(());
+        };
+        let from = self.snapshots.join(snapshot.to_string());
+        if from.join("disk").is_dir() && !from.join("removed").exists() {
+            Ok(())
+        } else {
+            Err(DiskError::NoSnapshot(snapshot))
+        }
+    }
+
+    /// Makes a machine's layer anew; what else is in its directory stays.
+    ///
+    /// # Errors
+    /// When the disk fails or the snapshot is gone.
+    pub(super) fn remake(&self, disk: NewDisk) -> Result<(), DiskError> {
+        let _turn = self.turn(disk.machine);
+        let dir = self.machine(disk.machine);
+        unmount_below(&dir)?;
+        Volume::of(&dir).remove()?;
+        for name in ["disk", "work"] {
+            remove_all(&dir.join(name))?;
+        }
+        let noted = dir.join(LAYERS);
+        match std::fs::remove_file(&noted) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of_path(&noted)(error)),
+            _ => {}
+        }
+        self.make(disk)?;
+        self.collect()
     }
 
     /// Makes the disk of an earlier run usable.
@@ -143,6 +184,7 @@ impl Disks {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn grow(&self, id: u64, gib: u64) -> Result<(), DiskError> {
+        let _turn = self.turn(id);
         let volume = Volume::of(&self.machine(id));
         if volume.exists() { volume.grow(gib) } else { Ok(()) }
     }
@@ -214,6 +256,7 @@ impl Disks {
     /// # Errors
     /// When something of it is still in use.
     pub(super) fn remove(&self, id: u64) -> Result<(), DiskError> {
+        let _turn = self.turn(id);
         let dir = self.machine(id);
         unmount_below(&dir)?;
         remove_all(&dir)?;
@@ -250,6 +293,7 @@ impl Disks {
     }
 
     fn copy(&self, id: u64, dir: &Path) -> Result<(), DiskError> {
+        let _turn = self.turn(id);
         let layers = self.layers(id)?.ok_or(DiskError::NeverOn(id))?;
         make_private(dir)?;
         write_layers(dir, &layers)?;
@@ -260,6 +304,15 @@ impl Disks {
         command::run("cp", &args)?;
         // The cloud's own, which the next host gets of its own cloud.
         remove_inside(&dir.join("disk"), packages::LIST)
+    }
+
+    /// Waits until nobody else is at that machine's disk: one that is being copied can't be taken away.
+    fn turn(&self, id: u64) -> Turn<'_> {
+        let (busy, free) = &*self.busy;
+        let busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = free.wait_while(busy, |busy| busy.contains(&id));
+        waited.unwrap_or_else(PoisonError::into_inner).insert(id);
+        Turn { disks: self, id }
     }
 
     /// Removes the layers of forgotten snapshots on which nothing stands any more, one after the other down to the image.
@@ -295,13 +348,29 @@ fn writable(dir: &Path) -> PathBuf {
     }
 }
 
+/// A turn at a machine's disk.
+struct Turn<'a> {
+    disks: &'a Disks,
+    id: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let (busy, free) = &*self.disks.busy;
+        busy.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
+        free.notify_all();
+    }
+}
+
 /// Whether the directory's name can stand in the options of a mount.
 pub(super) fn is_usable(path: &Path) -> bool {
     path.to_str().is_some_and(|path| !path.contains(NOT_IN_PATHS))
 }
 
 fn read_layers(dir: &Path) -> Result<Option<Layers>, DiskError> {
-    let path = dir.join("layers.json");
+    let path = dir.join(LAYERS);
     match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
@@ -313,7 +382,7 @@ fn read_layers(dir: &Path) -> Result<Option<Layers>, DiskError> {
 }
 
 fn write_layers(dir: &Path, layers: &Layers) -> Result<(), DiskError> {
-    let path = dir.join("layers.json");
+    let path = dir.join(LAYERS);
     let text = serde_json::to_vec(layers).map_err(io::Error::from);
     text.and_then(|text| private_files::write(&path, text))
         .map_err(of_path(&path))

@@ -31,14 +31,15 @@ pub(super) struct Facts {
     pub(super) tags: Vec<String>,
     pub(super) public_keys: Vec<String>,
     pub(super) user_data: String,
-    pub(super) public: Interface,
+    /// None without a public interface.
+    pub(super) public: Option<Interface>,
     pub(super) private: Interface,
 }
 
 /// All hosts' facts.
 #[derive(Debug, Clone)]
 pub(super) struct Metadata {
-    /// By public address.
+    /// By address: a host without a public interface asks from its private one. Private networks of a cloud never overlap.
     hosts: Arc<RwLock<HashMap<Ipv4Addr, Arc<Facts>>>>,
     faults: Arc<Faults>,
 }
@@ -53,7 +54,10 @@ impl Metadata {
 
     pub(super) fn tell(&self, facts: Facts) {
         let mut all = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(facts.public.ip, Arc::new(facts));
+        let addresses = facts.public.iter().chain([&facts.private]);
+        let addresses: Vec<Ipv4Addr> = addresses.map(|interface| interface.ip).collect();
+        let facts = Arc::new(facts);
+        all.extend(addresses.into_iter().map(|address| (address, Arc::clone(&facts))));
     }
 
     pub(super) fn forget(&self, machine: u64) {
@@ -129,21 +133,24 @@ fn leaf_or_index(tree: &BTreeMap<String, String>, path: &str) -> Option<String> 
 impl Facts {
     /// `/metadata/v1.json`
     fn json(&self) -> Value {
-        let interface = |kind: &str| {
-            let (shown, mac) = self.interface(kind);
-            json!([{
-                "ipv4": {"ip_address": shown.ip, "netmask": shown.netmask, "gateway": shown.gateway},
-                "mac": mac,
-                "type": kind,
-            }])
-        };
+        let interfaces: serde_json::Map<String, Value> = self
+            .interfaces()
+            .map(|(kind, shown, mac)| {
+                let about = json!([{
+                    "ipv4": {"ip_address": shown.ip, "netmask": shown.netmask, "gateway": shown.gateway},
+                    "mac": mac,
+                    "type": kind,
+                }]);
+                (kind.to_owned(), about)
+            })
+            .collect();
         let mut all = json!({
             "droplet_id": self.id,
             "hostname": self.name,
             "vendor_data": VENDOR_DATA,
             "public_keys": self.public_keys,
             "region": self.region,
-            "interfaces": {"public": interface("public"), "private": interface("private")},
+            "interfaces": interfaces,
             "floating_ip": {"ipv4": {"active": false}},
             "reserved_ip": {"ipv4": {"active": false}},
             "dns": {"nameservers": []},
@@ -174,8 +181,7 @@ impl Facts {
             ]
             .map(|(path, value)| (path.to_owned(), value)),
         );
-        for kind in ["public", "private"] {
-            let (shown, mac) = self.interface(kind);
+        for (kind, shown, mac) in self.interfaces() {
             for (name, value) in [
                 ("type", kind.to_owned()),
                 ("mac", mac),
@@ -199,13 +205,11 @@ impl Facts {
         })
     }
 
-    /// The interface of that kind, and its hardware address.
-    fn interface(&self, kind: &str) -> (Interface, String) {
-        if kind == "public" {
-            (self.public, mac(0, self.public.ip))
-        } else {
-            (self.private, mac(1, self.private.ip))
-        }
+    /// Each interface's kind, and its hardware address.
+    fn interfaces(&self) -> impl Iterator<Item = (&'static str, Interface, String)> {
+        let public = self.public.map(|shown| ("public", shown, mac(0, shown.ip)));
+        let private = ("private", self.private, mac(1, self.private.ip));
+        public.into_iter().chain([private])
     }
 }
 
@@ -224,11 +228,11 @@ mod tests {
                 "ssh-ed25519 BBBB two".to_owned(),
             ],
             user_data: "#cloud-config\n".to_owned(),
-            public: Interface {
+            public: Some(Interface {
                 ip: Ipv4Addr::new(198, 18, 0, 4),
                 netmask: Ipv4Addr::new(255, 255, 255, 0),
                 gateway: Ipv4Addr::new(198, 18, 0, 1),
-            },
+            }),
             private: Interface {
                 ip: Ipv4Addr::new(10, 108, 0, 2),
                 netmask: Ipv4Addr::new(255, 255, 240, 0),

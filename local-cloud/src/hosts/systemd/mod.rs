@@ -170,7 +170,7 @@ impl SystemdHosts {
         self.0.block
     }
 
-    /// Makes the base images that are not there yet, so that no create waits for one.
+    /// Makes the base images that are not there yet, and looks where their packages are had from, so that no create waits.
     ///
     /// # Errors
     /// When one can't be made.
@@ -178,6 +178,11 @@ impl SystemdHosts {
         self.aside(move |inner| {
             for system in &images {
                 inner.bases.ensure(system).map_err(failed("a base image"))?;
+                if let Some(packages) = &inner.packages {
+                    packages
+                        .list(&system.suite)
+                        .map_err(failed("packages for hosts"))?;
+                }
             }
             Ok(())
         })
@@ -315,6 +320,19 @@ impl Hosts for SystemdHosts {
     async fn resize(&self, machine: &Machine) -> Result<(), HostError> {
         let (id, gib) = (machine.id, machine.size.disk_gb);
         self.aside(move |inner| inner.disks.grow(id, gib).map_err(of_disk))
+            .await
+    }
+
+    fn can_rebuild(&self) -> bool {
+        true
+    }
+
+    async fn rebuild(&self, machine: &Machine) -> Result<(), HostError> {
+        let disk = NewDisk::of(machine);
+        self.aside(move |inner| inner.disks.check(disk).map_err(of_disk))
+            .await?;
+        self.power_off(machine.id).await?;
+        self.aside(move |inner| inner.disks.remake(disk).map_err(of_disk))
             .await
     }
 

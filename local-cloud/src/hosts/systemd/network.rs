@@ -2,10 +2,10 @@
 //! for each private network, and a link to this machine. The switch routes between hosts and this machine, and has no
 //! other route; what hosts may ask of this machine is its load balancers, and of the switch the metadata service and packages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command::{self, CommandError};
 use crate::machines::Private;
@@ -17,10 +17,13 @@ pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const PUBLIC_BRIDGE: &str = "public";
 /// The switch's end of the link to this machine.
 const UPLINK: &str = "uplink";
+/// Where the rules note which private address stands behind a public one.
+const BALANCED: &str = "ip tidepool-balancers private";
 /// Where `ip netns` keeps namespaces by name.
 const NAMESPACES: &str = "/run/netns";
 
-/// What passes through the switch: this machine's connections to hosts, answers, and hosts' connections to load balancers.
+/// What passes through the switch: this machine's connections to hosts, answers, and hosts' connections to load balancers. A balancer that
+/// connects from its own address reaches a host in their private network, and seems to come from that network's gateway.
 const RULES: &str = r#"
 table inet tidepool {
     chain forward {
@@ -30,6 +33,7 @@ table inet tidepool {
         iifname "public" oifname "public" accept
         iifname "vpc-*" oifname "vpc-*" accept
         iifname "uplink" oifname "public" accept
+        iifname "uplink" oifname "vpc-*" ct status dnat accept
         iifname "public" oifname "uplink" ip daddr != MACHINE meta l4proto tcp accept
     }
     chain input {
@@ -39,13 +43,29 @@ table inet tidepool {
         ip daddr { 169.254.169.254, GATEWAY } tcp dport 80 accept
     }
 }
+table ip tidepool-balancers {
+    map private {
+        type ipv4_addr : ipv4_addr
+    }
+    chain prerouting {
+        type nat hook prerouting priority -100;
+        iifname "uplink" ip saddr != MACHINE dnat to ip daddr map @private
+    }
+    chain postrouting {
+        type nat hook postrouting priority 100;
+        oifname "vpc-*" ct status dnat masquerade
+    }
+}
 "#;
 
 /// How one host is connected.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     pub(super) machine: u64,
-    pub(super) public: Ipv4Addr,
+    /// None without a public interface.
+    pub(super) public: Option<Ipv4Addr>,
+    /// What this machine knows it by, whether the host has it or not.
+    pub(super) known_as: Ipv4Addr,
     pub(super) private: Private,
 }
 
@@ -55,6 +75,8 @@ pub(super) struct Switch {
     block: Block,
     /// Private networks whose bridges are there.
     bridges: Mutex<BTreeSet<String>>,
+    /// What balancers reach: each machine's entry among the rules.
+    balanced: Mutex<BTreeMap<u64, String>>,
 }
 
 impl Switch {
@@ -95,11 +117,12 @@ impl Switch {
         command::finish(rules, &lines.replace("GATEWAY", &gateway.to_string()))?;
         Ok(Self {
             block,
-            bridges: Mutex::new(BTreeSet::new()),
+            bridges: Mutex::default(),
+            balanced: Mutex::default(),
         })
     }
 
-    /// Gives a host's namespace its two interfaces, as new: what the host changed in an earlier life is gone.
+    /// Gives a host's namespace its interfaces, as new: what the host changed in an earlier life is gone.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -109,28 +132,38 @@ impl Switch {
         let namespace = self.block.host_name(connection.machine);
         let (public_port, private_port) = ports(connection.machine);
         batch(None, &format!("netns add {namespace}\n"))?;
-        let (public, private) = (connection.public, &connection.private);
-        let (public_mac, private_mac) = (mac(0, public), mac(1, private.ip));
+        let (private, switch) = (&connection.private, self.block.name());
+        let (ip, private_mac, prefix) = (private.ip, mac(1, private.ip), private.range.prefix());
         batch(
-            Some(&self.block.name()),
+            Some(&switch),
             &format!(
-                "link add {public_port} type veth peer name eth0 address {public_mac} netns {namespace}\n\
-                 link set {public_port} master {PUBLIC_BRIDGE} up\n\
-                 link add {private_port} type veth peer name eth1 address {private_mac} netns {namespace}\n\
+                "link add {private_port} type veth peer name eth1 address {private_mac} netns {namespace}\n\
                  link set {private_port} master {bridge} up\n"
             ),
         )?;
-        let (gateway, prefix) = (self.block.gateway(), private.range.prefix());
+        let entry = format!("{} : {ip}", connection.known_as);
+        self.balance(&format!("add element {BALANCED} {{ {entry} }}\n"))?;
+        self.balanced().insert(connection.machine, entry);
+        let own = format!("link set lo up\naddr add {ip}/{prefix} dev eth1\nlink set eth1 up\n");
+        let Some(public) = connection.public else {
+            // What it asks of the metadata service goes by its private network.
+            return batch(
+                Some(&namespace),
+                &format!("{own}route add {METADATA}/32 dev eth1\n"),
+            );
+        };
+        let (gateway, public_mac) = (self.block.gateway(), mac(0, public));
+        batch(
+            Some(&switch),
+            &format!(
+                "link add {public_port} type veth peer name eth0 address {public_mac} netns {namespace}\n\
+                 link set {public_port} master {PUBLIC_BRIDGE} up\n"
+            ),
+        )?;
         batch(
             Some(&namespace),
             &format!(
-                "link set lo up\n\
-                 addr add {public}/24 dev eth0\n\
-                 link set eth0 up\n\
-                 addr add {}/{prefix} dev eth1\n\
-                 link set eth1 up\n\
-                 route add default via {gateway} dev eth0\n",
-                private.ip
+                "{own}addr add {public}/24 dev eth0\nlink set eth0 up\nroute add default via {gateway} dev eth0\n"
             ),
         )
     }
@@ -140,6 +173,10 @@ impl Switch {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn disconnect(&self, machine: u64) -> Result<(), CommandError> {
+        let entry = self.balanced().remove(&machine);
+        if let Some(entry) = entry {
+            self.balance(&format!("delete element {BALANCED} {{ {entry} }}\n"))?;
+        }
         let namespace = self.block.host_name(machine);
         if !exists(&namespace) {
             return Ok(());
@@ -155,6 +192,17 @@ impl Switch {
         command::run("ip", &["netns", "del", &namespace]).map(|_| ())
     }
 
+    fn balanced(&self) -> MutexGuard<'_, BTreeMap<u64, String>> {
+        self.balanced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what balancers reach.
+    fn balance(&self, lines: &str) -> Result<(), CommandError> {
+        let mut nft = command::command("ip");
+        nft.args(["netns", "exec", &self.block.name(), "nft", "-f", "-"]);
+        command::finish(nft, lines).map(|_| ())
+    }
+
     /// Cuts a host off from everything, or connects it again.
     ///
     /// # Errors
@@ -162,10 +210,12 @@ impl Switch {
     pub(super) fn set_reachable(&self, machine: u64, reachable: bool) -> Result<(), CommandError> {
         let (public_port, private_port) = ports(machine);
         let state = if reachable { "up" } else { "down" };
-        batch(
-            Some(&self.block.name()),
-            &format!("link set {public_port} {state}\nlink set {private_port} {state}\n"),
-        )
+        let switch = self.block.name();
+        let set = |port: &str| command::run("ip", &["-n", &switch, "link", "set", port, state]).map(|_| ());
+        if let Err(error) = set(&public_port) {
+            tracing::debug!(machine, %error, "no public interface");
+        }
+        set(&private_port)
     }
 
     /// A listener in the switch for HTTP from hosts, at one of the switch's own addresses.
@@ -195,7 +245,10 @@ impl Switch {
         let bridge = bridge_name(&private.network);
         let mut bridges = self.bridges.lock().unwrap_or_else(PoisonError::into_inner);
         if !bridges.contains(&bridge) {
-            let lines = format!("link add {bridge} type bridge\nlink set {bridge} up\n");
+            let (gateway, prefix) = (private.interface().gateway, private.range.prefix());
+            let lines = format!(
+                "link add {bridge} type bridge\naddr add {gateway}/{prefix} dev {bridge}\nlink set {bridge} up\n"
+            );
             batch(Some(&self.block.name()), &lines)?;
             bridges.insert(bridge.clone());
         }

@@ -2,6 +2,7 @@
 //! cloud runs; so what a host writes takes room on this machine, and a full disk is full for that host alone.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,17 @@ impl Volume {
         command::finish(format, "")?;
         std::fs::rename(&draft, &self.file).map_err(of_path(&self.file))?;
         self.mount()
+    }
+
+    /// Removes it, once it is not mounted; one that isn't there is no mistake.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(super) fn remove(&self) -> Result<(), DiskError> {
+        match std::fs::remove_file(&self.file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(of_path(&self.file)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Mounts it, unless it is.

@@ -124,7 +124,7 @@ spawn() {
 publish_endpoints() {
   local file
   for file in "$1"/*/endpoints.env; do
-    [ -f "$file" ] && cat "$file"
+    if [ -f "$file" ]; then cat "$file"; fi
   done >"$1/endpoints.env.$$"
   mv "$1/endpoints.env.$$" "$1/endpoints.env"
 }

@@ -148,7 +148,7 @@ impl Services {
             .append(true)
             .open(&self.log)
             .map_err(run)?;
-        let output = Command::new(self.scripts.join(name))
+        let child = Command::new(self.scripts.join(name))
             .args(args)
             .env("SERVICE_DIR", &self.dir)
             .envs(self.mark.as_ref().map(Mark::variable))
@@ -158,8 +158,10 @@ impl Services {
             // Ctrl-C in the terminal reaches the demo, which then stops the servers by `down`.
             .process_group(0)
             .kill_on_drop(true)
-            .output();
-        let output: Output = match tokio::time::timeout(within, output).await {
+            .spawn()
+            .map_err(run)?;
+        // Tokio's `output` would take the log away again.
+        let output: Output = match tokio::time::timeout(within, child.wait_with_output()).await {
             Ok(output) => output.map_err(run)?,
             Err(_) => {
                 let (log, tail) = (self.log.clone(), tail(&self.log));
@@ -214,6 +216,20 @@ mod tests {
     fn what_is_not_said_is_named() {
         let error = endpoints("CASSANDRA_HOSTS=a\n").unwrap_err().to_string();
         assert_eq!(error, "the services' scripts did not say ELASTICSEARCH_URL");
+    }
+
+    #[tokio::test]
+    async fn what_a_script_that_fails_has_said_is_in_the_error_and_in_the_log() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("services");
+        std::fs::write(&script, "#!/bin/sh\necho 'services/up: no Java' >&2\nexit 1\n").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let services = Services::new(dir.path(), dir.path().join("x"), dir.path()).unwrap();
+        let error = services.up().await.unwrap_err().to_string();
+        assert!(error.contains("services/up: no Java"), "{error}");
+        let log = std::fs::read_to_string(dir.path().join("services.log")).unwrap();
+        assert_eq!(log, "services/up: no Java\n");
     }
 
     #[test]

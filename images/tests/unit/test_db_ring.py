@@ -63,6 +63,11 @@ class Founding(unittest.TestCase):
         decision = ring.founding("db-1", "db-1", [peer("db-2", "member"), peer("db-3", "waiting")])
         self.assertEqual(decision, Decision(WAIT, "there is a ring, with db-2"))
 
+    def test_a_ring_whose_members_take_no_logins_is_not_one_that_is_still_to_be_founded(self):
+        decision = ring.founding("db-4", "db-1", [peer("db-2", "unwell"), peer("db-3", "waiting")])
+        self.assertEqual(decision.what, WAIT)
+        self.assertIn("none of its members that answer takes logins (db-2 is unwell)", decision.reason)
+
     def test_nobody_founds_beside_one_that_has_begun(self):
         for state in ("founding", "joining", "returning", "unwell"):
             self.assertEqual(ring.founding("db-1", "db-1", [peer("db-2", state)]).what, WAIT, state)

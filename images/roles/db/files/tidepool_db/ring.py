@@ -71,6 +71,13 @@ def founding(own_host, settings_founder, peers):
     members = sorted(peer.host for peer in peers if peer.state == "member")
     if members:
         return Decision(WAIT, f"there is a ring, with {', '.join(members)}")
+    away = sorted(f"{peer.host} is {peer.state}" for peer in peers if peer.state in ("returning", "unwell"))
+    if away:
+        return Decision(
+            WAIT,
+            f"there is a ring, but none of its members that answer takes logins ({', '.join(away)}): "
+            "that takes a majority of the logins' copies",
+        )
     if not same_host(own_host, settings_founder):
         return Decision(WAIT, f"waiting for {settings_founder} to found the ring, or for a member of it to answer")
     others = sorted(peer.host for peer in peers if peer.state not in ("waiting", "refused"))

@@ -2,7 +2,8 @@
 //! addresses than 127.0.0.1 need an alias first (macOS), each has ports of its own instead.
 //!
 //! One local cloud claims 127.A.0.0/16 for an A in 16..=250 by holding a listener in it, so that several on one machine
-//! never meet. Machines keep a *slot*, not an address: when another cloud took the range meanwhile, all move together.
+//! never meet. Machines keep a *slot*, not an address: when another cloud took the range meanwhile, all move together. The range
+//! of the last run is in the state's directory, and is the first choice of the next.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use super::block::{Block, HOSTS_MAX};
 use super::{Machine, Private};
+use crate::private_files;
 
 /// Second bytes to choose from: below 16 people's own servers stand (127.0.0.1, a Cassandra on .2 and .3).
 const SECOND_MIN: u8 = 16;
@@ -20,6 +22,8 @@ const HOSTS_PER_NET: u32 = 250;
 pub(crate) const SLOTS_MAX: u32 = 250 * HOSTS_PER_NET;
 /// Where the claim's listener stands: an address and a port that nothing else uses.
 const CLAIM_PORT: u16 = 47_999;
+/// The file of the state's directory that names the range of the last run: its second byte, or its first port.
+const RANGE_FILE: &str = "range";
 /// The ports-only way takes a block of 1,000 ports, below those that systems give to clients (32,768 and up): 12 blocks,
 /// so 12 clouds at once, of 499 machines with two ports each; the last port of a block is its claim.
 const PORTS_FIRST: u16 = 20_000;
@@ -107,26 +111,46 @@ pub(crate) enum AddressError {
 }
 
 impl Addresses {
-    /// Claims a range; the first choice follows from the state's directory, so that it stays the same over restarts.
+    /// Claims a range: that of the last run if it is free. Without one the first choice follows from the directory's name.
     ///
     /// # Errors
     /// When the machine has no such addresses, or all are claimed.
     pub(crate) fn claim(kind: AddressKind, state: &Path) -> Result<Self, AddressError> {
+        let file = state.join(RANGE_FILE);
+        let last = std::fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        let claimed = Self::claim_any(kind, state, last)?;
+        let range = claimed.range();
+        if last != Some(range)
+            && let Err(error) = private_files::write(&file, format!("{range}\n"))
+        {
+            tracing::warn!(file = %file.display(), %error, "the next run may choose other addresses");
+        }
+        Ok(claimed)
+    }
+
+    fn claim_any(kind: AddressKind, state: &Path, last: Option<u16>) -> Result<Self, AddressError> {
         if kind == AddressKind::Ports {
-            return Self::claim_ports();
+            return Self::claim_ports(last);
         }
         if TcpListener::bind((Ipv4Addr::new(127, SECOND_MIN, 255, 253), 0)).is_err() {
             return match kind {
                 AddressKind::Loopback => Err(AddressError::NoLoopback),
-                AddressKind::Auto | AddressKind::Ports => Self::claim_ports(),
+                AddressKind::Auto | AddressKind::Ports => Self::claim_ports(last),
             };
         }
+        let last = last
+            .and_then(|last| u8::try_from(last).ok())
+            .filter(|last| (SECOND_MIN..=SECOND_MAX).contains(last));
         let mut hasher = DefaultHasher::new();
         state.hash(&mut hasher);
         let count = u64::from(SECOND_MAX - SECOND_MIN) + 1;
-        for step in 0..count {
+        let others = (0..count).map(|step| {
             let offset = u8::try_from(hasher.finish().wrapping_add(step) % count).unwrap_or(0);
-            let second = SECOND_MIN + offset;
+            SECOND_MIN + offset
+        });
+        for second in last.into_iter().chain(others) {
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, second, 255, 254), CLAIM_PORT)) {
                 return Ok(Self {
                     way: Way::Loopback {
@@ -151,9 +175,20 @@ impl Addresses {
         matches!(self.way, Way::Block(_))
     }
 
-    fn claim_ports() -> Result<Self, AddressError> {
-        (0..BLOCKS)
-            .map(|block| PORTS_FIRST + block * BLOCK_PORTS)
+    /// What names the range.
+    fn range(&self) -> u16 {
+        match self.way {
+            Way::Loopback { second, .. } => second.into(),
+            Way::Ports { first, .. } => first,
+            Way::Block(block) => block.0.into(),
+        }
+    }
+
+    fn claim_ports(last: Option<u16>) -> Result<Self, AddressError> {
+        let all = || (0..BLOCKS).map(|block| PORTS_FIRST + block * BLOCK_PORTS);
+        all()
+            .filter(|first| last == Some(*first))
+            .chain(all())
             .find_map(|first| {
                 let claim = TcpListener::bind((Ipv4Addr::LOCALHOST, first + BLOCK_PORTS - 1)).ok()?;
                 Some(Self {
@@ -259,6 +294,18 @@ mod tests {
         let two = Addresses::claim(AddressKind::Loopback, Path::new("/a")).unwrap();
         assert_ne!(one.machine_ip(0), two.machine_ip(0));
         assert_ne!(one.balancer_ip(0), two.balancer_ip(0));
+    }
+
+    #[test]
+    fn a_cloud_keeps_its_range_though_its_first_choice_is_free_again() {
+        for kind in [AddressKind::Loopback, AddressKind::Ports] {
+            let state = tempfile::tempdir().unwrap();
+            let in_the_way = Addresses::claim(kind, state.path()).unwrap();
+            let before = Addresses::claim(kind, state.path()).unwrap();
+            let range = before.range();
+            drop((before, in_the_way));
+            assert_eq!(Addresses::claim(kind, state.path()).unwrap().range(), range);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{fs::File, sync::PoisonError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::beside::{self, Salts, beside};
-use super::header::Header;
+use super::header::{Header, open_unnoticed};
 use super::{locks, statements};
 
 /// The mark of a file that has none.
@@ -200,7 +200,7 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         Ok(Self {
-            file: File::open(path)?,
+            file: open_unnoticed(path)?,
             marked: Mutex::default(),
         })
     }

@@ -339,7 +339,7 @@ async fn perform(app: &App, machine: &Machine, order: Order) -> std::result::Res
     }
 }
 
-/// Begins anew from an image, with name, addresses and what it was told at its first boot as they were.
+/// Begins anew from an image, with name, addresses and what it was given at its first boot as they were.
 async fn rebuild(app: &App, machine: &Machine, image: NewImage) -> std::result::Result<(), Failure> {
     let mut rebuilt = machine.clone();
     let id = app

@@ -276,7 +276,7 @@ fn place(cloud: &Cloud, call: &Call) -> Result<(&'static str, Option<String>)> {
     }
 }
 
-/// What the droplet is told at its first boot: the keys of its root user, and its user data.
+/// What the droplet is given at its first boot: the keys of its root user, and its user data.
 fn first_boot(cloud: &Cloud, call: &Call) -> Result<FirstBoot> {
     let mut keys = String::new();
     let mut unknown = Vec::new();

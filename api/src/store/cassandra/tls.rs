@@ -47,7 +47,7 @@ pub enum NodeNames {
 /// Why there can be no TLS of some parts. `Display` leaves the source out.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterTlsError {
-    /// A certificate that is none.
+    /// A text that is not a certificate.
     #[error("names a file with a certificate that can't be read")]
     Authority(#[source] Error),
     /// A certificate and a key that don't go together, or that rustls does not know.

@@ -23,7 +23,15 @@ pub struct StateDir {
 /// The lock that only one daemon holds; let go when it is dropped, or when the process ends in any way.
 #[derive(Debug)]
 pub struct Lease {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
+        // goes with the last of those that have the file.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Why the state directory can't be used.
@@ -163,7 +171,7 @@ impl StateDir {
         options.create(true).truncate(false).write(true);
         let file = tidepool_listener::open_regular(&path, &mut options).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lease { _file: file }),
+            Ok(()) => Ok(Lease { file }),
             Err(fs::TryLockError::WouldBlock) => Err(StateError::Leased(self.dir.clone())),
             Err(fs::TryLockError::Error(source)) => Err(failed(source)),
         }

@@ -52,12 +52,24 @@ const ENTRIES: [&str; 8] = [
 pub struct Place {
     path: PathBuf,
     temporary: Option<tempfile::TempDir>,
-    #[expect(dead_code, reason = "held, not read: the lock lasts as long as the file")]
-    lock: Option<File>,
+    #[expect(dead_code, reason = "held, not read: the lock lasts until it is dropped")]
+    lock: Option<Lock>,
+}
+
+/// A named directory's lock, until it is dropped.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
+        // goes with the last of those that have the file.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Takes a named directory for this run, and removes what an earlier one left there.
-fn claim(dir: &Path) -> std::io::Result<File> {
+fn claim(dir: &Path) -> std::io::Result<Lock> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join(LOCK);
     if !path.exists()
@@ -70,6 +82,7 @@ fn claim(dir: &Path) -> std::io::Result<File> {
     let lock = File::create(&path)?;
     lock.try_lock()
         .map_err(|_| std::io::Error::other("a running tidepool-demo uses it"))?;
+    let lock = Lock(lock);
     for entry in ENTRIES {
         let path = dir.join(entry);
         let removed = if path.is_dir() {

@@ -14,9 +14,15 @@ pub(crate) struct StateDir(PathBuf);
 
 /// Holds the state directory; nobody else serves or sweeps it meanwhile.
 #[derive(Debug)]
-pub(crate) struct StateLock(
-    #[expect(dead_code, reason = "held, not read: the lock lasts as long as the file")] File,
-);
+pub(crate) struct StateLock(File);
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
+        // goes with the last of those that have the file.
+        let _ = self.0.unlock();
+    }
+}
 
 /// Why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]

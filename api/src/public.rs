@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,8 +89,9 @@ impl<E: Endpoint<Output = Response> + 'static> PublicService<E> {
         }
         let lateness = request.body().lateness();
         let request = poem_request(request, peer);
-        let answering = AssertUnwindSafe(parts.endpoint.get_response(request)).catch_unwind();
-        match peer.within_bound(answering).await {
+        // Pinned here: it is large, and would be copied on its way.
+        let mut answering = pin!(AssertUnwindSafe(parts.endpoint.get_response(request)).catch_unwind());
+        match peer.within_bound(answering.as_mut()).await {
             _ if lateness.is_late() => Err(Refusal::BodyTooSlow),
             Some(Ok(response)) => Ok(response),
             Some(Err(_panic)) => Err(Refusal::Defect),

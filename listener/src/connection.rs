@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::future::{Either, ready};
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -137,10 +136,10 @@ async fn serve_http1<S: Service>(
     let mut connection = builder.serve_connection(
         io,
         service_fn(move |request: http::Request<Incoming>| {
-            let activity = Arc::clone(&answering.1.activity);
-            let answer = answer(&answering, request, body_timeout);
+            let (service, peer) = answering.clone();
             async move {
-                let mut response = answer.await;
+                let activity = Arc::clone(&peer.activity);
+                let mut response = answer(service, peer, request, body_timeout).await;
                 // Bytes of a body that nobody read can't be told from the next request.
                 if activity.is_body_unread() {
                     response
@@ -190,24 +189,27 @@ async fn refuse_without_date<S: Service>(server: &Server, service: &S, stream: T
 }
 
 /// The service's answer, or the one that comes before any route.
-fn answer<S: Service>(
-    (service, peer): &(Arc<S>, Peer),
+///
+/// The service's future is large. It is made where it is awaited, for each other place costs a copy of it a request.
+async fn answer<S: Service>(
+    service: Arc<S>,
+    peer: Peer,
     request: http::Request<Incoming>,
     body_timeout: Duration,
-) -> impl Future<Output = http::Response<S::Body>> + Send + use<S> {
+) -> http::Response<S::Body> {
     let mut request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
     match front::examine(&mut request) {
-        Ok(()) => Either::Left(Arc::clone(service).answer(request, peer.clone())),
+        Ok(()) => service.answer(request, peer).await,
         Err(early) => {
             let (asked, body) = request.into_parts();
-            let mut response = service.answer_early(early, Some(&asked), peer);
+            let mut response = service.answer_early(early, Some(&asked), &peer);
             drop(body);
             if early.closes() && !peer.activity.is_http2() {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Either::Right(ready(response))
+            response
         }
     }
 }
@@ -239,8 +241,8 @@ async fn serve_http2<S: Service>(
     let connection = builder.serve_connection(
         io,
         service_fn(move |request: http::Request<Incoming>| {
-            let answer = answer(&answering, request, body_timeout);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let (service, peer) = answering.clone();
+            async move { Ok::<_, Infallible>(answer(service, peer, request, body_timeout).await) }
         }),
     );
     let supervisor = Supervisor::new(server, &activity);

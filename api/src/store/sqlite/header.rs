@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use super::unnoticed;
+
 /// The files that were opened here, by device and inode. A program opens one store, so there is one of them.
 static OPENED: LazyLock<Mutex<HashMap<(u64, u64), &'static File>>> = LazyLock::new(Mutex::default);
 
@@ -18,30 +20,12 @@ pub(super) fn opened(path: &Path) -> std::io::Result<&'static File> {
     match opened.get(&(found.dev(), found.ino())) {
         Some(file) => Ok(*file),
         None => {
-            let file: &'static File = Box::leak(Box::new(open_unnoticed(path)?));
+            let file: &'static File = Box::leak(Box::new(unnoticed::open(path)?));
             let found = file.metadata()?;
             opened.insert((found.dev(), found.ino()), file);
             Ok(file)
         }
     }
-}
-
-/// Opens a file to be looked at often, between SQLite's writes. Each look would note its time in the file otherwise, and the next
-/// flush would have to write that, too: a seventh of what a create costs in all. Only a file's owner may ask for that.
-pub(super) fn open_unnoticed(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut unnoticed = options.clone();
-        unnoticed.custom_flags(nix::fcntl::OFlag::O_NOATIME.bits());
-        match unnoticed.open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            opened => return opened,
-        }
-    }
-    options.open(path)
 }
 
 /// Length of the header at the beginning of a database file.

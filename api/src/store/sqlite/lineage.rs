@@ -14,8 +14,8 @@ use std::{fs::File, sync::PoisonError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::beside::{self, Salts, beside};
-use super::header::{Header, open_unnoticed};
-use super::{locks, statements};
+use super::header::Header;
+use super::{locks, statements, unnoticed};
 
 /// The mark of a file that has none.
 const NONE: Mark = [0; 16];
@@ -200,7 +200,7 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         Ok(Self {
-            file: open_unnoticed(path)?,
+            file: unnoticed::open(path)?,
             marked: Mutex::default(),
         })
     }

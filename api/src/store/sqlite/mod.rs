@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file in WAL mode, which several processes on one machine may share.
 //!
 //! This folder is the only place with SQL. `statements` holds it, `writer` groups commits, `reader` hands out
-//! connections, `connect` and `schema` open the file and migrate it, `watch` sees whether it is still there, `backup` copies it to a `place`.
+//! connections, `connect` and `schema` open the file and migrate it, `watch` sees whether it is still there (`unnoticed`), `backup` copies it to a `place`.
 //! `one_name`, `beside`, `header`, `locks` and `lineage` refuse a file whose log would not be its own. Writes are answered within 15 s, reads within
 //! 10 s.
 
@@ -18,6 +18,7 @@ mod place;
 mod reader;
 mod schema;
 mod statements;
+mod unnoticed;
 mod watch;
 mod writer;
 

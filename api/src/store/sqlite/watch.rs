@@ -6,8 +6,7 @@
 //!
 //! What it holds is looked at as well: somebody may copy another file over it, which leaves name and inode as they were.
 
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +16,7 @@ use rusqlite::Connection;
 use super::beside::beside;
 use super::header::{Header, Identity, opened};
 use super::lineage::Log;
+use super::unnoticed::Found;
 
 /// What is wrong with a file under the store. `Display` is a log line's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,27 +44,22 @@ pub(super) enum FileLost {
 /// One file, as it was when it was opened.
 struct Known {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    found: Found,
 }
 
 impl Known {
     fn look(path: PathBuf) -> std::io::Result<Self> {
-        let found = std::fs::metadata(&path)?;
-        Ok(Self {
-            path,
-            device: found.dev(),
-            inode: found.ino(),
-        })
+        let found = Found::at(&path)?;
+        Ok(Self { path, found })
     }
 
-    fn check(&self) -> Result<Metadata, FileLost> {
+    fn check(&self) -> Result<Found, FileLost> {
         let name = || self.path.display().to_string();
-        let found = std::fs::metadata(&self.path).map_err(|error| match error.kind() {
+        let found = Found::at(&self.path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileLost::Gone(name()),
             _ => FileLost::Unknown(name(), error.to_string()),
         })?;
-        match (found.dev(), found.ino()) == (self.device, self.inode) {
+        match found.is_same_file(&self.found) {
             true => Ok(found),
             false => Err(FileLost::Replaced(name())),
         }
@@ -143,14 +138,12 @@ impl FileWatch {
         let database = Known::look(file.to_owned())?;
         let watch = Self {
             content: Content::begin(&database, connection)?,
+            bytes_seen: AtomicU64::new(database.found.bytes),
             database,
             beside: [known("-wal")?, known("-shm")?],
             log: Log::open(&beside(&resolved, "-wal"))?,
             resolved,
-            bytes_seen: AtomicU64::new(0),
         };
-        let bytes = std::fs::metadata(file)?.len();
-        watch.bytes_seen.store(bytes, Ordering::Relaxed);
         Ok(watch)
     }
 
@@ -171,23 +164,23 @@ impl FileWatch {
     /// size.
     pub(super) fn check_names(&self) -> Result<u64, FileLost> {
         let found = self.database.check()?;
-        if found.nlink() > 1 {
+        if found.links > 1 {
             return Err(FileLost::Linked(
                 self.database.path.display().to_string(),
-                found.nlink(),
+                found.links,
             ));
         }
         for known in &self.beside {
             known.check()?;
         }
         // SQLite takes an empty file for an empty database.
-        if found.len() == 0 {
+        if found.bytes == 0 {
             return Err(FileLost::Cut(self.database.path.display().to_string(), 0));
         }
         if !self.content.is_continued() {
             return Err(FileLost::Overwritten(self.database.path.display().to_string()));
         }
-        Ok(found.len())
+        Ok(found.bytes)
     }
 
     /// Marks the log where it has begun anew. A log without a mark is accepted after a crash when the database is whole with it,

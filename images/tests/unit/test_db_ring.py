@@ -107,6 +107,10 @@ class Joining(unittest.TestCase):
         for status in ("LEFT,3,170", "removed,id,170", ""):
             self.assertEqual(self.decide(whole_ring((OWN, status, "s"))).what, GO, status)
 
+    def test_an_address_whose_member_is_being_removed_is_waited_for(self):
+        decision = self.decide(whole_ring((OWN, "removing,id", "s")))
+        self.assertEqual(decision, Decision(WAIT, f"the member that had {OWN} is being removed"))
+
     def test_a_host_that_was_let_in_before_goes_on(self):
         for status in ("BOOT,3", "NORMAL,3", "shutdown,true"):
             self.assertEqual(self.decide(whole_ring((OWN, status, "s")), started_on=OWN).what, GO, status)
@@ -118,7 +122,7 @@ class Joining(unittest.TestCase):
         self.assertEqual(self.decide(whole_ring((OWN, "BOOT,3", "s"))).what, WAIT)
 
     def test_one_host_at_a_time(self):
-        for status in ("BOOT,3", "BOOT_REPLACE,10.0.0.2", "LEAVING,3", "MOVING,3"):
+        for status in ("BOOT,3", "BOOT_REPLACE,10.0.0.2", "LEAVING,3", "MOVING,3", "removing,id"):
             decision = self.decide(whole_ring(("10.0.0.3", status, "s")))
             self.assertEqual(decision.what, WAIT, status)
             self.assertIn("10.0.0.3", decision.reason)

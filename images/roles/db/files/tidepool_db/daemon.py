@@ -89,6 +89,8 @@ class Daemon:
         self.candidates = neighbours.candidates(settings.peers, self.address, host.facts["network"])
         self.swept = NEAREST
         self.known = {}
+        # Since when the own address, which was another's, has been found free; monotonic.
+        self.free_since = None
         self.stop = threading.Event()
 
     def run(self):
@@ -195,7 +197,17 @@ class Daemon:
         views = {**first, **self.members.views(known - set(first))}
         if not views:
             return ring.Decision(ring.WAIT, "no member takes a login"), None
-        return ring.joining(self.address, self.host.identity.started_on, views), next(iter(views))
+        return self.decide(views, time.monotonic()), next(iter(views))
+
+    def decide(self, views, now):
+        started_on = self.host.identity.started_on
+        decision = ring.joining(self.address, started_on, views)
+        if decision.what != ring.GO or started_on == self.address or not ring.was_freed(self.address, views):
+            self.free_since = None if decision.what == ring.REFUSE else self.free_since
+            return decision
+        if self.free_since is None:
+            self.free_since = now
+        return ring.quarantine(now - self.free_since, self.settings.ring_delay_secs)
 
     def enter(self, through):
         self.write_hosts(self.members.seeds(through))

@@ -7,10 +7,14 @@ would make two rings. So the first is found by votes that are kept on disk, and 
 import dataclasses
 
 # What gossip calls a host that is on its way in, out, or to other tokens; the part of a status before its first comma.
-MOVING_STATUSES = {"BOOT", "BOOT_REPLACE", "LEAVING", "MOVING"}
-# An address that gossip knows by one of these is not free. LEFT and removed ones are.
+MOVING_STATUSES = {"BOOT", "BOOT_REPLACE", "LEAVING", "MOVING", "removing"}
+# An address that gossip knows by one of these is not free.
 TAKEN_STATUSES = {"NORMAL", "shutdown", "hibernate", "LEAVING", "MOVING"}
 RING_STATUSES = {"NORMAL", "shutdown", "LEAVING", "MOVING"}
+# These are free, though members take no notice of them for a while (Cassandra's QUARANTINE_DELAY, twice the ring delay).
+FREED_STATUSES = {"LEFT", "removed"}
+# A member hears of a removal some seconds after the one that was asked for it.
+QUARANTINE_MARGIN_SECS = 10
 
 GO, WAIT, REFUSE = "go", "wait", "refuse"
 
@@ -116,6 +120,8 @@ def joining(own_address, started_on, views):
                 f"it doesn't join. Remove the dead member with `nodetool removenode` on a living one (its host id is in `nodetool "
                 f"status`), and this host joins by itself; or bring the old one back and give this one another address",
             )
+        if any(row.word == "removing" for row in own):
+            return Decision(WAIT, f"the member that had {own_address} is being removed")
         if any(row.word in MOVING_STATUSES for row in own):
             return Decision(WAIT, f"the ring remembers an unfinished join of {own_address}; it forgets that by itself")
     others = [row for row in rows if row.address != own_address]
@@ -132,6 +138,20 @@ def joining(own_address, started_on, views):
     if streaming:
         return Decision(WAIT, f"{', '.join(streaming)} is still streaming")
     return Decision(GO, "")
+
+
+def was_freed(own_address, views):
+    """Whether a member remembers that `own_address` was another's that left or was removed."""
+    return any(row.address == own_address and row.word in FREED_STATUSES for view in views.values() for row in view.gossip)
+
+
+def quarantine(waited_secs, ring_delay_secs):
+    """Whether a freed address may join, so long after it was first found free. A join that the members take no notice of would
+    miss what is written meanwhile."""
+    left = 2 * ring_delay_secs + QUARANTINE_MARGIN_SECS - waited_secs
+    if left <= 0:
+        return Decision(GO, "")
+    return Decision(WAIT, "the ring has just forgotten the member that had this address, and takes no notice of the address for a while")
 
 
 def is_member_everywhere(own_address, views):

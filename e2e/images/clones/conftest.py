@@ -4,13 +4,15 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import pytest
 from cloud import CACHE, REPOSITORY, TARGET, Cloud
 
-# Planted on the builder wherever people and programs leave things; none may be in the snapshot.
-CANARY = "canary-5f1c2e"
+sys.path.insert(0, str(REPOSITORY / "e2e" / "images"))
+import traces  # noqa: E402
+
 PLAYBOOK_SECS_MAX = 1800
 SUITE = os.environ.get("SUITE", "bookworm")
 
@@ -27,7 +29,7 @@ def cloud():
 class Image:
     def __init__(self, cloud, name):
         self.cloud, self.name, self.number = cloud, name, 0
-        builder = cloud.create(f"builder-{name}", SUITE, f"#cloud-config\nwrite_files:\n- path: /root/secret\n  content: {CANARY}\n")
+        builder = cloud.create(f"builder-{name}", SUITE, traces.USER_DATA)
         builder.wait_for_boot()
         plant(builder)
         self.built = playbook(name, builder)
@@ -44,12 +46,7 @@ class Image:
 
 def plant(builder):
     """Canaries, and somebody who holds dpkg's lock when the playbook begins."""
-    for path in [".bash_history", ".netrc", ".ssh/id_ed25519", ".python_history", ".config/token", "notes"]:
-        builder.ssh(f"install -D -m 600 /dev/stdin /root/{path} <<<{CANARY}")
-    for path in ["/tmp/t", "/var/tmp/t", "/var/log/app/app.log", "/home/dev/.ssh/authorized_keys", "/var/backups/t", "/etc/hostname"]:
-        builder.ssh(f"install -D -m 600 /dev/stdin {path} <<<{CANARY}")
-    builder.ssh("useradd --home-dir /home/dev dev; chown -R dev: /home/dev")
-    builder.ssh(f"logger {CANARY}; systemd-cat echo {CANARY}")
+    builder.ssh(f"bash <<'END'\n{traces.PLANT}\nEND")
     hold = "import fcntl,time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(60)"
     builder.ssh(f'systemd-run --quiet python3 -c "{hold}"')
 
@@ -65,7 +62,6 @@ def playbook(name, host):
     done = subprocess.run(line, capture_output=True, text=True, timeout=PLAYBOOK_SECS_MAX, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout
-
 
 
 @pytest.fixture(scope="session")

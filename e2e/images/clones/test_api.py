@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
 
 import pytest
 from cloud import until
-from conftest import CANARY, playbook
+from conftest import playbook, traces
 
 USER_DATA = "#cloud-config\nwrite_files:\n- path: /etc/tidepool-api/config.toml\n  content: |\n"
 SETTINGS = """store = "sqlite:/var/lib/tidepool-api/{name}.db"
@@ -40,17 +39,7 @@ def test_nobody_gets_into_a_finished_builder(api):
 
 
 def test_nothing_of_the_build_is_in_the_snapshot(api):
-    found = subprocess.run(["grep", "-raFl", "--", CANARY, api.files], capture_output=True, text=True, check=False)
-    assert found.stdout == ""
-    left = [path for path in api.files.rglob("*") if path.is_file() and is_private(path.relative_to(api.files).as_posix())]
-    assert left == []
-    assert (api.files / "etc/machine-id").read_bytes() == b""
-    shadow = dict(line.split(":")[:2] for line in (api.files / "etc/shadow").read_text().splitlines())
-    assert all(word[:1] in "*!" for word in shadow.values())
-
-
-def is_private(path):
-    return re.search(r"(^|/)(ssh_host_.*|authorized_keys|id_[a-z0-9]+|\..*_history|random-seed|.*\.journal)$", path) is not None
+    assert traces.found(api.files) == []
 
 
 def test_clones_differ_in_all_that_makes_a_host(clones):
@@ -65,8 +54,7 @@ def test_each_has_its_own_user_data_and_nothing_of_the_builds(clones):
     assert "own.db" in own.ssh("ls /var/lib/tidepool-api")
     assert "tidepool.db" in none.ssh("ls /var/lib/tidepool-api")
     for clone in clones:
-        assert clone.try_ssh("test -e /root/secret").returncode == 1
-        assert clone.ssh(f"grep -rlF {CANARY} /etc /root /home /var /tmp || true") == ""
+        assert traces.on_host(clone.ssh) == []
 
 
 def test_it_answers_on_both_ports(clones):

@@ -9,6 +9,7 @@ mod descriptors;
 mod digitalocean;
 mod fleet;
 mod hosts;
+mod http_server;
 mod ip_range;
 mod machines;
 mod manifests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
-use tidepool_listener::{EndpointService, HeadRoom, Server, ServiceManager, TrustedHosts};
+use tidepool_listener::{EndpointService, ServiceManager, TrustedHosts};
 use tidepool_logging::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::hosts::guard::Guard;
 use crate::hosts::process::ProcessHosts;
 use crate::hosts::systemd::{Setup, SystemdHosts};
 use crate::hosts::{Hosts, sweep};
+use crate::http_server;
 use crate::machines::addresses::{AddressKind, Addresses};
 use crate::machines::faults::{BootFault, Faults};
 use crate::machines::{Machine, Power};
@@ -109,28 +110,13 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     resume(&app).await?;
     let address = listener.local_addr()?;
     let calls = CancellationToken::new();
-    let server = {
-        let service = Arc::new(EndpointService::new(Api(Arc::clone(&app)), early));
-        let server = Server {
-            name: "api",
-            limits: division.api,
-            heads: HeadRoom::default(),
-            stages: Arc::default(),
-            metrics: None,
-            tls: None,
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this is the source of the whole program"
-            )]
-            clock: Box::new(std::time::SystemTime::now),
-        };
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(server.run_until(
-            (listener, service),
-            calls.clone().cancelled_owned(),
-            CALLS_END_WITHIN,
-        ))
+    let settings = http_server::Settings {
+        name: "api",
+        limits: division.api,
+        answers_end_within: CALLS_END_WITHIN,
     };
+    let service = EndpointService::new(Api(Arc::clone(&app)), early);
+    let server = http_server::serve(settings, listener, service, calls.clone())?;
     tracing::info!(addresses = app.fleet.addresses.describe(), state = %app.state.path().display(), "serving");
     announce(address);
     ServiceManager::of_process().ready();

@@ -65,6 +65,14 @@ impl StateDir {
         self.0.join("instance").is_file()
     }
 
+    /// Whether it was the local cloud with this mark, and none since. What can't be read is as if it were.
+    pub(crate) fn was_served_as(&self, instance: &str) -> bool {
+        match tidepool_listener::read_text(&self.0.join("instance"), INSTANCE_BYTES_MAX) {
+            Ok(text) => text.trim() == instance,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// Takes the directory, which exists, for this process.
     ///
     /// # Errors

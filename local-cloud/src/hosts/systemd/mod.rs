@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::base::Bases;
 use self::cgroups::Cgroups;
-use self::claim::Claim;
+use self::claim::{Claim, Taken};
 use self::container::Run;
 use self::disk::{Disks, Layers, NewDisk};
 use self::metadata::Metadata;
@@ -59,6 +59,7 @@ pub(crate) struct SystemdHosts(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     block: Block,
+    _taken: Taken,
     switch: Switch,
     cgroups: Cgroups,
     disks: Disks,
@@ -119,9 +120,11 @@ impl SystemdHosts {
             instance: setup.instance.to_owned(),
             machines: disks.machines().to_owned(),
         };
-        let block = claim::take(Path::new(claim::CLAIMS), wanted_block(setup.state), &claim)
+        sweep::sweep_abandoned();
+        let taken = claim::take(Path::new(claim::CLAIMS), wanted_block(setup.state), &claim)
             .map_err(failed("a block of addresses"))?;
-        let started = Self::start_in(block, disks, setup);
+        let block = taken.block;
+        let started = Self::start_in(taken, disks, setup);
         if started.is_err()
             && let Err(error) = sweep::remove(block, &claim)
         {
@@ -130,7 +133,8 @@ impl SystemdHosts {
         started
     }
 
-    fn start_in(block: Block, disks: Disks, setup: &Setup<'_>) -> Result<Self, HostError> {
+    fn start_in(taken: Taken, disks: Disks, setup: &Setup<'_>) -> Result<Self, HostError> {
+        let block = taken.block;
         // What is left in a block that nobody had is from a cloud whose claim was removed.
         network::remove(block).map_err(failed("the network"))?;
         disks.share().map_err(of_disk)?;
@@ -152,6 +156,7 @@ impl SystemdHosts {
         });
         Ok(Self(Arc::new(Inner {
             block,
+            _taken: taken,
             switch,
             cgroups,
             disks,

@@ -1,12 +1,13 @@
 //! Serves HTTP inside a cloud's network, for its hosts.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
 use poem::{Endpoint, Response};
-use tidepool_listener::{Early, EndpointService, HeadRoom, Limits, Server};
+use tidepool_listener::{Early, EndpointService, Limits};
 use tokio_util::sync::CancellationToken;
+
+use crate::http_server::{self, Settings};
 
 /// How long answers under way may take at the end.
 const ANSWERS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -23,23 +24,12 @@ pub(super) fn serve<E>(
 where
     E: Endpoint<Output = Response> + 'static,
 {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let service = Arc::new(EndpointService::new(endpoint, early));
-    let server = Server {
+    let settings = Settings {
         name,
         limits: Limits::PRIVATE,
-        heads: HeadRoom::default(),
-        stages: Arc::default(),
-        metrics: None,
-        tls: None,
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "whether answers can be dated is a question about this machine's clock"
-        )]
-        clock: Box::new(std::time::SystemTime::now),
+        answers_end_within: ANSWERS_END_WITHIN,
     };
-    tokio::spawn(server.run_until((listener, service), stop.cancelled_owned(), ANSWERS_END_WITHIN));
-    Ok(())
+    http_server::serve(settings, listener, EndpointService::new(endpoint, early), stop).map(drop)
 }
 
 fn early(early: Early) -> Response {

@@ -17,10 +17,35 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// When something stays.
 pub(crate) fn sweep(instance: &str) -> Result<usize, Failure> {
     let mut ended = 0;
-    for (block, claim) in claim::of_instance(Path::new(CLAIMS), instance)? {
-        ended += remove(block, &claim)?;
+    let claims = Path::new(CLAIMS);
+    for (block, claim) in claim::of_instance(claims, instance)? {
+        if let Some(_lock) = claim::lock_of_dead(claims, (block, &claim)) {
+            ended += remove(block, &claim)?;
+        }
     }
     Ok(ended)
+}
+
+/// Ends whatever clouds left behind that were killed and whose state directories are gone since, so that nobody else would.
+pub(super) fn sweep_abandoned() {
+    let abandoned = match claim::abandoned(Path::new(CLAIMS)) {
+        Ok(abandoned) => abandoned,
+        Err(error) => {
+            tracing::warn!(%error, "the claims of other local clouds can't be read");
+            return;
+        }
+    };
+    for (block, claim, _lock) in abandoned {
+        let machines = claim.machines.display();
+        match remove(block, &claim) {
+            Ok(processes) => {
+                tracing::warn!(%machines, processes, "ended what another local cloud left behind")
+            }
+            Err(error) => {
+                tracing::warn!(%machines, %error, "what another local cloud left behind can't be removed")
+            }
+        }
+    }
 }
 
 /// Removes everything of one block, and gives it back; says how many processes there were.

@@ -19,6 +19,10 @@ use crate::provider::{CreateMember, EarlierCreate, Provider, ProviderError, Prov
 /// provider may take to list what it has made, with room.
 const YOUNG_MEMORY_SECS: u32 = 300;
 
+/// Steps are begun within so long after the plan's first one, and the rest is left to the next tick, which looks again: of a plan
+/// of many the last would otherwise go by what was seen many minutes ago. It is two calls more than a provider that hangs takes.
+const BEGUN_WITHIN_SECS: u32 = 60;
+
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
 
@@ -77,14 +81,17 @@ impl Applier {
     pub async fn apply(&self, pool: &PoolName, plan: &Plan, memory: &Memory) -> Applied {
         let mut applied = Applied::default();
         let mut given_up: BTreeSet<MemberId> = BTreeSet::new();
-        let mut growth_blocked = false;
+        let mut no_creates = None;
+        let began = (self.clock)();
         for step in &plan.steps {
             let reason = if self.stop.is_cancelled() {
                 Some("the autoscaler stops")
             } else if applied.wait_secs.is_some() {
                 Some("the provider's rate limit is reached")
-            } else if growth_blocked && step.kind() == StepKind::Create {
-                Some("the account's limit is reached")
+            } else if (self.clock)().is_past(began, BEGUN_WITHIN_SECS) {
+                Some("the steps before it took a minute; the next tick goes on")
+            } else if step.kind() == StepKind::Create && no_creates.is_some() {
+                no_creates
             } else if step.id().is_some_and(|id| given_up.contains(id)) {
                 Some("the step before it on the same member is not done")
             } else {
@@ -102,7 +109,13 @@ impl Applier {
                 Some(ProviderErrorKind::RateLimited { retry_after_secs }) => {
                     applied.wait_secs = Some(retry_after_secs);
                 }
-                Some(ProviderErrorKind::QuotaReached) => growth_blocked = true,
+                Some(ProviderErrorKind::QuotaReached) => no_creates = Some("the account's limit is reached"),
+                // They differ in their names alone: a size that is sold out is so for all of them.
+                Some(ProviderErrorKind::Denied | ProviderErrorKind::Invalid)
+                    if step.kind() == StepKind::Create =>
+                {
+                    no_creates = Some("the provider refused the one before it");
+                }
                 Some(
                     ProviderErrorKind::Transient
                     | ProviderErrorKind::NotFound

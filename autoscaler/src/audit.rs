@@ -259,6 +259,8 @@ mod tests {
             at: UnixMillis(1_700_000_000_000),
             members: Vec::new(),
             unseen: 0,
+            may_go_on: false,
+            provider_ahead_millis: Some(0),
             missing: BTreeSet::new(),
             drained: BTreeSet::new(),
             signals: BTreeMap::new(),

@@ -27,7 +27,7 @@ use crate::provider::{Provider, ProviderErrorKind};
 use crate::record::StatusRecorder;
 use crate::server::{self, Shared};
 use crate::state::{LoadedMemory, LoadedWord, StateDir, StateError};
-use crate::tick::{Pool, Services, Snapshot, TickError, TickState, control_of, wait_until};
+use crate::tick::{Pool, Services, Snapshot, TickError, TickState, control_of, wait};
 
 /// Running steps are waited for so long at the end: one call to a provider takes at most 15 s, a read with its repetitions
 /// 46 s.
@@ -323,9 +323,8 @@ async fn look_at_all(services: &Services, pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>
             services.meters.tick_ended(pool.name(), "skipped");
             continue;
         };
-        if let Some(until) = tick_state.wait_until
-            && (pool.applier.clock)() < until
-        {
+        let now = (pool.applier.clock)();
+        if tick_state.wait.is_some_and(|wait| wait.left_secs(now).is_some()) {
             services.meters.tick_ended(pool.name(), "waiting");
             continue;
         }
@@ -416,8 +415,8 @@ async fn tick_failed(services: &Services, pool: &Pool, error: &TickError) {
     if let TickError::Observe(error) = error {
         services.meters.provider_failed(pool.name(), error.kind);
         if let ProviderErrorKind::RateLimited { retry_after_secs } = error.kind {
-            let until = wait_until((pool.applier.clock)(), retry_after_secs);
-            pool.tick_state.lock().await.wait_until = Some(until);
+            let wait = wait((pool.applier.clock)(), retry_after_secs);
+            pool.tick_state.lock().await.wait = Some(wait);
         }
     }
 }

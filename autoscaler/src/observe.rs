@@ -46,6 +46,10 @@ pub struct Observed {
     pub members: Vec<Member>,
     /// How many more the provider counts, beside those that were found by their ids.
     pub unseen: u32,
+    /// The list may go on beyond what it shows.
+    pub may_go_on: bool,
+    /// By how many milliseconds the provider's clock is ahead of ours, if it told the time.
+    pub provider_ahead_millis: Option<i64>,
     /// Those of which the provider says that there are none, and that are kept all the same.
     pub missing: BTreeSet<MemberId>,
     /// Those that say that they are drained.
@@ -64,11 +68,15 @@ pub async fn members(
     let Listing {
         members,
         unseen,
+        may_go_on,
+        ahead_millis,
         problems,
     } = sources.provider.members_list(&spec.name).await?;
     let mut observed = Observed {
         members,
         unseen,
+        may_go_on,
+        provider_ahead_millis: ahead_millis,
         problems,
         ..Observed::default()
     };
@@ -196,7 +204,9 @@ async fn follow(
         };
         unlisted.push((one, answer));
     }
-    observed.keep_missing(spec, &mut unlisted, Doubt { now, some_exist });
+    let doubt = Doubt::of(&unlisted, some_exist, now);
+    let doubt = doubt.settled(spec, provider, observed).await;
+    observed.keep_missing(spec, &mut unlisted, doubt);
     for (one, answer) in unlisted {
         observed.take_in(&one, answer);
     }
@@ -206,8 +216,58 @@ async fn follow(
 #[derive(Clone, Copy)]
 struct Doubt {
     now: UnixMillis,
-    /// A known member is listed.
-    some_exist: bool,
+    missing: Missing,
+}
+
+/// How many of the members that were ever seen don't exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// None, or not all of them.
+    Some,
+    /// All, and there was only one.
+    TheOnlyOne,
+    /// All of several; or the only one, and the account doesn't know the pool.
+    All,
+}
+
+impl Doubt {
+    fn of(unlisted: &[(Unlisted<'_>, Answer)], some_listed: bool, now: UnixMillis) -> Doubt {
+        let some_exist = some_listed || unlisted.iter().any(|(_, a)| matches!(a, Some(Ok(Some(_)))));
+        let gone = unlisted.iter().filter(|one| is_gone(one)).count();
+        let missing = match gone {
+            0 => Missing::Some,
+            _ if some_exist => Missing::Some,
+            1 => Missing::TheOnlyOne,
+            _ => Missing::All,
+        };
+        Doubt { now, missing }
+    }
+
+    /// One alone is gone sooner than an account is another's; but then the account has never heard of the pool.
+    async fn settled(self, spec: &PoolSpec, provider: &dyn Provider, observed: &mut Observed) -> Doubt {
+        if self.missing != Missing::TheOnlyOne {
+            return self;
+        }
+        let known = provider.pool_is_known(&spec.name).await;
+        let missing = match known {
+            Ok(true) => Missing::TheOnlyOne,
+            Ok(false) => Missing::All,
+            Err(error) => {
+                observed.problems.push(format!(
+                    "whether the account knows the pool could not be asked: {}",
+                    crate::chain(&error)
+                ));
+                Missing::All
+            }
+        };
+        Doubt { missing, ..self }
+    }
+}
+
+/// Whether the provider says that there is none, of one that was seen. Of one that never was it is a create that came to
+/// nothing.
+fn is_gone((one, answer): &(Unlisted<'_>, Answer)) -> bool {
+    matches!(answer, Some(Ok(None))) && one.known.acknowledged_at.is_none()
 }
 
 /// What the provider answers when it is asked for a member by its id; `None` if it was not asked.
@@ -246,18 +306,17 @@ impl Unlisted<'_> {
 
 impl Observed {
     /// Keeps the members of which the provider says that there are none, where it says so of every member that was ever
-    /// seen: a token of another team is likelier than that all went at once. What is still gone after the time of an outage
-    /// is believed, of one member a tick.
+    /// seen: a token of another team is likelier than that all went at once. (Of the only one: where the account doesn't know
+    /// the pool.) What is still gone after the time of an outage is believed, of one member a tick.
     fn keep_missing(&mut self, spec: &PoolSpec, unlisted: &mut Vec<(Unlisted<'_>, Answer)>, doubt: Doubt) {
-        // Of one that was never seen it is a create that came to nothing.
-        let is_gone = |(one, answer): &(Unlisted<'_>, Answer)| {
-            matches!(answer, Some(Ok(None))) && one.known.acknowledged_at.is_none()
+        let is_doubted = |known: &Followed| match doubt.missing {
+            Missing::All => true,
+            Missing::Some => known.missing_since.is_some(),
+            Missing::TheOnlyOne => false,
         };
-        let some_exist = doubt.some_exist || unlisted.iter().any(|(_, a)| matches!(a, Some(Ok(Some(_)))));
-        let all_gone = !some_exist && unlisted.iter().filter(|one| is_gone(one)).count() > 1;
         let (mut missing, others): (Vec<_>, Vec<_>) = std::mem::take(unlisted)
             .into_iter()
-            .partition(|one| is_gone(one) && (all_gone || one.0.known.missing_since.is_some()));
+            .partition(|one| is_gone(one) && is_doubted(&one.0.known));
         *unlisted = others;
         let secs = spec.life.outage_secs();
         missing.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
@@ -440,6 +499,8 @@ pub fn observation(
         at,
         members: observed.members,
         unseen: observed.unseen,
+        may_go_on: observed.may_go_on,
+        provider_ahead_millis: observed.provider_ahead_millis,
         missing: observed.missing,
         drained: observed.drained,
         signals,

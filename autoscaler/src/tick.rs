@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::{CreateOutcome, Memory};
-use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, UnixMillis};
+use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, UnixMillis, Wait};
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::outcome::Plan;
 use tidepool_autoscaler_core::plan::plan;
@@ -48,8 +48,8 @@ pub struct Pool {
 pub struct TickState {
     /// The core's memory.
     pub memory: Memory,
-    /// The provider wants no call before this time.
-    pub wait_until: Option<UnixMillis>,
+    /// The provider wants no call meanwhile.
+    pub wait: Option<Wait>,
     /// When a decision was recorded last.
     pub recorded_at: Option<UnixMillis>,
     /// What was logged of the signals.
@@ -168,8 +168,9 @@ impl Pool {
             probe: probe.as_ref(),
             ops_port: *ops_port,
         };
-        let followed = &tick_state.memory.followed;
-        let mut observed = observe::members(&self.config.spec, followed, sources, clock())
+        let now = clock();
+        let followed = tick_state.memory.followed_now(&self.config.spec, now);
+        let mut observed = observe::members(&self.config.spec, &followed, sources, now)
             .await
             .map_err(TickError::Observe)?;
         let problems = std::mem::take(&mut observed.problems);
@@ -296,7 +297,7 @@ impl Pool {
         let idle = applied.steps.is_empty() && decision.desired == decision.actual;
         let recently = tick_state
             .recorded_at
-            .is_some_and(|at| !decision.at.is_past(at, RECORD_IDLE_SECS));
+            .is_some_and(|at| at <= decision.at && !decision.at.is_past(at, RECORD_IDLE_SECS));
         if idle && recently && changes.is_empty() {
             return;
         }
@@ -337,10 +338,10 @@ fn take_in(tick_state: &mut TickState, decision: &Decision, applied: &Applied, n
     for id in applied.destroyed() {
         tick_state.memory.destroyed(id);
     }
-    tick_state.wait_until = applied.wait_secs.map(|secs| wait_until(now, secs));
+    tick_state.wait = applied.wait_secs.map(|secs| wait(now, secs));
 }
 
-/// When a provider that asked for patience is asked again.
-pub fn wait_until(now: UnixMillis, secs: u64) -> UnixMillis {
-    now.plus_secs(u32::try_from(secs.min(WAIT_SECS_MAX)).unwrap_or(u32::MAX))
+/// How long a provider that asked for patience is not asked.
+pub fn wait(now: UnixMillis, secs: u64) -> Wait {
+    Wait::of_secs(now, u32::try_from(secs.min(WAIT_SECS_MAX)).unwrap_or(u32::MAX))
 }

@@ -197,15 +197,8 @@ impl Memory {
         let now = seen.at;
         let mut next = self.clone();
         next.forget_what_is_not_yet(now);
-        // Longer than the in-window alone: a window shorter than a tick would make every tick a gap.
-        let gap_secs = spec
-            .in_window_secs
-            .max(spec.tick_secs.saturating_mul(GAP_TICKS))
-            .max(1);
-        if self
-            .last_tick
-            .is_none_or(|last| last > now || now.is_past(last, gap_secs))
-        {
+        let followed = self.followed_now(spec, now);
+        if self.has_gap(spec, now) {
             next.since = Some(now);
             next.size = None;
             // Nobody knows whether it was so all the time.
@@ -215,7 +208,7 @@ impl Memory {
         next.last_tick = Some(now);
         let members = seen.members.iter();
         next.members = members
-            .map(|m| (m.id.clone(), next.member_seen(spec, m, now)))
+            .map(|m| (m.id.clone(), next.member_seen(spec, m, seen)))
             .collect();
         next.stays_ended(&self.members, now);
         next.boots_seen(self, seen);
@@ -224,7 +217,7 @@ impl Memory {
         next.followed = seen
             .members
             .iter()
-            .map(|m| (m.id.clone(), self.followed_on(m, seen)))
+            .map(|m| (m.id.clone(), followed_on(followed.get(&m.id), m, seen)))
             .collect();
 
         let names: BTreeSet<&MemberName> = seen.members.iter().map(|m| &m.name).collect();
@@ -251,6 +244,29 @@ impl Memory {
         };
         next.ordinal_max = ordinals.fold(given, u64::max);
         next
+    }
+
+    /// Whether the pool was not watched for so long that nothing is known of the time between.
+    fn has_gap(&self, spec: &PoolSpec, now: UnixMillis) -> bool {
+        // Longer than the in-window alone: a window shorter than a tick would make every tick a gap.
+        let gap_secs = spec
+            .in_window_secs
+            .max(spec.tick_secs.saturating_mul(GAP_TICKS))
+            .max(1);
+        self.last_tick
+            .is_none_or(|last| last > now || now.is_past(last, gap_secs))
+    }
+
+    /// The members that are followed, as far as that can be gone by now: since when the provider says that there are none
+    /// counts only while nobody looked away, and nothing is from the future.
+    pub fn followed_now(&self, spec: &PoolSpec, now: UnixMillis) -> BTreeMap<MemberId, Followed> {
+        let gap = self.has_gap(spec, now);
+        let mut followed = self.followed.clone();
+        for known in followed.values_mut() {
+            known.acknowledged_at = known.acknowledged_at.map(|at| at.min(now));
+            known.missing_since = known.missing_since.filter(|_| !gap);
+        }
+        followed
     }
 
     /// Drops what a clock that was set back left behind, so that nothing from the future restrains or permits.
@@ -291,7 +307,8 @@ impl Memory {
             .retain(|_, again| !now.is_past(again.since, SENT_AGAIN_SECS));
     }
 
-    fn member_seen(&self, spec: &PoolSpec, member: &Member, now: UnixMillis) -> MemberMemory {
+    fn member_seen(&self, spec: &PoolSpec, member: &Member, seen: &Observation) -> MemberMemory {
+        let now = seen.at;
         let known = self.members.get(&member.id).copied();
         let before = known.unwrap_or_default();
         let power_since = if before.power == Some(member.power) {
@@ -300,8 +317,9 @@ impl Memory {
             now
         };
         // A member that was already serving when it was first seen is taken to have served since it was made: after a
-        // restart the pool must still be able to grow at once.
-        let first_serving = if known.is_some() { now } else { member.created_at };
+        // restart the pool must still be able to grow at once. How long ago that is only the provider's clock can say.
+        let made_at = seen.by_our_clock(member.created_at);
+        let first_serving = made_at.filter(|_| known.is_none()).unwrap_or(now);
         let stopped = member.power == Power::Off && now.is_past(power_since, spec.life.unready_secs);
         let serves = member.serving && !stopped;
         let staying = !member.draining;
@@ -326,24 +344,6 @@ impl Memory {
             withdrawn_since: withdrawn.then(|| before.withdrawn_since.unwrap_or(now).min(now)),
             drain_since: before.drain_since.map(|at| at.min(now)),
             shutdown_since: before.shutdown_since.map(|at| at.min(now)),
-        }
-    }
-
-    fn followed_on(&self, member: &Member, seen: &Observation) -> Followed {
-        let known = self.followed.get(&member.id);
-        let acknowledged_at = match member.power {
-            Power::Unknown => known.and_then(|f| f.acknowledged_at),
-            Power::Creating | Power::Running | Power::Off => None,
-        };
-        let missing_since = known.and_then(|f| f.missing_since).unwrap_or(seen.at);
-        Followed {
-            name: member.name.clone(),
-            created_at: member.created_at,
-            acknowledged_at,
-            missing_since: seen
-                .missing
-                .contains(&member.id)
-                .then(|| missing_since.min(seen.at)),
         }
     }
 
@@ -536,6 +536,24 @@ impl Memory {
             CreateOutcome::Failed => {}
             CreateOutcome::QuotaReached => self.create_blocked_until = Some(begun.plus_secs(QUOTA_WAIT_SECS)),
         }
+    }
+}
+
+/// What is known of a member that was seen.
+fn followed_on(known: Option<&Followed>, member: &Member, seen: &Observation) -> Followed {
+    let acknowledged_at = match member.power {
+        Power::Unknown => known.and_then(|f| f.acknowledged_at),
+        Power::Creating | Power::Running | Power::Off => None,
+    };
+    let missing_since = known.and_then(|f| f.missing_since).unwrap_or(seen.at);
+    Followed {
+        name: member.name.clone(),
+        created_at: member.created_at,
+        acknowledged_at,
+        missing_since: seen
+            .missing
+            .contains(&member.id)
+            .then(|| missing_since.min(seen.at)),
     }
 }
 

@@ -28,6 +28,31 @@ impl UnixMillis {
     }
 }
 
+/// A wait by a clock that may be set meanwhile: it lasts from when it began until its end, and is over before it began, too.
+/// A clock that was set back by a day must not make an hour's wait one of 25.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    since: UnixMillis,
+    until: UnixMillis,
+}
+
+impl Wait {
+    /// From now on for so long.
+    pub fn of_secs(now: UnixMillis, secs: u32) -> Wait {
+        Wait {
+            since: now,
+            until: now.plus_secs(secs),
+        }
+    }
+
+    /// What is left of it, whole seconds rounded up; `None` when it is over.
+    pub fn left_secs(self, now: UnixMillis) -> Option<u32> {
+        let lasts = self.since <= now && now < self.until;
+        // At most what it was made of, so that it fits.
+        lasts.then(|| u32::try_from((self.until.0 - now.0 + 999) / 1000).unwrap_or(u32::MAX))
+    }
+}
+
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -180,6 +205,12 @@ pub struct Observation {
     /// How many more the provider counts and doesn't show: they count where members are made, and nowhere else.
     #[serde(default)]
     pub unseen: u32,
+    /// The list may go on beyond what it shows, and nobody says how far: none are made then.
+    #[serde(default)]
+    pub may_go_on: bool,
+    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not told the time.
+    #[serde(default)]
+    pub provider_ahead_millis: Option<i64>,
     /// Members of unknown state of which the provider says that there are none. It is not believed, for it says so of all
     /// at once.
     #[serde(default)]
@@ -188,6 +219,14 @@ pub struct Observation {
     pub drained: BTreeSet<MemberId>,
     /// What was read of each policy's signal, by the policy's name.
     pub signals: BTreeMap<String, SignalReading>,
+}
+
+impl Observation {
+    /// A time that the provider told, by our own clock.
+    pub fn by_our_clock(&self, theirs: UnixMillis) -> Option<UnixMillis> {
+        let ahead = self.provider_ahead_millis?;
+        Some(UnixMillis(theirs.0.saturating_sub(ahead)))
+    }
 }
 
 /// A count as a number of members; more than 4 billion don't exist.

@@ -226,6 +226,8 @@ pub enum Reason {
         /// So many more.
         count: u32,
     },
+    /// The provider's list may go on beyond what it shows, so that none are made.
+    ListMayGoOn,
     /// The step limit of growth.
     OutLimit {
         /// At most so many more.

@@ -43,6 +43,7 @@ impl Decision {
             | Reason::Gone { .. }
             | Reason::AccountFull
             | Reason::Unseen { .. }
+            | Reason::ListMayGoOn
             | Reason::OutLimit { .. }
             | Reason::InLimit { .. }
             | Reason::RepairsHeld { .. }
@@ -74,6 +75,9 @@ impl Decision {
             ),
             Reason::Unseen { count } => {
                 format!("the provider counts {count} more than it lists, and for these none are made")
+            }
+            Reason::ListMayGoOn => {
+                "the provider's list may go on beyond what it shows, so none are made".to_owned()
             }
             Reason::OutLimit { max, period_secs } => format!("at most {max} more {}", period(*period_secs)),
             Reason::InLimit { max, period_secs } => format!("at most {max} fewer {}", period(*period_secs)),

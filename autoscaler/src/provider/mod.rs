@@ -37,6 +37,10 @@ pub struct Listing {
     pub members: Vec<Member>,
     /// How many more the provider counts and doesn't show.
     pub unseen: u32,
+    /// It may have more, and doesn't say how many.
+    pub may_go_on: bool,
+    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not told the time.
+    pub ahead_millis: Option<i64>,
     /// What an operator should know about the list, a sentence each.
     pub problems: Vec<String>,
 }
@@ -102,6 +106,9 @@ pub trait Provider: Send + Sync + 'static {
 
     /// One member by its id, whatever lists show; `None` when the provider says that there is none.
     async fn member_get(&self, pool: &PoolName, id: &MemberId) -> Result<Option<Found>, ProviderError>;
+
+    /// Whether the account knows the pool by what outlives its members: an account that has never had any doesn't.
+    async fn pool_is_known(&self, pool: &PoolName) -> Result<bool, ProviderError>;
 
     /// Asks the provider whether it spells the pool's names as the configuration does, and whether the pool's members are
     /// its alone; what isn't so, a sentence each.

@@ -41,14 +41,26 @@ async fn a_429_keeps_every_call_back_for_as_long_as_it_says() {
     provider.members_list(&web()).await.unwrap();
 }
 
+/// Its reset is told by the provider's clock, which may be an hour ahead of ours or behind it.
 #[tokio::test]
 async fn the_hours_last_calls_are_left_alone_until_the_reset() {
-    let reset = T0 / 1000 + 120;
+    for (date, ahead_secs) in [
+        ("Fri, 15 Jan 2027 08:00:00 GMT", 0),
+        ("Fri, 15 Jan 2027 09:00:00 GMT", 3600),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", -3600),
+    ] {
+        let reset = T0 / 1000 + ahead_secs + 120;
+        until_the_reset(date, &reset.to_string()).await;
+    }
+}
+
+async fn until_the_reset(date: &str, reset: &str) {
     let page = ResponseTemplate::new(200)
         .set_body_json(one_page(&[]))
+        .insert_header("date", date)
         .insert_header("ratelimit-limit", "5000")
         .insert_header("ratelimit-remaining", "20")
-        .insert_header("ratelimit-reset", reset.to_string().as_str());
+        .insert_header("ratelimit-reset", reset);
     let server = server_with(vec![
         Mock::given(path("/v2/droplets")).respond_with(page).expect(2),
     ])
@@ -82,4 +94,41 @@ async fn no_more_than_the_minutes_calls_are_sent() {
     }
     let waits = kind(provider.members_list(&web()).await);
     assert_eq!(waits, ProviderErrorKind::RateLimited { retry_after_secs: 60 });
+}
+
+/// RFC 9110, 10.2.3: seconds or a date, which is by the clock of whoever says it.
+#[tokio::test]
+async fn a_429_that_names_a_date_is_obeyed_until_then() {
+    for (date, until, secs) in [
+        (
+            "Fri, 15 Jan 2027 08:00:00 GMT",
+            "Fri, 15 Jan 2027 08:05:00 GMT",
+            300,
+        ),
+        (
+            "Fri, 15 Jan 2027 09:00:00 GMT",
+            "Fri, 15 Jan 2027 09:05:00 GMT",
+            300,
+        ),
+        (
+            "Fri, 15 Jan 2027 08:00:00 GMT",
+            "Fri, 15 Jan 2027 07:00:00 GMT",
+            1,
+        ),
+        ("Fri, 15 Jan 2027 08:00:00 GMT", "soon", 60),
+    ] {
+        let limited = refusal(429, "too_many_requests", "API rate limit exceeded.")
+            .insert_header("date", date)
+            .insert_header("retry-after", until);
+        let server = server_with(vec![Mock::given(method("POST")).respond_with(limited)]).await;
+        let provider = provider(&server);
+        let expected = ProviderErrorKind::RateLimited {
+            retry_after_secs: secs,
+        };
+        assert_eq!(
+            kind(provider.member_create(&create("web-a")).await),
+            expected,
+            "{until}"
+        );
+    }
 }

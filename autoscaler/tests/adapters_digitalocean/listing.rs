@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidepool_autoscaler::provider::digitalocean::{AddressKind, DropletTemplate};
-use tidepool_autoscaler::provider::{Provider, ProviderErrorKind};
+use tidepool_autoscaler::provider::{Listing, Provider, ProviderErrorKind};
 use tidepool_autoscaler_core::observe::{Member, MemberName, Power, Readiness, UnixMillis};
 use wiremock::matchers::{header, method, path, query_param};
 use wiremock::{Mock, Request, ResponseTemplate};
@@ -246,33 +246,93 @@ async fn a_next_page_by_way_of_a_proxy_is_followed_below_the_configured_address(
     }
 }
 
+/// How a server without links and a total answers.
+#[derive(Debug, Clone, Copy)]
+struct Bare {
+    droplets: u64,
+    /// Items a page at most.
+    cap: u64,
+    heeds_page: bool,
+    heeds_per_page: bool,
+    /// After the last page it gives that one again, and not an empty one.
+    repeats_last: bool,
+}
+
+impl Bare {
+    fn answer(self, request: &Request) -> ResponseTemplate {
+        let number = |wanted: &str| {
+            let pair = request.url.query_pairs().find(|(name, _)| name == wanted);
+            pair.map_or(1, |(_, number)| number.parse::<u64>().unwrap())
+        };
+        let items = if self.heeds_per_page {
+            self.cap.min(number("per_page"))
+        } else {
+            self.cap
+        };
+        let last = self.droplets.div_ceil(items).max(1);
+        let page = if self.heeds_page { number("page") } else { 1 };
+        let page = if self.repeats_last { page.min(last) } else { page };
+        let (from, to) = ((page - 1) * items, (page * items).min(self.droplets));
+        let droplets: Vec<Value> = (from..to)
+            .map(|n| droplet(1000 + n, &format!("web-{n}"), "active", &["pool:web"]))
+            .collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "droplets": droplets }))
+    }
+
+    async fn listing(self) -> Listing {
+        let pages = move |request: &Request| self.answer(request);
+        let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(pages)]).await;
+        provider(&server).members_list(&web()).await.unwrap()
+    }
+}
+
 /// Neither links nor a total, and fewer items a page than were asked for.
 #[tokio::test]
 async fn a_server_that_caps_its_pages_is_read_until_a_page_brings_nothing_new() {
-    for (cap, heeds_page) in [(20, true), (200, true), (200, false)] {
-        let pages = move |request: &Request| {
-            let page = request
-                .url
-                .query_pairs()
-                .find(|(name, _)| name == "page")
-                .unwrap()
-                .1;
-            let page: u64 = page.parse().unwrap();
-            let page = if heeds_page { page } else { 1 };
-            let (from, to) = ((page - 1) * cap, (page * cap).min(450));
-            let droplets: Vec<Value> = (from..to)
-                .map(|n| droplet(1000 + n, &format!("web-{n}"), "active", &["pool:web"]))
-                .collect();
-            ResponseTemplate::new(200).set_body_json(json!({ "droplets": droplets }))
-        };
-        let server = server_with(vec![Mock::given(path("/v2/droplets")).respond_with(pages)]).await;
-        let listing = provider(&server).members_list(&web()).await;
-        if heeds_page {
-            assert_eq!(listing.unwrap().members.len(), 450, "{cap}");
-        } else {
-            let error = listing.unwrap_err();
-            assert!(error.detail.contains("neither links nor meta.total"), "{error}");
+    for (droplets, cap) in [(450, 20), (450, 200), (400, 200), (7, 200)] {
+        for repeats_last in [false, true] {
+            let server = Bare {
+                droplets,
+                cap,
+                heeds_page: true,
+                heeds_per_page: true,
+                repeats_last,
+            };
+            let listing = server.listing().await;
+            let read = (listing.members.len() as u64, listing.may_go_on);
+            assert_eq!(read, (droplets, false), "{server:?}");
         }
+    }
+}
+
+/// It gives its first page for every other, and neither links nor a total: whether that is all only the number of items that
+/// were asked for can say. Where it can't, what is there is managed, and none are made.
+#[tokio::test]
+async fn a_server_that_ignores_page_is_not_blind_for_good_and_not_taken_for_the_whole() {
+    for (droplets, cap, heeds_per_page, listed, may_go_on) in [
+        (7, 200, true, 7, false),
+        (25, 20, false, 20, true),
+        (7, 200, false, 7, true),
+        (1, 200, false, 1, false),
+        (450, 200, true, 200, true),
+        (0, 200, false, 0, false),
+    ] {
+        let server = Bare {
+            droplets,
+            cap,
+            heeds_page: false,
+            heeds_per_page,
+            repeats_last: false,
+        };
+        let listing = server.listing().await;
+        assert_eq!(
+            (listing.members.len(), listing.unseen, listing.may_go_on),
+            (listed, 0, may_go_on),
+            "{server:?}"
+        );
+        let problems = listing.problems.join("\n");
+        let expected = "nothing says whether there are more, neither links nor meta.total, so none are made";
+        assert_eq!(problems.contains(expected), may_go_on, "{server:?}: {problems}");
     }
 }
 

@@ -219,3 +219,48 @@ async fn a_gateways_404_destroys_nothing() {
         assert_eq!(outcome.unwrap_err().kind, ProviderErrorKind::UnknownOutcome);
     }
 }
+
+/// As a cache in between may give it.
+#[tokio::test]
+async fn an_answer_about_another_droplet_is_none() {
+    let other = json!({ "droplet": droplet(2, "web-b", "off", &["pool:web"]) });
+    let answer = |status| ResponseTemplate::new(status).set_body_json(&other);
+    let server = server_with(vec![
+        Mock::given(method("GET"))
+            .and(path("/v2/droplets/1"))
+            .respond_with(answer(200)),
+        Mock::given(method("POST"))
+            .and(path("/v2/droplets"))
+            .respond_with(answer(202)),
+    ])
+    .await;
+    let provider = provider(&server);
+    assert_eq!(
+        kind(provider.member_get(&web(), &id(1)).await),
+        ProviderErrorKind::Transient
+    );
+    let made = provider.member_create(&create("web-a")).await;
+    assert_eq!(kind(made), ProviderErrorKind::UnknownOutcome);
+}
+
+/// Nobody can ask it whether it is ready, which is no reason to replace it.
+#[tokio::test]
+async fn a_droplet_without_an_address_of_the_kind_that_is_asked_is_of_unknown_state() {
+    let public = json!({ "v4": [{ "ip_address": "203.0.113.7", "type": "public" }] });
+    let (members, problems) = listed(&with("networks", public).to_string()).await;
+    let states: Vec<Power> = members.iter().map(|member| member.power).collect();
+    assert_eq!(states, [Power::Unknown]);
+    let expected = "droplet 2 (web-b): it has no private address, by which it would be asked; it counts";
+    assert!(
+        problems.iter().any(|problem| problem.starts_with(expected)),
+        "{problems:?}"
+    );
+    // One that is being made may get it later.
+    let mut new = with(
+        "networks",
+        json!({ "v4": [{ "ip_address": "203.0.113.7", "type": "public" }] }),
+    );
+    new["status"] = json!("new");
+    let (members, problems) = listed(&new.to_string()).await;
+    assert_eq!((members[0].power, problems), (Power::Creating, Vec::new()));
+}

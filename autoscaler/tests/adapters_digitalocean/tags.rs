@@ -330,3 +330,19 @@ async fn a_droplet_of_two_pools_is_a_member_of_unknown_state_and_reported() {
         assert_eq!(is(&found.unwrap().member), *expected);
     }
 }
+
+#[tokio::test]
+async fn an_account_that_has_no_tag_of_the_pool_does_not_know_it() {
+    for (names, known) in [
+        (&["pool:api", "env:a"][..], false),
+        (&[], false),
+        (&["env:a", "Pool:WEB"], true),
+    ] {
+        let server = server_with(vec![tags(names)]).await;
+        assert_eq!(
+            provider(&server).pool_is_known(&web()).await.unwrap(),
+            known,
+            "{names:?}"
+        );
+    }
+}

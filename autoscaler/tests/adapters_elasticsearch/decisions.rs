@@ -51,6 +51,8 @@ fn record(pool: &str, at: i64, control: Control, steps: Vec<StepStatus>) -> Reco
         at: UnixMillis(at),
         members: Vec::new(),
         unseen: 0,
+        may_go_on: false,
+        provider_ahead_millis: Some(0),
         missing: BTreeSet::new(),
         drained: BTreeSet::new(),
         signals: BTreeMap::new(),

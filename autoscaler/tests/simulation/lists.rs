@@ -205,3 +205,58 @@ async fn one_member_that_does_not_exist_is_replaced_at_once() {
     stage.rounds(1).await;
     assert_eq!(cloud.creates(), 2);
 }
+
+/// The only member there is: gone, where the account knows the pool's tag, and made anew at once. Where it doesn't, the token
+/// is another team's.
+#[tokio::test]
+async fn the_only_member_is_made_anew_unless_the_account_never_heard_of_the_pool() {
+    for knows_no_pool in [false, true] {
+        let stage = stage(&[("api", 1)], metrics(Says::Nothing), "");
+        let cloud = stage.cloud("api");
+        // The second one, which `min` asks for, can't be made: the pool has one member.
+        *cloud.creates.lock().unwrap() = vec![ProviderErrorKind::QuotaReached];
+        stage.rounds(2).await;
+        let all = std::mem::take(&mut *cloud.members.lock().unwrap());
+        cloud.knows_no_pool.store(knows_no_pool, Ordering::SeqCst);
+        let before = cloud.creates();
+        stage.rounds(6).await;
+        let made = if knows_no_pool { 1 } else { 2 };
+        assert_eq!(cloud.creates() - before, made, "{knows_no_pool}");
+        let problems = stage.problems(0);
+        let expected = "still says so of api-1 (0001): the token may be another team's";
+        let reported = problems.iter().any(|problem| problem.contains(expected));
+        assert_eq!(reported, knows_no_pool, "{problems:?}");
+        drop(all);
+    }
+}
+
+/// A daemon that was stopped with the wrong token for an hour, and is started with it again, has not looked all the while.
+#[tokio::test]
+async fn members_that_are_missing_are_not_believed_to_be_after_a_stop() {
+    let stage = stage(&[("api", 3)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    stage.rounds(2).await;
+    cloud.members.lock().unwrap().clear();
+    stage.rounds(2).await;
+    stage.now.fetch_add(7_200_000, Ordering::SeqCst);
+    stage.rounds(5).await;
+    assert_eq!(cloud.creates(), 0);
+    stage.rounds(57).await;
+    assert!(cloud.creates() > 0);
+}
+
+/// Pages that are all the same: what is there is managed, and nobody knows whether `min` is held.
+#[tokio::test]
+async fn none_are_made_while_the_list_may_go_on() {
+    let stage = stage(&[("api", 1)], metrics(Says::Busy), "");
+    let cloud = stage.cloud("api");
+    cloud.may_go_on.store(true, Ordering::SeqCst);
+    stage.rounds(5).await;
+    assert_eq!(cloud.changes(), [""; 0]);
+    let reason = stage.reason(0);
+    let expected = "the provider's list may go on beyond what it shows, so none are made";
+    assert!(reason.contains(expected), "{reason}");
+    cloud.may_go_on.store(false, Ordering::SeqCst);
+    stage.rounds(1).await;
+    assert!(cloud.creates() > 0);
+}

@@ -37,6 +37,10 @@ pub(crate) struct FakeCloud {
     pub(crate) members: Mutex<BTreeMap<MemberId, Member>>,
     next: AtomicI64,
     pub(crate) calls: Mutex<Vec<String>>,
+    /// So long each create takes, by the stage's clock.
+    pub(crate) create_takes_secs: AtomicI64,
+    /// How all creates end; works when `None`.
+    pub(crate) refuses_creates: Mutex<Option<ProviderErrorKind>>,
     /// How creates end; works when empty.
     pub(crate) creates: Mutex<Vec<ProviderErrorKind>>,
     /// How the next listing ends.
@@ -65,6 +69,10 @@ pub(crate) struct FakeCloud {
     pub(crate) unseen: AtomicU32,
     /// Tagging and untagging are answered as done, and nothing comes of them.
     pub(crate) tags_nothing: AtomicBool,
+    /// The list may go on beyond what it shows.
+    pub(crate) may_go_on: AtomicBool,
+    /// The account has never heard of the pool.
+    pub(crate) knows_no_pool: AtomicBool,
     /// Listing never ends.
     pub(crate) hangs: AtomicBool,
     /// Listing panics.
@@ -185,6 +193,8 @@ impl Provider for FakeCloud {
         Ok(Listing {
             members: listed.map(as_listed).collect(),
             unseen: self.unseen.load(Ordering::SeqCst),
+            may_go_on: self.may_go_on.load(Ordering::SeqCst),
+            ahead_millis: Some(0),
             problems: Vec::new(),
         })
     }
@@ -201,6 +211,10 @@ impl Provider for FakeCloud {
         }))
     }
 
+    async fn pool_is_known(&self, _: &PoolName) -> Result<bool, ProviderError> {
+        Ok(!self.knows_no_pool.load(Ordering::SeqCst))
+    }
+
     async fn names_check(&self, _: &PoolName) -> Result<Vec<String>, ProviderError> {
         Ok(Vec::new())
     }
@@ -208,7 +222,10 @@ impl Provider for FakeCloud {
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {
         self.calls.lock().unwrap().push(format!("create {}", create.name));
         self.earlier.lock().unwrap().push(create.earlier);
+        let takes_secs = self.create_takes_secs.load(Ordering::SeqCst);
+        self.now.fetch_add(takes_secs * 1000, Ordering::SeqCst);
         let kind = self.creates.lock().unwrap().pop();
+        let kind = kind.or(*self.refuses_creates.lock().unwrap());
         let mut id = MemberId(String::new());
         if let None | Some(ProviderErrorKind::UnknownOutcome) = kind {
             // An answer that is lost is lost after the droplet was made.

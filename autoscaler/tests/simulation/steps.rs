@@ -231,3 +231,87 @@ async fn a_member_leaves_the_balancer_before_anything_else_and_is_destroyed_last
         ["mark 0001", "withdraw 0001", "shutdown 0001", "destroy 0001"]
     );
 }
+
+/// A wait of 25 s is none of a day because the clock is set back by one.
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_wait_longer() {
+    let stage = stage(&[("api", 2)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    let lists = || {
+        cloud
+            .calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|call| *call == "list")
+            .count()
+    };
+    *cloud.list.lock().unwrap() = Some(ProviderErrorKind::RateLimited { retry_after_secs: 25 });
+    stage.rounds(2).await;
+    assert_eq!(lists(), 1);
+    stage.now.fetch_sub(86_400_000, Ordering::SeqCst);
+    stage.rounds(1).await;
+    assert_eq!(lists(), 2);
+}
+
+/// One that was acknowledged, and that no list ever showed, is gone after `create_settle_secs` by any clock.
+#[tokio::test]
+async fn a_clock_that_is_set_back_keeps_no_create_that_came_to_nothing() {
+    let stage = stage(&[("api", 1)], metrics(Says::Nothing), "");
+    let cloud = stage.cloud("api");
+    cloud.makes_nothing.store(true, Ordering::SeqCst);
+    stage.rounds(1).await;
+    assert_eq!(cloud.creates(), 1);
+    cloud.makes_nothing.store(false, Ordering::SeqCst);
+    stage.now.fetch_sub(86_400_000, Ordering::SeqCst);
+    stage.rounds(12).await;
+    assert_eq!((cloud.creates(), cloud.count()), (2, 2));
+}
+
+/// Decisions that change nothing are recorded once a minute, also after the clock was set back.
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_stop_the_record() {
+    let stage = stage(&[("api", 2)], metrics(Says::Nothing), "");
+    stage.rounds(1).await;
+    stage.now.fetch_sub(86_400_000, Ordering::SeqCst);
+    stage.rounds(7).await;
+    let file = stage.dir.path().join("audit.jsonl");
+    drop((stage.pools, stage.services));
+    stage.records.await.unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+/// A size that is sold out is so for each of them: one call a tick, and not as many as are wanted.
+#[tokio::test]
+async fn what_the_provider_refuses_of_one_create_is_not_tried_with_the_others() {
+    for kind in [ProviderErrorKind::Invalid, ProviderErrorKind::Denied] {
+        let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
+        let cloud = stage.cloud("api");
+        *cloud.refuses_creates.lock().unwrap() = Some(kind);
+        stage.rounds(3).await;
+        assert_eq!(cloud.creates(), 3, "{kind:?}");
+        let error = stage.error(0).unwrap();
+        assert!(
+            error.starts_with("create api-5: failed: ") && error.contains("more"),
+            "{error}"
+        );
+        *cloud.refuses_creates.lock().unwrap() = None;
+        stage.rounds(1).await;
+        assert_eq!((cloud.count(), cloud.creates()), (8, 7), "{kind:?}");
+    }
+}
+
+/// A provider that takes half a minute for each: a plan of four is not two minutes of not looking.
+#[tokio::test]
+async fn a_slow_plan_is_left_for_another_look() {
+    let stage = stage(&[("api", 4)], metrics(Says::Busy), "");
+    let cloud = stage.cloud("api");
+    cloud.create_takes_secs.store(30, Ordering::SeqCst);
+    stage.rounds(1).await;
+    assert_eq!(cloud.creates(), 2);
+    let error = stage.error(0).unwrap();
+    assert!(error.contains("the next tick goes on"), "{error}");
+    stage.rounds(1).await;
+    assert_eq!((cloud.count(), cloud.creates()), (8, 4));
+}

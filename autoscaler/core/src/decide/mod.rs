@@ -26,6 +26,7 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         memory,
         now: seen.at,
         unseen: seen.unseen,
+        may_go_on: seen.may_go_on,
     };
     let wanted = match control {
         Control::Auto => restraint.stabilise(kept, recommended, &mut why),

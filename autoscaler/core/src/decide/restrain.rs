@@ -12,6 +12,8 @@ pub(super) struct Restraint<'a> {
     pub(super) now: UnixMillis,
     /// Members that the provider counts and doesn't show.
     pub(super) unseen: u32,
+    /// It may have more than it shows, and doesn't say how many.
+    pub(super) may_go_on: bool,
 }
 
 impl Restraint<'_> {
@@ -95,7 +97,12 @@ impl Restraint<'_> {
 
     /// Without those that the provider counts and doesn't show: they may be the ones that seem to be missing.
     pub(super) fn without_unseen(&self, actual: u32, planned: u32, why: &mut Vec<Reason>) -> u32 {
-        let not_made = planned.saturating_sub(actual).min(self.unseen);
+        let wanted = planned.saturating_sub(actual);
+        if self.may_go_on && wanted > 0 {
+            why.push(Reason::ListMayGoOn);
+            return actual;
+        }
+        let not_made = wanted.min(self.unseen);
         if not_made > 0 {
             why.push(Reason::Unseen { count: self.unseen });
         }

@@ -201,6 +201,8 @@ impl World {
             at: self.now,
             members,
             unseen: 0,
+            may_go_on: false,
+            provider_ahead_millis: Some(0),
             missing: BTreeSet::new(),
             drained,
             signals,

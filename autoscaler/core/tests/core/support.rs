@@ -145,6 +145,8 @@ pub(crate) fn seen(members: Vec<Member>, signals: &[(&str, SignalReading)]) -> O
         at: at(NOW),
         members,
         unseen: 0,
+        may_go_on: false,
+        provider_ahead_millis: Some(0),
         missing: BTreeSet::new(),
         drained: BTreeSet::new(),
         signals: signals

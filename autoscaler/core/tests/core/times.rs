@@ -381,3 +381,24 @@ fn settings_and_memory_of_an_older_version_can_be_read() {
     assert_eq!(again, memory);
     assert_eq!(serde_json::from_str::<Memory>("{}").unwrap(), Memory::default());
 }
+
+/// How long a member that serves when it is first seen has done so: since it was made, by the clock of whoever says when.
+#[test]
+fn how_long_a_member_served_that_was_just_found_is_judged_by_the_providers_clock() {
+    for (ahead_secs, made, since) in [
+        (Some(0), NOW - 500, NOW - 500),
+        (Some(3600), NOW - 500 + 3600, NOW - 500),
+        (Some(-3600), NOW - 30 - 3600, NOW - 30),
+        // Made a moment before the provider told the time, which is told in whole seconds.
+        (Some(0), NOW + 1, NOW),
+        // Nobody can say.
+        (None, NOW - 500, NOW),
+    ] {
+        let mut found = seen(members(1), &[]);
+        found.provider_ahead_millis = ahead_secs.map(|secs: i64| secs * 1000);
+        found.members.iter_mut().for_each(|m| m.created_at = at(made));
+        let memory = Memory::default().observe(&spec(), &found);
+        let known = memory.members.get(&member(1).id).unwrap();
+        assert_eq!(known.serving_since, Some(at(since)), "{ahead_secs:?} {made}");
+    }
+}

@@ -60,6 +60,10 @@ fn of_the_pool() -> Vec<(Reason, &'static str)> {
             "the provider counts 2 more than it lists, and for these none are made",
         ),
         (
+            Reason::ListMayGoOn,
+            "the provider's list may go on beyond what it shows, so none are made",
+        ),
+        (
             Reason::OutLimit {
                 max: 4,
                 period_secs: 60,

@@ -349,6 +349,8 @@ impl Fleet {
             at: NOW,
             members: (0..self.hosts).map(member).collect(),
             unseen: 0,
+            may_go_on: false,
+            provider_ahead_millis: Some(0),
             missing: BTreeSet::new(),
             drained: BTreeSet::new(),
             signals: BTreeMap::from([(signal, reading)]),

@@ -175,9 +175,14 @@ impl Account {
         (self.clock)()
     }
 
+    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not told the time.
+    pub(super) fn ahead_millis(&self) -> Option<i64> {
+        *self.ahead_millis.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A time of ours by the provider's clock; `None` while it has not told the time.
     pub(super) fn by_their_clock(&self, at: UnixMillis) -> Option<UnixMillis> {
-        let ahead = *self.ahead_millis.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = self.ahead_millis();
         ahead.map(|ahead| UnixMillis(at.0.saturating_add(ahead)))
     }
 
@@ -249,7 +254,8 @@ impl Account {
         let response = request.send().await.map_err(|error| call.lost(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         self.learn_clock(&headers);
-        let limits = limit_headers(status, &headers);
+        let now = self.now();
+        let limits = limit_headers(status, &headers, self.by_their_clock(now).unwrap_or(now));
         let wait_secs = self.budget(|budget, now| budget.learn(now, limits));
         let refused = match read_body(response).await {
             Ok(body) if status.is_success() => return Ok(body),
@@ -381,13 +387,19 @@ async fn read_body(mut response: reqwest::Response) -> Result<Bytes, BodyError> 
     Ok(body.freeze())
 }
 
-fn limit_headers(status: StatusCode, headers: &HeaderMap) -> LimitHeaders {
-    let number = |name| text_header(headers, name).and_then(|text| text.trim().parse::<u64>().ok());
+/// What an answer says about limits. Its times are compared with `their_now`, the provider's own.
+fn limit_headers(status: StatusCode, headers: &HeaderMap, their_now: UnixMillis) -> LimitHeaders {
+    let text = |name| text_header(headers, name).map(str::trim);
+    let number = |name| text(name).and_then(|text| text.parse::<u64>().ok());
+    let secs_until = |at_secs: i64| u64::try_from(at_secs.saturating_sub(their_now.0.div_euclid(1000))).ok();
+    // RFC 9110, 10.2.3: seconds, or a date.
+    let date = text("retry-after").and_then(|text| DateTimeParser::new().parse_timestamp(text).ok());
+    let until_date = date.map(|date| secs_until(date.as_second()).unwrap_or_default());
     LimitHeaders {
         limited: status == StatusCode::TOO_MANY_REQUESTS,
-        retry_after_secs: number("retry-after"),
+        retry_after_secs: number("retry-after").or(until_date),
         remaining: number("ratelimit-remaining"),
-        reset_at_secs: number("ratelimit-reset").and_then(|secs| i64::try_from(secs).ok()),
+        reset_in_secs: number("ratelimit-reset").and_then(|at| secs_until(i64::try_from(at).ok()?)),
     }
 }
 

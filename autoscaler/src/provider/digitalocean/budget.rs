@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use tidepool_autoscaler_core::observe::UnixMillis;
+use tidepool_autoscaler_core::observe::{UnixMillis, Wait};
 
 /// Calls a minute that we allow ourselves: DigitalOcean's 250 less ten for a person with the same token.
 pub(super) const CALLS_PER_MINUTE_MAX: usize = 240;
@@ -17,7 +17,7 @@ const HOUR_RESERVE: u64 = 20;
 /// Wait after a 429 that does not say how long: the length of the shorter limit.
 const RETRY_AFTER_DEFAULT_SECS: u64 = 60;
 /// No answer makes us wait longer than this: the length of the longer limit.
-const WAIT_SECS_MAX: u64 = 3_600;
+const WAIT_SECS_MAX: u32 = 3_600;
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -30,8 +30,8 @@ pub(super) struct LimitHeaders {
     pub(super) retry_after_secs: Option<u64>,
     /// `ratelimit-remaining`.
     pub(super) remaining: Option<u64>,
-    /// `ratelimit-reset`, seconds since 1970.
-    pub(super) reset_at_secs: Option<i64>,
+    /// `ratelimit-reset`: the seconds until then, by the provider's own clock.
+    pub(super) reset_in_secs: Option<u64>,
 }
 
 /// The calls made, and until when no more may be made.
@@ -39,7 +39,7 @@ pub(super) struct LimitHeaders {
 pub(super) struct Budget {
     /// Times of the calls of the last minute, oldest first; at most [`CALLS_PER_MINUTE_MAX`].
     recent: VecDeque<UnixMillis>,
-    closed_until: Option<UnixMillis>,
+    closed: Option<Wait>,
     /// What the answer said that closed it.
     closed_by: Option<String>,
 }
@@ -47,11 +47,11 @@ pub(super) struct Budget {
 impl Budget {
     /// Takes one call out of the budget, or says after how many seconds one may be there.
     pub(super) fn take(&mut self, now: UnixMillis) -> Result<(), u64> {
-        if let Some(until) = self.closed_until {
-            if now < until {
-                return Err(secs_until(now, until));
-            }
-            (self.closed_until, self.closed_by) = (None, None);
+        if let Some(left) = self.closed.and_then(|wait| wait.left_secs(now)) {
+            return Err(u64::from(left));
+        }
+        if self.closed.is_some() {
+            (self.closed, self.closed_by) = (None, None);
         }
         // A clock that was set back would keep times of the future for ever; they are dropped, too.
         self.recent.retain(|at| at.0 <= now.0 && now.0 - at.0 < MINUTE_MS);
@@ -67,18 +67,16 @@ impl Budget {
     /// Learns from an answer; gives the seconds to wait when the answer was a 429.
     pub(super) fn learn(&mut self, now: UnixMillis, headers: LimitHeaders) -> u64 {
         if headers.limited {
-            let secs = headers
-                .retry_after_secs
-                .unwrap_or(RETRY_AFTER_DEFAULT_SECS)
-                .clamp(1, WAIT_SECS_MAX);
-            self.close_for(now, secs);
-            return secs;
+            // DigitalOcean says how long at the minute's limit; at the hour's it says when that is reset.
+            let reset_in_secs = headers.reset_in_secs.filter(|_| headers.remaining == Some(0));
+            let secs = headers.retry_after_secs.or(reset_in_secs);
+            let secs = secs.unwrap_or(RETRY_AFTER_DEFAULT_SECS);
+            return self.close_for(now, secs.max(1));
         }
-        if let (Some(remaining), Some(reset)) = (headers.remaining, headers.reset_at_secs)
+        if let (Some(remaining), Some(reset_in_secs)) = (headers.remaining, headers.reset_in_secs)
             && remaining <= HOUR_RESERVE
-            && let Ok(wait) = u64::try_from(reset.saturating_sub(now.0 / 1000))
         {
-            self.close_for(now, wait.min(WAIT_SECS_MAX));
+            self.close_for(now, reset_in_secs);
         }
         0
     }
@@ -93,9 +91,14 @@ impl Budget {
         self.closed_by.as_deref()
     }
 
-    fn close_for(&mut self, now: UnixMillis, secs: u64) {
-        let until = UnixMillis(now.0 + i64::try_from(secs).unwrap_or(i64::MAX / 2000) * 1000);
-        self.closed_until = self.closed_until.max(Some(until));
+    /// Makes no more calls for so long, or for an hour if that is longer, and says for how long.
+    fn close_for(&mut self, now: UnixMillis, secs: u64) -> u64 {
+        let secs = u32::try_from(secs).unwrap_or(u32::MAX).min(WAIT_SECS_MAX);
+        let left = self.closed.and_then(|wait| wait.left_secs(now));
+        if left.is_none_or(|left| left < secs) {
+            self.closed = Some(Wait::of_secs(now, secs));
+        }
+        u64::from(secs)
     }
 }
 
@@ -137,13 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn a_429_without_a_time_waits_a_minute_and_an_absurd_one_an_hour() {
+    fn a_429_without_a_time_waits_for_the_reset_or_a_minute_and_an_absurd_one_an_hour() {
         let mut budget = Budget::default();
         let bare = LimitHeaders {
             limited: true,
             ..LimitHeaders::default()
         };
         assert_eq!(budget.learn(at(0), bare), 60);
+        let hour = LimitHeaders {
+            remaining: Some(0),
+            reset_in_secs: Some(900),
+            ..bare
+        };
+        assert_eq!(Budget::default().learn(at(0), hour), 900);
         let absurd = LimitHeaders {
             retry_after_secs: Some(u64::MAX),
             ..bare
@@ -154,16 +163,16 @@ mod tests {
     #[test]
     fn the_last_calls_of_an_hour_are_left_until_its_reset() {
         let mut budget = Budget::default();
-        let reset = T0 / 1000 + 90;
         let headers = |remaining| LimitHeaders {
             remaining: Some(remaining),
-            reset_at_secs: Some(reset),
+            reset_in_secs: Some(90),
             ..LimitHeaders::default()
         };
         budget.learn(at(0), headers(HOUR_RESERVE + 1));
         assert_eq!(budget.take(at(0)), Ok(()));
         budget.learn(at(0), headers(HOUR_RESERVE));
         assert_eq!(budget.take(at(1)), Err(89));
+
         assert_eq!(budget.take(at(90)), Ok(()));
     }
 
@@ -172,11 +181,23 @@ mod tests {
         let mut budget = Budget::default();
         let past = LimitHeaders {
             remaining: Some(0),
-            reset_at_secs: Some(T0 / 1000 - 5),
+            reset_in_secs: None,
             ..LimitHeaders::default()
         };
         budget.learn(at(0), past);
         assert_eq!(budget.take(at(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_make_a_wait_longer() {
+        let mut budget = Budget::default();
+        let limited = LimitHeaders {
+            limited: true,
+            retry_after_secs: Some(7),
+            ..LimitHeaders::default()
+        };
+        budget.learn(at(0), limited);
+        assert_eq!(budget.take(at(-86_400)), Ok(()));
     }
 
     #[test]

@@ -63,6 +63,14 @@ impl Doubts {
     /// A listing showed `ids` by name. `began` is when a whole one began; one that is short says of no name that it isn't
     /// there.
     pub(super) fn listed(&mut self, began: Option<UnixMillis>, ids: &BTreeMap<MemberName, MemberId>) {
+        if let Some(began) = began {
+            // A clock that was set back would keep a name in doubt for as long.
+            for doubt in self.names.values_mut() {
+                if let Doubt::Lost(at) = doubt {
+                    *at = (*at).min(began);
+                }
+            }
+        }
         self.names.retain(|name, doubt| match (&*doubt, ids.get(name)) {
             (_, Some(id)) => {
                 *doubt = Doubt::Found(id.clone());
@@ -98,6 +106,16 @@ mod tests {
         doubts.listed(Some(UnixMillis(1_000 + SETTLE_MS - 1)), &listing(&[]));
         assert_eq!(doubts.verdict(&name("web-1")), Verdict::Wait);
         doubts.listed(Some(UnixMillis(1_000 + SETTLE_MS)), &listing(&[("web-2", "2")]));
+        assert_eq!(doubts.verdict(&name("web-1")), Verdict::Create);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_keep_a_doubt() {
+        let mut doubts = Doubts::default();
+        doubts.lost(name("web-1"), UnixMillis(86_400_000));
+        doubts.listed(Some(UnixMillis(1_000)), &listing(&[]));
+        assert_eq!(doubts.verdict(&name("web-1")), Verdict::Wait);
+        doubts.listed(Some(UnixMillis(1_000 + SETTLE_MS)), &listing(&[]));
         assert_eq!(doubts.verdict(&name("web-1")), Verdict::Create);
     }
 

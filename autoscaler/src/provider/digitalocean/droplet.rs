@@ -108,9 +108,23 @@ impl Droplet {
         })
     }
 
+    /// Why a droplet that runs can't be asked whether it is ready: it has addresses, and none of the kind that is asked.
+    fn without_address(&self, kind: AddressKind) -> Option<String> {
+        let others = self
+            .networks
+            .as_ref()
+            .is_some_and(|networks| !networks.is_empty());
+        let asked_nowhere = self.status == Some(Status::Active) && others && self.address(kind).is_none();
+        asked_nowhere.then(|| format!("it has no {} address, by which it would be asked", kind.name()))
+    }
+
     /// What can't be understood of it as a member of this pool, in one sentence; `None` when all is clear.
-    pub(super) fn problem(&self, pool: &PoolName) -> Option<String> {
-        let oddities: Vec<String> = self.oddities.iter().cloned().chain(self.shared(pool)).collect();
+    pub(super) fn problem(&self, pool: &PoolName, kind: AddressKind) -> Option<String> {
+        let oddities = self.oddities.iter().cloned();
+        let oddities = oddities
+            .chain(self.shared(pool))
+            .chain(self.without_address(kind));
+        let oddities: Vec<String> = oddities.collect();
         if oddities.is_empty() {
             return None;
         }
@@ -132,7 +146,11 @@ impl Droplet {
         Member {
             name: self.name.clone().unwrap_or_else(fallback),
             created_at: self.created_at.unwrap_or(UnixMillis(0)),
-            power: if shared { Power::Unknown } else { self.power() },
+            power: if shared || self.without_address(address).is_some() {
+                Power::Unknown
+            } else {
+                self.power()
+            },
             serving: has(serving_tag(pool)),
             draining: !shared && has(draining_tag(pool)),
             readiness: Readiness::Unknown,
@@ -158,12 +176,8 @@ impl Droplet {
     }
 
     fn address(&self, kind: AddressKind) -> Option<IpAddr> {
-        let wanted = match kind {
-            AddressKind::Private => "private",
-            AddressKind::Public => "public",
-        };
         let addresses = self.networks.as_ref()?;
-        let found = addresses.iter().find(|address| address.kind == wanted)?;
+        let found = addresses.iter().find(|address| address.kind == kind.name())?;
         Some(IpAddr::V4(found.ip))
     }
 }

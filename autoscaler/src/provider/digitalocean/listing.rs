@@ -45,6 +45,7 @@ impl DigitalOcean {
             let items = self.droplets(pool, &[GPUS]).await?;
             self.take_in(&mut listing, pool, items, Filtered::No);
         }
+        listing.ahead_millis = self.account.ahead_millis();
         listing.problems.truncate(PROBLEMS_MAX);
         listing.problems.extend(self.spelling_problems(pool));
         Ok(listing)
@@ -62,7 +63,7 @@ impl DigitalOcean {
             &[("name", name.0.as_str()), GPUS][..],
         ] {
             let droplets = self.droplets(pool, filter).await?;
-            if droplets.unseen > 0 {
+            if droplets.unseen > 0 || droplets.may_go_on {
                 return Err(ProviderError {
                     kind: ProviderErrorKind::Transient,
                     operation: "members_list",
@@ -85,7 +86,7 @@ impl DigitalOcean {
                 let droplets = found.items.iter().map(|item| Droplet::read(item));
                 let shared = droplets.filter(|droplet| droplet.shared(pool).is_some());
                 shared
-                    .filter_map(|droplet| droplet.problem(pool))
+                    .filter_map(|droplet| droplet.problem(pool, self.template.address))
                     .take(PROBLEMS_MAX)
                     .collect()
             }
@@ -114,6 +115,7 @@ impl DigitalOcean {
     fn take_in(&self, listing: &mut Listing, pool: &PoolName, items: Items, filtered: Filtered) {
         listing.problems.extend(items.problems);
         listing.unseen = listing.unseen.saturating_add(count(items.unseen));
+        listing.may_go_on |= items.may_go_on;
         for item in &items.items {
             let droplet = Droplet::read(item);
             // The filter is the server's work, but what is listed here may be destroyed one day: look again.
@@ -125,7 +127,9 @@ impl DigitalOcean {
                 continue;
             }
             self.learn_tags(&droplet);
-            listing.problems.extend(droplet.problem(pool));
+            listing
+                .problems
+                .extend(droplet.problem(pool, self.template.address));
             let id = droplet
                 .id
                 .clone()
@@ -147,8 +151,8 @@ impl DigitalOcean {
         }
     }
 
-    /// Reads the account's tags.
-    pub(super) async fn tags_list(&self) -> Result<(), ProviderError> {
+    /// Reads the account's tags, and gives their names.
+    pub(super) async fn tags_list(&self) -> Result<Vec<String>, ProviderError> {
         let list = List {
             operation: "tags_list",
             subject: "account",
@@ -161,7 +165,7 @@ impl DigitalOcean {
         let items = pages::read(&self.account, &list).await?.items;
         let names: Vec<String> = items.iter().filter_map(|item| tags::name_of(item)).collect();
         self.account.spellings(|spellings| spellings.read(&names, now));
-        Ok(())
+        Ok(names)
     }
 
     /// Tags that the account spells in another way than we do, and why that could not be found out.

@@ -95,7 +95,10 @@ impl DigitalOcean {
         let path = format!("/v2/droplets/{}", on.checked()?);
         let call = on.call(Method::GET, &path, None);
         let body = self.account.call(&call).await?;
-        wire::droplet_in(&body).ok_or_else(|| unexpected(&call, &body))
+        wire::droplet_in(&body)
+            // What stands between us and the provider may give one's answer to the question for another.
+            .filter(|droplet| droplet.id.as_ref() == Some(on.id))
+            .ok_or_else(|| unexpected(&call, &body))
     }
 
     /// Tags a droplet, by the account's spelling; a tag that nobody has made yet is made first.
@@ -215,7 +218,12 @@ impl DigitalOcean {
             body: Some(body),
         };
         let answer = self.account.call(&call).await?;
-        let droplet = wire::droplet_in(&answer).ok_or_else(|| unexpected(&call, &answer))?;
+        let is_ours = |droplet: &Droplet| {
+            let name = droplet.name.as_ref();
+            name.is_none_or(|name| name.0.eq_ignore_ascii_case(&create.name.0))
+        };
+        let droplet = wire::droplet_in(&answer).filter(is_ours);
+        let droplet = droplet.ok_or_else(|| unexpected(&call, &answer))?;
         self.learn_tags(&droplet);
         droplet.id.ok_or_else(|| unexpected(&call, &answer))
     }
@@ -234,7 +242,7 @@ impl Provider for DigitalOcean {
         let ids = members
             .map(|member| (member.name.clone(), member.id.clone()))
             .collect();
-        let whole = listing.unseen == 0;
+        let whole = listing.unseen == 0 && !listing.may_go_on;
         self.doubts(|doubts| doubts.listed(whole.then_some(began), &ids));
         Ok(listing)
     }
@@ -253,8 +261,14 @@ impl Provider for DigitalOcean {
         Ok(Some(Found {
             member: droplet.member(pool, self.template.address, id.clone()),
             tagged: droplet.may_belong_to(pool),
-            problem: droplet.problem(pool),
+            problem: droplet.problem(pool, self.template.address),
         }))
+    }
+
+    async fn pool_is_known(&self, pool: &PoolName) -> Result<bool, ProviderError> {
+        let names = self.tags_list().await?;
+        let own = tags::pool_tag(pool);
+        Ok(names.iter().any(|name| tags::same(name, &own)))
     }
 
     async fn names_check(&self, pool: &PoolName) -> Result<Vec<String>, ProviderError> {

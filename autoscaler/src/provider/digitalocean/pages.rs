@@ -17,6 +17,8 @@ const PAGES_MAX: usize = 50;
 /// A listing whose pages don't add up, because items came or went meanwhile, is read so often. One that is short in the
 /// same way each time is believed, with what it lacks as a number.
 const LISTINGS_MAX: usize = 3;
+/// The page that shows whether a server looks at `page` at all.
+const SECOND_PAGE: usize = 2;
 /// Of an address that can't be followed so much is shown.
 const LINK_CHARS_MAX: usize = 100;
 
@@ -43,6 +45,8 @@ pub(super) struct Items {
     pub(super) items: Vec<Box<RawValue>>,
     /// How many more the provider counts.
     pub(super) unseen: usize,
+    /// There may be more, and nothing says how many.
+    pub(super) may_go_on: bool,
     /// What is odd about the list, a sentence each.
     pub(super) problems: Vec<String>,
 }
@@ -55,8 +59,8 @@ struct Pass {
     repeated: usize,
     total: Option<usize>,
     in_circle: bool,
-    /// A full page came again in place of the next one, and nothing says how many items there are.
-    cut_off: bool,
+    /// The first page came again in place of the second one, it may be cut short, and nothing says how many items there are.
+    open_ended: bool,
 }
 
 /// One page.
@@ -92,7 +96,7 @@ impl Pass {
     fn is_whole(&self) -> bool {
         let listed = self.items.len();
         match self.total {
-            None => !self.in_circle && !self.cut_off,
+            None => !self.in_circle,
             Some(total) if self.in_circle => listed > 0 && total == listed,
             Some(total) => listed >= total,
         }
@@ -115,10 +119,6 @@ impl Pass {
     fn refusal(&self) -> String {
         if self.in_circle {
             "the list's pages lead in a circle".to_owned()
-        } else if self.cut_off {
-            format!(
-                "the list has a full page of {PAGE_ITEMS}, and nothing says whether there are more: neither links nor meta.total"
-            )
         } else {
             format!("the list changed each of the {LISTINGS_MAX} times while it was read")
         }
@@ -138,6 +138,12 @@ impl Pass {
         if self.in_circle {
             problems.push(format!("the pages of {what} lead in a circle"));
         }
+        if self.open_ended {
+            problems.push(format!(
+                "the list of {what} has {listed}, and each of its pages is the same: nothing says whether there are more, \
+                 neither links nor meta.total, so none are made"
+            ));
+        }
         if unseen > 0 {
             problems.push(format!(
                 "DigitalOcean counts {total} {what} and its list has {listed}; for the {unseen} that it leaves out none are made"
@@ -146,6 +152,7 @@ impl Pass {
         Items {
             items: self.items,
             unseen,
+            may_go_on: self.open_ended,
             problems,
         }
     }
@@ -193,7 +200,9 @@ async fn read_once(account: &Account, list: &List<'_>) -> Result<Pass, ProviderE
                 list.page_path(&[("page", &(number + 1).to_string())])?
             }
             Next::NotSaid => {
-                pass.cut_off = pass.total.is_none() && new == 0 && count >= PAGE_ITEMS;
+                // A server that has read `page` once repeats at most its last one.
+                let repeats = number == SECOND_PAGE && new == 0 && count > 0;
+                pass.open_ended = pass.total.is_none() && repeats && !is_heeded(account, list, count).await?;
                 return Ok(pass);
             }
             Next::None => return Ok(pass),
@@ -201,6 +210,18 @@ async fn read_once(account: &Account, list: &List<'_>) -> Result<Pass, ProviderE
     }
     let detail = format!("the list has more than {PAGES_MAX} pages");
     Err(list.call("").error(ProviderErrorKind::Invalid, detail))
+}
+
+/// Whether a server that ignores `page` gives as many items as it is asked for, and not fewer: then a page that isn't full
+/// is the whole list.
+async fn is_heeded(account: &Account, list: &List<'_>, count: usize) -> Result<bool, ProviderError> {
+    if count >= PAGE_ITEMS {
+        return Ok(false);
+    }
+    let path = list.path_of(1, &[("page", "1")])?;
+    let call = list.call(&path);
+    let body = account.call(&call).await?;
+    Ok(read_page(&call, &body, (list.items, 0))?.items.len() <= 1)
 }
 
 impl Pass {
@@ -224,7 +245,11 @@ impl List<'_> {
 
     /// The address of a page: the filter, and what else is asked.
     fn page_path(&self, more: &[(&str, &str)]) -> Result<String, ProviderError> {
-        let items = PAGE_ITEMS.to_string();
+        self.path_of(PAGE_ITEMS, more)
+    }
+
+    fn path_of(&self, items: usize, more: &[(&str, &str)]) -> Result<String, ProviderError> {
+        let items = items.to_string();
         let pairs = self.filter.iter().copied().chain([("per_page", items.as_str())]);
         let url = reqwest::Url::parse_with_params(BASE_URL_DEFAULT, pairs.chain(more.iter().copied()));
         let url = url.map_err(|error| self.call("").error(ProviderErrorKind::Invalid, error.to_string()))?;

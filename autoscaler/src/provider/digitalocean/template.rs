@@ -41,6 +41,16 @@ pub enum AddressKind {
     Public,
 }
 
+impl AddressKind {
+    /// As DigitalOcean calls it, and the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            AddressKind::Private => "private",
+            AddressKind::Public => "public",
+        }
+    }
+}
+
 /// What the pool's droplets are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropletTemplate {

@@ -3,12 +3,12 @@
 //! Recording never holds a tick up: what doesn't fit the queue or can't be written is counted and reported once.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use elasticsearch::{Elasticsearch, IndexParts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidepool_autoscaler_core::decide::Control;
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::config::AuditConfig;
 use crate::files;
 use crate::meters::Meters;
+use crate::metrics::elasticsearch::{ConnectError, Writer};
 use crate::status::StepStatus;
 
 /// Records that wait at most: a minute of 50 pools that all change in each tick of 15 s.
@@ -83,10 +84,10 @@ impl Audit {
         let file = AuditFile::open(&config.file)?;
         let index = match &config.index {
             None => None,
-            Some(index) => Some((
-                crate::metrics::elasticsearch::connect(&index.server)?,
-                index.name.clone(),
-            )),
+            Some(index) => Some(Index {
+                writer: Writer::new(&index.server, &index.name)?,
+                name: index.name.clone(),
+            }),
         };
         let (queue, records) = mpsc::channel(QUEUE_MAX);
         let failing = Mutex::default();
@@ -122,23 +123,54 @@ pub enum AuditError {
     },
     /// The Elasticsearch client can't be made.
     #[error("the audit index can't be used")]
-    Index(#[from] crate::metrics::elasticsearch::ConnectError),
+    Index(#[from] ConnectError),
 }
 
+/// An index that records go to.
+#[derive(Debug)]
+struct Index {
+    writer: Writer,
+    name: String,
+}
+
+/// Writes records into the file, and hands each on to the index, which has a queue of its own: one that hangs costs the file
+/// nothing.
 async fn write_all(
     mut file: AuditFile,
-    index: Option<(Elasticsearch, String)>,
+    index: Option<Index>,
     mut records: mpsc::Receiver<Box<Record>>,
     sinks: Arc<Sinks>,
 ) {
-    while let Some(record) = records.recv().await {
-        let place = file.path.display().to_string();
-        let result = file.append(&record).map_err(|error| error.to_string());
-        sinks.report("file", &place, result);
-        if let Some((client, name)) = &index {
-            let result = send(client, name, &record).await;
-            sinks.report("elasticsearch", name, result);
+    let (queue, handed_on) = mpsc::channel(QUEUE_MAX);
+    let queue = index.is_some().then_some(queue);
+    let to_index = async {
+        if let Some(index) = index {
+            write_to_index(&index, handed_on, &sinks).await;
         }
+    };
+    let to_file = async {
+        let queue = queue;
+        while let Some(record) = records.recv().await {
+            let place = file.path.display().to_string();
+            let result = file.append(&record).map_err(|error| error.to_string());
+            sinks.report("file", &place, result);
+            if let Some(queue) = &queue
+                && queue.try_send(record).is_err()
+            {
+                sinks.meters.audit_failed("elasticsearch");
+            }
+        }
+    };
+    tokio::join!(to_file, to_index);
+}
+
+async fn write_to_index(index: &Index, mut records: mpsc::Receiver<Box<Record>>, sinks: &Sinks) {
+    while let Some(record) = records.recv().await {
+        let result = match document(&record) {
+            Ok(document) => index.writer.write(document).await,
+            Err(error) => Err(error.to_string()),
+        };
+        sinks.report("elasticsearch", &index.name, result);
     }
 }
 
@@ -163,18 +195,6 @@ impl Sinks {
                 }
             }
         }
-    }
-}
-
-async fn send(client: &Elasticsearch, index: &str, record: &Record) -> Result<(), String> {
-    let document = document(record).map_err(|error| error.to_string())?;
-    let answer = client.index(IndexParts::Index(index)).body(document).send().await;
-    let answer = answer.map_err(|error| crate::chain(&error))?;
-    let status = answer.status_code();
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("the index answered {status}"))
     }
 }
 
@@ -207,6 +227,8 @@ struct AuditFile {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// Its last line may have no end: a disk that was full took half of it, or a crash cut it off.
+    torn: bool,
 }
 
 impl AuditFile {
@@ -219,6 +241,7 @@ impl AuditFile {
         let bytes = file.metadata().map_err(failed)?.len();
         Ok(AuditFile {
             path: path.to_owned(),
+            torn: bytes > 0 && !ends_with_a_line(path, bytes).map_err(failed)?,
             file,
             bytes,
         })
@@ -228,13 +251,27 @@ impl AuditFile {
         if self.bytes > FILE_BYTES_MAX {
             std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
             self.file = open_to_append(&self.path)?;
-            self.bytes = 0;
+            (self.bytes, self.torn) = (0, false);
         }
-        let mut line = serde_json::to_vec(record)?;
+        let mut line = Vec::new();
+        if self.torn {
+            line.push(b'\n');
+        }
+        serde_json::to_writer(&mut line, record)?;
         line.push(b'\n');
         self.bytes += line.len() as u64;
-        self.file.write_all(&line)
+        self.torn = true;
+        self.file.write_all(&line)?;
+        self.torn = false;
+        Ok(())
     }
+}
+
+fn ends_with_a_line(path: &Path, bytes: u64) -> io::Result<bool> {
+    let file = tidepool_listener::open_regular(path, OpenOptions::new().read(true))?;
+    let mut last = [0];
+    file.read_exact_at(&mut last, bytes.saturating_sub(1))?;
+    Ok(last == [b'\n'])
 }
 
 fn open_to_append(path: &Path) -> io::Result<File> {
@@ -244,6 +281,7 @@ fn open_to_append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
 
     use tidepool_autoscaler_core::decide::decide;
     use wiremock::matchers::{method, path};
@@ -336,6 +374,94 @@ mod tests {
         assert_eq!(records.len(), 2);
         let counted = r#"tidepool_autoscaler_audit_errors_total{sink="elasticsearch"} 2"#;
         assert!(meters.contains(counted), "{meters}");
+    }
+
+    /// What Elasticsearch says, and not its status alone.
+    #[tokio::test]
+    async fn why_an_index_does_not_take_a_decision_is_told() {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        let reason = r#"{"error":{"type":"security_exception","reason":"action [indices:data/write/index] is unauthorized"},"status":403}"#;
+        let refused = ResponseTemplate::new(403).set_body_raw(reason, "application/json");
+        Mock::given(method("POST"))
+            .respond_with(refused)
+            .mount(&server)
+            .await;
+        let audit = audit_to(&server, dir.path(), Duration::from_secs(5));
+        audit.record(record());
+        let problems = until(|| Some(audit.problems()).filter(|problems| !problems.is_empty())).await;
+        let expected = "decisions are not recorded in decisions: HTTP 403: security_exception: action [indices:data/write/index] is unauthorized";
+        assert_eq!(problems, [expected]);
+    }
+
+    /// The file takes all of them, though the index has not answered the first.
+    #[tokio::test]
+    async fn an_index_that_hangs_costs_the_file_nothing() {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        let never = ResponseTemplate::new(201).set_delay(Duration::from_secs(600));
+        Mock::given(method("POST"))
+            .respond_with(never)
+            .mount(&server)
+            .await;
+        let audit = audit_to(&server, dir.path(), Duration::from_secs(600));
+        let count = QUEUE_MAX + 50;
+        let lines = || {
+            let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
+            text.lines().count()
+        };
+        for written in 1..=count {
+            audit.record(record());
+            until(|| (lines() == written).then_some(())).await;
+        }
+        assert_eq!(lines(), count);
+    }
+
+    fn audit_to(server: &MockServer, dir: &Path, timeout: Duration) -> Audit {
+        let server = ElasticsearchConfig {
+            timeout,
+            ..ElasticsearchConfig::new(server.uri(), Auth::Anonymous)
+        };
+        let config = AuditConfig {
+            file: dir.join("audit.jsonl"),
+            index: Some(AuditIndex {
+                name: "decisions".to_owned(),
+                server,
+            }),
+        };
+        Audit::start(&config, Arc::new(Meters::new().unwrap())).unwrap().0
+    }
+
+    /// What comes to be, within a deadline.
+    async fn until<T>(come: impl Fn() -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(value) = come() {
+                return value;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "it did not come");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// After half a line of a full disk or of a crash the next one stands on its own.
+    #[test]
+    fn a_line_after_half_a_line_stands_on_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"@timestamp\":17").unwrap();
+        let mut file = AuditFile::open(&path).unwrap();
+        file.append(&record()).unwrap();
+        file.file.write_all(b"{\"@time").unwrap();
+        file.torn = true;
+        file.append(&record()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = text
+            .lines()
+            .filter(|line| serde_json::from_str::<Record>(line).is_ok());
+        assert_eq!(whole.count(), 2, "{text}");
+        // Nor is there an empty line where nothing was cut off.
+        AuditFile::open(&path).unwrap().append(&record()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 5, "{text}");
     }
 
     #[tokio::test]

@@ -358,6 +358,51 @@ async fn a_name_at_another_address_begins_anew() {
     );
 }
 
+/// Members that were taken in keep their names, and two pools may have one of the same name.
+#[tokio::test]
+async fn members_of_two_pools_that_share_a_name_have_values_of_their_own() {
+    let one = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = one.local_addr().unwrap().port();
+    let other = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
+    let mut members = Vec::new();
+    for (listener, value) in [(one, 7), (other, 70)] {
+        let server = MockServer::builder().listener(listener).start().await;
+        let text = ResponseTemplate::new(200).set_body_raw(format!("depth {value}\n"), "text/plain");
+        Mock::given(path("/metrics"))
+            .respond_with(text)
+            .mount(&server)
+            .await;
+        members.push(server);
+    }
+    let pool = |id: &str, address: [u8; 4]| {
+        let mut query = query(
+            family("depth", PerHost::Avg),
+            &[("web", Some(IpAddr::from(address)))],
+        );
+        let host = query.hosts.values_mut().next().unwrap();
+        host.id = MemberId(id.to_owned());
+        query
+    };
+    let source = source(port);
+    let pools = [pool("100", [127, 0, 0, 1]), pool("200", [127, 0, 0, 2])];
+    // Twice, so that what was kept of the one is not the other's.
+    for _ in 0..2 {
+        let readings = source.read(&pools, NOW).await;
+        let values: Vec<f64> = readings
+            .iter()
+            .flat_map(|reading| {
+                reading
+                    .as_ref()
+                    .unwrap()
+                    .samples
+                    .iter()
+                    .map(|sample| sample.value)
+            })
+            .collect();
+        assert_eq!(values, [7.0, 70.0]);
+    }
+}
+
 #[tokio::test]
 async fn a_member_is_asked_once_a_read_whatever_is_wanted_of_it() {
     let member = Member::start().await;

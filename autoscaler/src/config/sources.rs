@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::reader::Section;
 use super::secret::{self, SecretKeys};
 use super::{Purpose, Surroundings};
-use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig};
+use crate::metrics::elasticsearch::{Auth, ElasticsearchConfig, ElasticsearchSource};
 use crate::metrics::presets::SourceKind;
 use crate::metrics::scrape::ScrapeConfig;
 
@@ -172,7 +172,7 @@ fn read_elasticsearch(
     let timeout_secs = u32::try_from(config.timeout.as_secs()).unwrap_or(10);
     config.timeout = Duration::from_secs(u64::from(section.number_or("timeout_secs", 1..=60, timeout_secs)));
     if url.is_some()
-        && let Err(error) = crate::metrics::elasticsearch::connect(&config)
+        && let Err(error) = ElasticsearchSource::new(config.clone())
     {
         section.problem("url", error.to_string());
     }

@@ -29,11 +29,12 @@ use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
 
 use self::answer::Answer;
 pub use self::config::{
-    Auth, ConnectError, ElasticsearchConfig, HOST_FIELD_DEFAULT, INDEX_DEFAULT, TIMEOUT_DEFAULT, connect,
+    Auth, ConnectError, ElasticsearchConfig, HOST_FIELD_DEFAULT, INDEX_DEFAULT, TIMEOUT_DEFAULT,
 };
 use self::fields::Fields;
 use self::hosts::{Directory, Owners};
-use self::http::{Http, Request, not_json};
+pub use self::http::Writer;
+use self::http::{Http, Request, error_within, not_json};
 use self::query::{Problem, Search};
 use super::range::Range;
 use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
@@ -290,5 +291,6 @@ impl MetricSource for ElasticsearchSource {
 }
 
 fn parsed(body: &[u8]) -> Result<Value, WholeFailure> {
-    serde_json::from_slice(body).map_err(|error| WholeFailure(not_json(body, &error)))
+    let parsed = serde_json::from_slice(body).map_err(|error| WholeFailure(not_json(body, &error)))?;
+    error_within(&parsed).map_or(Ok(parsed), |reason| Err(WholeFailure(reason)))
 }

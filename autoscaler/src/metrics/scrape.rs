@@ -17,13 +17,15 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
-use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
+#[cfg(test)]
+use tidepool_autoscaler_core::observe::MemberName;
+use tidepool_autoscaler_core::observe::{MemberId, Reading, UnixMillis};
 
 use self::history::{Answer, History, Scrape, Window, families};
 use super::fault::{Fault, first_words, innermost, words};
 use super::range::Range;
 use super::series::HostValue;
-use super::{MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
+use super::{Host, MetricError, MetricSource, PerHost, SignalQuery, SignalSpec};
 
 /// The members' operations listener.
 pub const PORT_DEFAULT: u16 = 9090;
@@ -41,6 +43,8 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const REFUSAL_BYTES_MAX: usize = 4 << 10;
 /// Members kept; those that were not asked for the longest time go first.
 const MEMBERS_MAX: usize = 4_096;
+/// Why one of those has no value.
+const TOO_MANY: &str = "too many members are scraped";
 
 /// What a preset of `presets::PRESETS` means here. The members don't report load and network.
 pub(super) fn preset(name: &str) -> Option<SignalSpec> {
@@ -88,11 +92,18 @@ pub struct ScrapeSource {
     http: reqwest::Client,
     config: ScrapeConfig,
     started: Instant,
-    members: Mutex<BTreeMap<MemberName, History>>,
+    members: Mutex<BTreeMap<Target, History>>,
 }
 
+/// Who is scraped, and where. Not by its name: members of two pools may share one. At another address it is another one.
+type Target = (MemberId, IpAddr);
+
 /// Each member's scrape of this read, or why there is none.
-type Outcomes = BTreeMap<MemberName, Result<(), String>>;
+type Outcomes = BTreeMap<Target, Result<(), String>>;
+
+fn target_of(host: &Host) -> Option<Target> {
+    Some((host.id.clone(), host.address?))
+}
 
 impl ScrapeSource {
     /// A source; nobody is asked yet.
@@ -159,67 +170,57 @@ impl ScrapeSource {
     }
 
     /// Who is to be asked, and for which families; members that have another address now begin anew.
-    fn wanted(&self, queries: &[SignalQuery]) -> Vec<(MemberName, IpAddr, BTreeSet<String>)> {
+    fn wanted(&self, queries: &[SignalQuery]) -> Vec<(Target, BTreeSet<String>)> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut asked = BTreeSet::new();
         for query in queries {
-            let hosts = query
-                .hosts
-                .iter()
-                .filter_map(|(name, host)| Some((name, host.address?)));
-            for (name, address) in hosts {
-                let history = members
-                    .entry(name.clone())
-                    .or_insert_with(|| History::new(address));
-                if history.address != address {
-                    *history = History::new(address);
-                }
+            for target in query.hosts.values().filter_map(target_of) {
+                let history = members.entry(target.clone()).or_default();
                 history
                     .wanted
                     .extend(families(&query.what.field).map(str::to_owned));
-                asked.insert(name.clone());
+                asked.insert(target);
             }
         }
-        let one = |name: MemberName| {
-            members
-                .get(&name)
-                .map(|h| (name.clone(), h.address, h.wanted.clone()))
+        let ids: BTreeSet<MemberId> = asked.iter().map(|(id, _)| id.clone()).collect();
+        members.retain(|target, _| asked.contains(target) || !ids.contains(&target.0));
+        let one = |target: Target| {
+            let wanted = members.get(&target)?.wanted.clone();
+            Some((target, wanted))
         };
         asked.into_iter().filter_map(one).collect()
     }
 
     /// Keeps what was scraped for `keep_secs`.
-    fn keep(&self, scraped: Vec<(MemberName, IpAddr, Result<Scrape, String>)>, keep_secs: u32) -> Outcomes {
+    fn keep(&self, scraped: Vec<(Target, Result<Scrape, String>)>, keep_secs: u32) -> Outcomes {
         let oldest_ms = self.ticks_ms() - i64::from(keep_secs) * 1000;
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outcomes = Outcomes::new();
-        for (name, address, scrape) in scraped {
-            let history = members
-                .get_mut(&name)
-                .filter(|history| history.address == address);
+        for (target, scrape) in scraped {
+            let history = members.get_mut(&target);
             let outcome = match (history, scrape) {
                 (Some(history), Ok(scrape)) => {
                     history.push(scrape);
                     Ok(())
                 }
-                (None, Ok(_)) => Err("its address changed while it was read".to_owned()),
+                (None, Ok(_)) => Err(TOO_MANY.to_owned()),
                 (_, Err(reason)) => Err(reason),
             };
-            outcomes.insert(name, outcome);
+            outcomes.insert(target, outcome);
         }
-        members.retain(|name, history| {
+        members.retain(|target, history| {
             history.forget(oldest_ms);
-            history.newest_ms().is_some() || outcomes.contains_key(name)
+            history.newest_ms().is_some() || outcomes.contains_key(target)
         });
         while members.len() > MEMBERS_MAX {
-            let Some(name) = members
+            let Some(target) = members
                 .iter()
                 .min_by_key(|(_, history)| history.newest_ms())
-                .map(|(name, _)| name.clone())
+                .map(|(target, _)| target.clone())
             else {
                 break;
             };
-            members.remove(&name);
+            members.remove(&target);
         }
         outcomes
     }
@@ -227,7 +228,7 @@ impl ScrapeSource {
 
 /// The reading of one query, of the scrapes since `since_ms`: only members that answered just now have a value.
 fn reading(
-    members: &BTreeMap<MemberName, History>,
+    members: &BTreeMap<Target, History>,
     query: &SignalQuery,
     outcomes: &Outcomes,
     (since_ms, now): (i64, UnixMillis),
@@ -238,14 +239,15 @@ fn reading(
         now,
         fresh_secs: query.fresh_secs,
     };
-    for name in query.hosts.keys() {
-        let value = match outcomes.get(name) {
-            None => Err("it has no address".to_owned()),
-            Some(Err(reason)) => Err(reason.clone()),
-            Some(Ok(())) => members
-                .get(name)
+    for (name, host) in &query.hosts {
+        let target = target_of(host);
+        let value = match target.as_ref().map(|target| (target, outcomes.get(target))) {
+            None | Some((_, None)) => Err("it has no address".to_owned()),
+            Some((_, Some(Err(reason)))) => Err(reason.clone()),
+            Some((target, Some(Ok(())))) => members
+                .get(target)
                 .map(|history| history.value(&query.what, window))
-                .ok_or_else(|| "too many members are scraped".to_owned()),
+                .ok_or_else(|| TOO_MANY.to_owned()),
         };
         let value = value.unwrap_or_else(|reason| HostValue::None {
             fault: Some(Fault::Other(reason)),
@@ -300,9 +302,9 @@ impl MetricSource for ScrapeSource {
     async fn read(&self, queries: &[SignalQuery], now: UnixMillis) -> Vec<Result<Reading, MetricError>> {
         let asked = futures_util::stream::iter(self.wanted(queries));
         let scraped: Vec<_> = asked
-            .map(async |(name, address, wanted)| {
-                let outcome = self.scrape(address, &wanted).await;
-                (name, address, outcome)
+            .map(async |(target, wanted)| {
+                let outcome = self.scrape(target.1, &wanted).await;
+                (target, outcome)
             })
             .buffer_unordered(AT_ONCE_MAX)
             .collect()
@@ -327,8 +329,17 @@ pub(super) fn read_texts(
 ) -> Reading {
     let wanted = families(&query.what.field).map(str::to_owned).collect();
     let (mut members, mut outcomes) = (BTreeMap::new(), Outcomes::new());
+    let here = IpAddr::from([127, 0, 0, 1]);
+    let mut query = query.clone();
+    query
+        .hosts
+        .values_mut()
+        .for_each(|host| host.address = Some(here));
     for (name, texts) in answers {
-        let mut history = History::new(IpAddr::from([127, 0, 0, 1]));
+        let Some(target) = query.hosts.get(name).and_then(target_of) else {
+            continue;
+        };
+        let mut history = History::default();
         for (ago_ms, text) in texts {
             let answer = |text: &String| {
                 let answer = Answer {
@@ -339,10 +350,10 @@ pub(super) fn read_texts(
                 Scrape::read(answer, &wanted, -ago_ms)
             };
             let scrape = text.as_ref().map_or_else(|| Err("no answer".to_owned()), answer);
-            outcomes.insert(name.clone(), scrape.map(|scrape| history.push(scrape)));
+            outcomes.insert(target.clone(), scrape.map(|scrape| history.push(scrape)));
         }
-        members.insert(name.clone(), history);
+        members.insert(target, history);
     }
     let since_ms = -i64::from(query.window_secs) * 1000;
-    reading(&members, query, &outcomes, (since_ms, now))
+    reading(&members, &query, &outcomes, (since_ms, now))
 }

@@ -121,6 +121,33 @@ async fn an_http_error_fails_with_its_reason() {
     }
 }
 
+/// As gateways give it, of the whole request, of one search, and of what is asked beside.
+#[tokio::test]
+async fn an_error_with_the_status_200_fails_with_its_reason() {
+    let error = json!({ "error": { "root_cause": [], "type": "security_exception", "reason": "missing credentials" }, "status": 401 });
+    let whole_request = ResponseTemplate::new(200).set_body_json(&error);
+    let expected = "the answer is an error: security_exception: missing credentials";
+    assert_eq!(failed(read(&server(whole_request.clone()).await).await), expected);
+    let beside = with("/error", error["error"].clone());
+    let reason = failed(read(&server(responses(&[beside])).await).await);
+    assert_eq!(reason, "security_exception: missing credentials");
+    let server = MockServer::start().await;
+    Mock::given(path_regex("_field_caps$"))
+        .respond_with(whole_request)
+        .mount(&server)
+        .await;
+    assert_eq!(failed(read(&server).await), expected);
+}
+
+#[tokio::test]
+async fn documents_without_a_value_are_called_so() {
+    let source = "/aggregations/series/buckets/0/newest/hits/hits/0/_source";
+    let answer = with(source, json!(null));
+    let reading = reading(&server(responses(&[answer])).await).await.unwrap();
+    let cause = &reading.causes[&MemberName("web-1".to_owned())];
+    assert_eq!(cause, "its documents hold no value of this signal");
+}
+
 #[tokio::test]
 async fn an_answer_that_is_not_whole_is_incomplete() {
     let shards = json!({ "total": 5, "successful": 4, "failed": 1, "failures": [
@@ -130,6 +157,10 @@ async fn an_answer_that_is_not_whole_is_incomplete() {
         (
             with("/terminated_early", json!(true)),
             "the search was ended early",
+        ),
+        (
+            with("/is_partial", json!(true)),
+            "the answer says that it is partial",
         ),
         (
             with("/_shards", shards),

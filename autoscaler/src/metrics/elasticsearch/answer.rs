@@ -9,9 +9,9 @@ use tidepool_autoscaler_core::observe::{MemberId, MemberName, Reading};
 use super::document::Document;
 use super::hosts::{Origin, Owner, Owners, contradicts, of_another_droplet};
 use super::query::{Problem, SERIES_MAX, Search, documents};
-use crate::metrics::SignalQuery;
 use crate::metrics::fault::{Fault, words};
 use crate::metrics::series::{HostSeries, HostValue};
+use crate::metrics::{PerHost, SignalQuery};
 
 /// One signal's reading, as far as its own search shows.
 #[derive(Debug, Default)]
@@ -27,6 +27,11 @@ struct Response {
     timed_out: bool,
     #[serde(default)]
     terminated_early: bool,
+    #[serde(default)]
+    is_partial: bool,
+    /// Beside what there is of an answer.
+    #[serde(default)]
+    error: Option<Value>,
     #[serde(rename = "_shards")]
     shards: Shards,
     #[serde(rename = "_clusters", default)]
@@ -102,6 +107,9 @@ pub(super) fn read(
         Ok(response) => response,
         Err(error) => return Err(not_a_search(response, &error)),
     };
+    if let Some(error) = &response.error {
+        return Err(Problem::Failed(reason_of(error)));
+    }
     if let Some(reason) = missing_part(&response) {
         return Err(Problem::Incomplete(reason));
     }
@@ -142,10 +150,14 @@ fn answer(
     let mut hosts: BTreeMap<&MemberName, HostSeries> = BTreeMap::new();
     for (origin, bucket) in buckets {
         match assigned.get(&origin) {
-            Some(Owner::Member(member)) => {
+            Some(Owner::Member(member, id)) => {
                 let Some(host) = query.hosts.get(*member) else {
                     continue;
                 };
+                // Another pool's member of the same name.
+                if id.is_some_and(|id| *id != host.id) {
+                    continue;
+                }
                 let series = hosts.entry(member).or_default();
                 let own = origin.instance.is_none().then_some(&host.id);
                 answer.has_new_series |= Group { query, search, own }.add(series, bucket);
@@ -159,10 +171,16 @@ fn answer(
             }
             Some(Owner::Unclear(members)) => {
                 let names: Vec<&str> = members.iter().map(|member| member.0.as_str()).collect();
-                let names = words(&names.join(" or "));
+                let names = match names.as_slice() {
+                    [one] => format!(
+                        "members of two pools are named {one}, and the documents have no cloud.instance.id"
+                    ),
+                    several => several.join(" or "),
+                };
                 let cause = format!(
-                    "it is not clear whose the documents of host {:?} are: {names}",
-                    origin.name
+                    "it is not clear whose the documents of host {:?} are: {}",
+                    origin.name,
+                    words(&names)
                 );
                 for member in members.iter().filter(|member| query.hosts.contains_key(**member)) {
                     answer.reading.causes.insert((*member).clone(), cause.clone());
@@ -179,15 +197,21 @@ fn answer(
     for (member, series) in hosts {
         let value = match series.value(&query.what) {
             HostValue::None { fault: None } => HostValue::None {
-                fault: Some(Fault::Other(
-                    "a rate needs two documents of a series within the window".to_owned(),
-                )),
+                fault: Some(Fault::Other(no_value(query.what.per_host).to_owned())),
             },
             value => value,
         };
         value.put(member, &mut answer.reading);
     }
     answer
+}
+
+/// Why a host with documents has no value, where they don't say.
+fn no_value(per_host: PerHost) -> &'static str {
+    match per_host {
+        PerHost::Rate => "a rate needs two documents of a series within the window",
+        PerHost::Last | PerHost::Avg | PerHost::Max => "its documents hold no value of this signal",
+    }
 }
 
 /// What the documents of one group are read with.
@@ -258,9 +282,13 @@ fn not_a_search(response: &str, problem: &serde_json::Error) -> Problem {
     let parsed: Option<Value> = serde_json::from_str(response).ok();
     let error = parsed.as_ref().and_then(|response| response.get("error"));
     Problem::Failed(match error {
-        Some(error) => error_reason(error).unwrap_or_else(|| "an error without a reason".to_owned()),
+        Some(error) => reason_of(error),
         None => format!("not the answer of a search: {}", words(&problem.to_string())),
     })
+}
+
+fn reason_of(error: &Value) -> String {
+    error_reason(error).unwrap_or_else(|| "an error without a reason".to_owned())
 }
 
 fn missing_part(response: &Response) -> Option<String> {
@@ -270,6 +298,9 @@ fn missing_part(response: &Response) -> Option<String> {
     }
     if response.terminated_early {
         return Some("the search was ended early".to_owned());
+    }
+    if response.is_partial {
+        return Some("the answer says that it is partial".to_owned());
     }
     let failed = shards.failed.max(shards.failures.len() as u64);
     if failed > 0 {

@@ -3,9 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use ::elasticsearch::Elasticsearch;
-use ::elasticsearch::auth::Credentials;
-use ::elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
 use reqwest::Url;
 use tidepool_logging::Secret;
 
@@ -99,28 +96,9 @@ pub enum ConnectError {
     /// It is not an address; it is not shown, for it may hold a password.
     #[error("must be an http or https address, such as https://elasticsearch.example.com:9200")]
     Url,
-    /// The client that writes decisions could not be made.
-    #[error("the Elasticsearch client can't be made")]
-    Client(#[source] ::elasticsearch::http::transport::BuildError),
-    /// The client that reads could not be made.
+    /// The client could not be made.
     #[error("the HTTP client can't be made")]
     Http(#[source] reqwest::Error),
-}
-
-/// A client of the configured Elasticsearch; nothing is sent yet.
-pub fn connect(config: &ElasticsearchConfig) -> Result<Elasticsearch, ConnectError> {
-    let url = url(config)?;
-    let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))
-        .disable_proxy()
-        .timeout(config.timeout);
-    builder = match &config.auth {
-        Auth::Anonymous => builder,
-        Auth::Basic { username, password } => {
-            builder.auth(Credentials::Basic(username.clone(), password.clone()))
-        }
-        Auth::ApiKey(key) => builder.auth(Credentials::EncodedApiKey(key.clone())),
-    };
-    Ok(Elasticsearch::new(builder.build().map_err(ConnectError::Client)?))
 }
 
 /// The configured address, checked.

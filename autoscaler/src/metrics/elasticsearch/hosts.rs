@@ -172,8 +172,8 @@ impl Origin {
 /// Whose an origin's documents are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner<'a> {
-    /// This member's.
-    Member(&'a MemberName),
+    /// This member's; by its id, where that says so.
+    Member(&'a MemberName, Option<&'a MemberId>),
     /// Nobody's that was asked about.
     Nobody,
     /// Another droplet's, though they are in the name of these.
@@ -222,10 +222,10 @@ impl<'a> Owners<'a> {
         let mut owners: BTreeMap<&Origin, Owner<'a>> = BTreeMap::new();
         for origin in origins {
             match self.owner(origin, &shared) {
-                (Owner::Member(member), claim) => {
+                (owner @ Owner::Member(member, _), claim) => {
                     let member_claims = claims.entry(member).or_default();
                     member_claims.entry(claim).or_default().push(origin);
-                    owners.insert(origin, Owner::Member(member));
+                    owners.insert(origin, owner);
                 }
                 (owner, _) => {
                     owners.insert(origin, owner);
@@ -252,9 +252,9 @@ impl<'a> Owners<'a> {
     fn owner(&self, origin: &Origin, shared: &BTreeSet<&str>) -> (Owner<'a>, Claim) {
         let instance = origin.instance.as_deref();
         let id = instance.filter(|id| !shared.contains(id));
-        let by_id = id.and_then(|id| self.by_id.get(&MemberId(id.to_owned())));
-        if let Some(member) = by_id {
-            return (Owner::Member(member), Claim::Sure);
+        let by_id = id.and_then(|id| self.by_id.get_key_value(&MemberId(id.to_owned())));
+        if let Some((id, member)) = by_id {
+            return (Owner::Member(member, Some(id)), Claim::Sure);
         }
         let alike = self.by_short_name.get(short(&normal(&origin.name)));
         let named: BTreeSet<&MemberName> = alike
@@ -280,8 +280,11 @@ impl<'a> Owners<'a> {
             _ if instance.is_some() => Claim::OddId,
             _ => Claim::Sure,
         };
+        // Members of two pools that share a name are told apart by their ids alone.
+        let is_shared = |member: &MemberName| self.ids.get(member).is_some_and(|ids| ids.len() > 1);
         let owner = match (candidates.len(), candidates.first()) {
-            (1, Some(member)) => Owner::Member(member),
+            (1, Some(member)) if is_shared(member) => Owner::Unclear(candidates),
+            (1, Some(member)) => Owner::Member(member, None),
             (0, _) | (_, None) => Owner::Nobody,
             _ => Owner::Unclear(candidates),
         };
@@ -361,7 +364,7 @@ mod tests {
         let origins: Vec<Origin> = origins.iter().map(|(name, id)| origin(name, *id)).collect();
         let assigned = Owners::of(&queries).assign(&origins.iter().collect());
         let text = |origin| match &assigned[origin] {
-            Owner::Member(member) => member.0.clone(),
+            Owner::Member(member, _) => member.0.clone(),
             Owner::Nobody | Owner::Another(_) => "-".to_owned(),
             Owner::Unclear(_) => "?".to_owned(),
         };

@@ -1,5 +1,4 @@
-//! Requests whose answers are read no further than a bound, however they are framed. (The `elasticsearch` crate gives an
-//! answer as a whole only: docs/adr/0088.)
+//! Requests whose answers are read no further than a bound, however they are framed (docs/adr/0088, 0134).
 
 use std::fmt;
 
@@ -16,7 +15,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Of an answer that is an error only the reason is wanted.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
-/// A client that reads.
+/// A client.
 pub(super) struct Http {
     client: reqwest::Client,
     /// The address, which may hold a password.
@@ -127,6 +126,33 @@ impl Http {
     }
 }
 
+/// An index that documents are written into.
+#[derive(Debug)]
+pub struct Writer {
+    http: Http,
+    index: String,
+}
+
+impl Writer {
+    /// For documents of this index; nothing is sent yet.
+    pub fn new(config: &ElasticsearchConfig, index: &str) -> Result<Writer, ConnectError> {
+        Ok(Writer {
+            http: Http::new(config)?,
+            index: index.to_owned(),
+        })
+    }
+
+    /// Writes one document, or says why it is not written.
+    pub async fn write(&self, document: Value) -> Result<(), String> {
+        let request = Request {
+            path: &[&self.index, "_doc"],
+            query: &[],
+            lines: &[document],
+        };
+        self.http.post(request).await.map(drop)
+    }
+}
+
 /// The reason of an answer that is an error: Elasticsearch's own, or the first words of whoever answered in its place.
 fn refusal(body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
@@ -134,8 +160,20 @@ fn refusal(body: &[u8]) -> String {
     reason.map_or_else(|| first_words(body), |reason| format!(": {reason}"))
 }
 
-/// That an answer is not what was asked for, with its first words.
+/// The reason of an answer that is an error, though its status says that all is well: a proxy or a gateway may give each answer the
+/// status 200.
+pub(super) fn error_within(answer: &Value) -> Option<String> {
+    let error = answer.get("error").filter(|error| !error.is_null())?;
+    let reason = error_reason(error).unwrap_or_else(|| "an error without a reason".to_owned());
+    Some(format!("the answer is an error: {reason}"))
+}
+
+/// That an answer is not what was asked for, with its reason or its first words.
 pub(super) fn not_json(body: &[u8], error: &serde_json::Error) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    if let Some(reason) = parsed.as_ref().and_then(error_within) {
+        return reason;
+    }
     let looks_like_json = body.trim_ascii_start().starts_with(b"{");
     let words = if looks_like_json {
         format!(": {}", words(&error.to_string()))

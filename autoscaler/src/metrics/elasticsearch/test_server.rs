@@ -41,7 +41,7 @@ pub(in crate::metrics) fn search(
     now: UnixMillis,
     missing: u32,
 ) -> Result<Reading, MetricError> {
-    read_answer(query, stored, now, |response| {
+    read_answer((query, std::slice::from_ref(query)), stored, now, |response| {
         response.replace("\"total\":1,", &format!("\"total\":{},", 1 + missing))
     })
 }
@@ -53,7 +53,7 @@ pub(in crate::metrics) fn read_without_times(
     now: UnixMillis,
     host: &str,
 ) -> Reading {
-    read_answer(query, stored, now, |response| {
+    read_answer((query, std::slice::from_ref(query)), stored, now, |response| {
         let mut response: Value = serde_json::from_str(&response).unwrap();
         let buckets = response.pointer_mut("/aggregations/series/buckets").unwrap();
         for bucket in buckets.as_array_mut().unwrap() {
@@ -66,8 +66,18 @@ pub(in crate::metrics) fn read_without_times(
     .unwrap()
 }
 
+/// What the adapter makes of these documents for each of several queries that are read together.
+pub(in crate::metrics) fn read_together(
+    queries: &[SignalQuery],
+    stored: &[Stored],
+    now: UnixMillis,
+) -> Vec<Reading> {
+    let read = |query| read_answer((query, queries), stored, now, |response| response).unwrap();
+    queries.iter().map(read).collect()
+}
+
 fn read_answer(
-    query: &SignalQuery,
+    (query, together): (&SignalQuery, &[SignalQuery]),
     stored: &[Stored],
     now: UnixMillis,
     told: impl Fn(String) -> String,
@@ -79,7 +89,7 @@ fn read_answer(
     let fields = Fields::read(asked(queries, &config), &caps).unwrap();
     let search = Search::new(query, &config, &fields, &Directory::default()).unwrap();
     let response = told(respond(&search.body(query, now, &config), stored));
-    answer::read(query, &search, &Owners::of(queries), &response)
+    answer::read(query, &search, &Owners::of(together), &response)
         .map(|answer| answer.reading)
         .map_err(|problem| problem.of(query))
 }

@@ -2,7 +2,7 @@
 
 use tidepool_autoscaler_core::observe::{MemberName, Reading, UnixMillis};
 
-use super::test_server::{Stored, read};
+use super::test_server::{Stored, read, read_together};
 use crate::metrics::{SignalQuery, test_query};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -67,6 +67,30 @@ fn documents_of_another_droplet_in_a_members_name_do_not_count() {
         "{reading:?}"
     );
     assert_eq!(cause(&reading, "api-1"), "");
+}
+
+/// Members that were taken in keep their names, and two pools may have one of the same name.
+#[test]
+fn members_of_two_pools_that_share_a_name_have_values_of_their_own() {
+    let pools = [test_query(&[("web", "100")]), test_query(&[("web", "200")])];
+    let stored = |ids: [Option<&str>; 2]| {
+        let [one, other] = ids;
+        let mut stored = cpu("web", one, 0.5);
+        stored.extend(cpu("web", other, 0.0078125));
+        stored
+    };
+    let read = |ids| read_together(&pools, &stored(ids), NOW);
+    let values: Vec<Vec<f64>> = read([Some("100"), Some("200")])
+        .iter()
+        .map(|reading| reading.samples.iter().map(|sample| sample.value).collect())
+        .collect();
+    assert_eq!(values, [[0.5], [0.0078125]]);
+    // Without ids nobody can tell them apart.
+    for reading in read([None, None]) {
+        assert_eq!(reading.samples, []);
+        let expected = "members of two pools are named web, and the documents have no cloud.instance.id";
+        assert!(cause(&reading, "web").contains(expected), "{reading:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What was scraped of one member, and what a signal makes of it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 
 use tidepool_autoscaler_core::observe::UnixMillis;
 
@@ -63,9 +62,8 @@ pub(super) struct Window {
 }
 
 /// What was scraped of one member.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct History {
-    pub(super) address: IpAddr,
     /// Oldest first.
     scrapes: VecDeque<Scrape>,
     /// Families wanted of it, ever since it is known.
@@ -152,15 +150,6 @@ impl Scrape {
 }
 
 impl History {
-    /// Nothing scraped yet.
-    pub(super) fn new(address: IpAddr) -> History {
-        History {
-            address,
-            scrapes: VecDeque::new(),
-            wanted: BTreeSet::new(),
-        }
-    }
-
     /// Adds a scrape.
     pub(super) fn push(&mut self, mut scrape: Scrape) {
         // Two scrapes within a millisecond are two all the same.

@@ -15,6 +15,7 @@ mod mounts;
 mod network;
 mod packages;
 pub(crate) mod requirements;
+mod rules;
 mod service;
 pub(crate) mod sweep;
 mod volume;

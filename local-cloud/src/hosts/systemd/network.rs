@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command::{self, CommandError};
+use super::rules::{self, Element};
 use crate::machines::Private;
 use crate::machines::block::Block;
 
@@ -17,46 +18,8 @@ pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const PUBLIC_BRIDGE: &str = "public";
 /// The switch's end of the link to this machine.
 const UPLINK: &str = "uplink";
-/// Where the rules note which private address stands behind a public one.
-const BALANCED: &str = "ip tidepool-balancers private";
 /// Where `ip netns` keeps namespaces by name.
 const NAMESPACES: &str = "/run/netns";
-
-/// What passes through the switch: this machine's connections to hosts, answers, and hosts' connections to load balancers. A balancer that
-/// connects from its own address reaches a host in their private network, and seems to come from that network's gateway.
-const RULES: &str = r#"
-table inet tidepool {
-    chain forward {
-        type filter hook forward priority 0; policy drop;
-        ct state established,related accept
-        # Where the kernel has br_netfilter, frames between two ports of a bridge pass here, too.
-        iifname "public" oifname "public" accept
-        iifname "vpc-*" oifname "vpc-*" accept
-        iifname "uplink" oifname "public" accept
-        iifname "uplink" oifname "vpc-*" ct status dnat accept
-        iifname "public" oifname "uplink" ip daddr != MACHINE meta l4proto tcp accept
-    }
-    chain input {
-        type filter hook input priority 0; policy drop;
-        ct state established,related accept
-        meta l4proto icmp accept
-        ip daddr { 169.254.169.254, GATEWAY } tcp dport 80 accept
-    }
-}
-table ip tidepool-balancers {
-    map private {
-        type ipv4_addr : ipv4_addr
-    }
-    chain prerouting {
-        type nat hook prerouting priority -100;
-        iifname "uplink" ip saddr != MACHINE dnat to ip daddr map @private
-    }
-    chain postrouting {
-        type nat hook postrouting priority 100;
-        oifname "vpc-*" ct status dnat masquerade
-    }
-}
-"#;
 
 /// How one host is connected.
 #[derive(Debug, Clone)]
@@ -75,8 +38,8 @@ pub(super) struct Switch {
     block: Block,
     /// Private networks whose bridges are there.
     bridges: Mutex<BTreeSet<String>>,
-    /// What balancers reach: each machine's entry among the rules.
-    balanced: Mutex<BTreeMap<u64, String>>,
+    /// What the rules know of each machine that is connected.
+    known: Mutex<BTreeMap<u64, Vec<Element>>>,
 }
 
 impl Switch {
@@ -110,16 +73,17 @@ impl Switch {
                  route add {own}/24 via {machine} dev {UPLINK} onlink\n"
             ),
         )?;
-        let mut rules = command::command("ip");
-        rules.args(["netns", "exec", &name, "sh", "-c"]);
-        rules.arg("echo 1 > /proc/sys/net/ipv4/ip_forward && exec nft -f -");
-        let lines = RULES.replace("MACHINE", &machine.to_string());
-        command::finish(rules, &lines.replace("GATEWAY", &gateway.to_string()))?;
-        Ok(Self {
+        let mut forward = command::command("ip");
+        forward.args(["netns", "exec", &name, "sh", "-c"]);
+        forward.arg("echo 1 > /proc/sys/net/ipv4/ip_forward && exec nft -f -");
+        command::finish(forward, &rules::of(block))?;
+        let switch = Self {
             block,
             bridges: Mutex::default(),
-            balanced: Mutex::default(),
-        })
+            known: Mutex::default(),
+        };
+        switch.rule(&rules::added(&[Element::within(PUBLIC_BRIDGE)]))?;
+        Ok(switch)
     }
 
     /// Gives a host's namespace its interfaces, as new: what the host changed in an earlier life is gone.
@@ -141,9 +105,13 @@ impl Switch {
                  link set {private_port} master {bridge} up\n"
             ),
         )?;
-        let entry = format!("{} : {ip}", connection.known_as);
-        self.balance(&format!("add element {BALANCED} {{ {entry} }}\n"))?;
-        self.balanced().insert(connection.machine, entry);
+        let mut elements = vec![Element::balanced(connection.known_as, ip)];
+        elements.extend(Element::own(&private_port, ip, &private_mac));
+        if let Some(public) = connection.public {
+            elements.extend(Element::own(&public_port, public, &mac(0, public)));
+        }
+        self.rule(&rules::added(&elements))?;
+        self.known().insert(connection.machine, elements);
         let own = format!("link set lo up\naddr add {ip}/{prefix} dev eth1\nlink set eth1 up\n");
         let Some(public) = connection.public else {
             // What it asks of the metadata service goes by its private network.
@@ -173,9 +141,9 @@ impl Switch {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn disconnect(&self, machine: u64) -> Result<(), CommandError> {
-        let entry = self.balanced().remove(&machine);
-        if let Some(entry) = entry {
-            self.balance(&format!("delete element {BALANCED} {{ {entry} }}\n"))?;
+        let elements = self.known().remove(&machine);
+        if let Some(elements) = elements {
+            self.rule(&rules::deleted(&elements))?;
         }
         let namespace = self.block.host_name(machine);
         if !exists(&namespace) {
@@ -192,12 +160,12 @@ impl Switch {
         command::run("ip", &["netns", "del", &namespace]).map(|_| ())
     }
 
-    fn balanced(&self) -> MutexGuard<'_, BTreeMap<u64, String>> {
-        self.balanced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<Element>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what balancers reach.
-    fn balance(&self, lines: &str) -> Result<(), CommandError> {
+    /// Changes what the rules know.
+    fn rule(&self, lines: &str) -> Result<(), CommandError> {
         let mut nft = command::command("ip");
         nft.args(["netns", "exec", &self.block.name(), "nft", "-f", "-"]);
         command::finish(nft, lines).map(|_| ())
@@ -250,6 +218,7 @@ impl Switch {
                 "link add {bridge} type bridge\naddr add {gateway}/{prefix} dev {bridge}\nlink set {bridge} up\n"
             );
             batch(Some(&self.block.name()), &lines)?;
+            self.rule(&rules::added(&[Element::within(&bridge)]))?;
             bridges.insert(bridge.clone());
         }
         Ok(bridge)

@@ -26,6 +26,22 @@ async fn after_an_orderly_end_nothing_is_left_and_the_next_start_boots_it_again(
     assert_eq!(traces.found(), [] as [&str; 0]);
 }
 
+/// Creates that are under way when it ends come to nothing, or to hosts that end with it.
+#[tokio::test]
+async fn a_cloud_that_ends_in_the_middle_of_creates_leaves_nothing() {
+    let test = "systemd ends::a_cloud_that_ends_in_the_middle";
+    let Some(mut room) = Room::open_with(test, &["--stop-grace-secs", "0"]).await else {
+        return;
+    };
+    let traces = room.traces();
+    let names: Vec<String> = (0..8).map(|nth| format!("web-{nth}")).collect();
+    let body = room.body("", &json!({"names": names}));
+    let reply = room.cloud.post("/v2/droplets", body).await;
+    assert_eq!(reply.status, 202, "{reply:?}");
+    assert_eq!(room.cloud.stop(Signal::SIGTERM), Some(0));
+    assert_eq!(traces.found(), [] as [&str; 0]);
+}
+
 #[tokio::test]
 async fn after_kill_9_the_guard_removes_everything() {
     let Some(mut room) = Room::open("systemd ends::after_kill_9").await else {

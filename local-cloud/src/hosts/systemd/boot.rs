@@ -9,7 +9,8 @@ use super::container::{self, Container, Run, Surroundings};
 use super::disk::Layers;
 use super::metadata::Facts;
 use super::network::Connection;
-use super::{Inner, failed, of_disk, system_of};
+use super::requirements;
+use super::{Inner, Table, failed, of_disk, system_of};
 use crate::hosts::{Boot, HostError};
 use crate::manifests::Image;
 use crate::private_files;
@@ -25,6 +26,7 @@ impl Inner {
         let layers = self.layers(id, &boot.image)?;
         let told = self.told(id)?;
         let sources = self.sources(&boot.image)?;
+        let _open = self.open()?;
         let mut table = self.table();
         if !table.known.contains(&id) || table.runs.get(&id).is_some_and(|run| !run.is_gone()) {
             return Ok(());
@@ -81,6 +83,7 @@ impl Inner {
         };
         let run = Run::start(container, around).map_err(failed("a thread"))?;
         table.runs.insert(id, run);
+        warn_of_too_many(&table);
         Ok(())
     }
 
@@ -162,6 +165,13 @@ impl Surroundings for Around {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(machine);
         inner.news.notify_one();
+    }
+}
+
+fn warn_of_too_many(table: &Table) {
+    let on = table.runs.values().filter(|run| !run.is_gone()).count();
+    if let Some(reason) = requirements::too_many(on) {
+        tracing::warn!("{reason}");
     }
 }
 

@@ -18,6 +18,8 @@ use crate::machines::block::Block;
 pub(super) const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that a size needs.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
+/// Controllers that are used where there is one hierarchy for all; without `cpuset`, programs count the whole machine's processors.
+const WANTED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 /// The period of a CPU's share, in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 /// Processes and threads of one host: Cassandra has some 300, a database and its neighbours fit well.
@@ -92,11 +94,17 @@ impl Cgroups {
                 }
             }
             Layout::One(mount) => {
-                let controllers = "+cpu +memory +pids";
-                std::fs::write(mount.join("cgroup.subtree_control"), controllers)?;
-                std::fs::write(mount.join(&self.name).join("cgroup.subtree_control"), controllers)?;
+                let there = std::fs::read_to_string(mount.join("cgroup.controllers"))?;
+                let wanted = there.split_whitespace().filter(|name| WANTED.contains(name));
+                let controllers = wanted
+                    .map(|name| format!("+{name}"))
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                for all in [mount.clone(), mount.join(&self.name)] {
+                    std::fs::write(all.join("cgroup.subtree_control"), &controllers)?;
+                }
                 for group in &groups {
-                    limit_one(group, size)?;
+                    limit_one((mount, group), machine, size)?;
                 }
             }
         }
@@ -301,8 +309,12 @@ fn no_throttle() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, reason)
 }
 
-fn limit_one(group: &Path, size: Size) -> io::Result<()> {
+fn limit_one((mount, group): (&Path, &Path), machine: u64, size: Size) -> io::Result<()> {
     let write = |file: &str, text: String| std::fs::write(group.join(file), text);
+    if group.join("cpuset.cpus").exists() {
+        let all = std::fs::read_to_string(mount.join("cpuset.cpus.effective"))?;
+        write("cpuset.cpus", processors(&all, machine, size.vcpus))?;
+    }
     write(
         "cpu.max",
         format!("{} {CPU_PERIOD_US}", size.vcpus * CPU_PERIOD_US),
@@ -418,14 +430,67 @@ mod tests {
             "cpuset cpu io memory pids\n",
         )
         .unwrap();
+        // As the kernel has them.
+        let group = dir.path().join("tidepool-7/10000001");
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("cpuset.cpus"), "").unwrap();
+        std::fs::write(dir.path().join("cpuset.cpus.effective"), "0-3\n").unwrap();
         let cgroups = Cgroups::of(Block(7), dir.path()).unwrap();
         let files = cgroups.make(10_000_001, SIZE).unwrap();
-        let group = dir.path().join("tidepool-7/10000001");
         assert_eq!(files, [group.join("cgroup.procs")]);
+        for all in [dir.path(), &dir.path().join("tidepool-7")] {
+            let asked = std::fs::read_to_string(all.join("cgroup.subtree_control")).unwrap();
+            assert_eq!(asked, "+cpuset +cpu +memory +pids");
+        }
         let read = |file: &str| std::fs::read_to_string(group.join(file)).unwrap();
         assert_eq!(read("cpu.max"), "200000 100000");
         assert_eq!(read("memory.max"), "536870912");
         assert_eq!(read("pids.max"), "4096");
+        assert_eq!(read("cpuset.cpus"), "1,2");
+    }
+
+    /// The kernel's own hierarchy for all, wherever it is mounted: with its controllers, or beside those of v1 without any.
+    #[test]
+    fn a_real_group_of_one_hierarchy_is_frozen_and_ended_and_removed() {
+        let test = "cgroups::a_real_group_of_one_hierarchy";
+        let mounts = [Path::new(MOUNT).to_owned(), Path::new(MOUNT).join("unified")];
+        let Some(mount) = mounts
+            .into_iter()
+            .find(|mount| mount.join("cgroup.controllers").exists())
+        else {
+            println!("tidepool-skip: {test}: no cgroup2 is mounted at {MOUNT}");
+            return;
+        };
+        let cgroups = Cgroups {
+            layout: Layout::One(mount),
+            name: format!("tidepool-test-{}", std::process::id()),
+        };
+        let group = cgroups.groups(Some(1)).remove(0);
+        if let Err(error) = std::fs::create_dir_all(&group) {
+            println!("tidepool-skip: {test}: {error}");
+            return;
+        }
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(group.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        let until = |line: &str| {
+            let deadline = Instant::now() + GONE_WITHIN;
+            while !std::fs::read_to_string(group.join("cgroup.events"))
+                .unwrap()
+                .contains(line)
+            {
+                assert!(Instant::now() < deadline, "never {line}");
+                std::thread::yield_now();
+            }
+        };
+        cgroups.freeze(1, true).unwrap();
+        until("frozen 1");
+        cgroups.freeze(1, false).unwrap();
+        until("frozen 0");
+        cgroups.freeze(1, true).unwrap();
+        assert_eq!(cgroups.kill(Some(1)).unwrap(), 1);
+        assert!(!sleeper.wait().unwrap().success());
+        cgroups.remove(None).unwrap();
+        assert!(!group.exists());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,6 +69,8 @@ struct Inner {
     /// What hosts may install, if anything.
     packages: Option<Packages>,
     table: Mutex<Table>,
+    /// Whether machines can still be made and booted. Held while that is done, so that the end finds all of it.
+    open: RwLock<bool>,
     /// Machines that powered themselves off, until somebody has asked.
     off: Mutex<BTreeSet<u64>>,
     news: Notify,
@@ -165,6 +167,7 @@ impl SystemdHosts {
             metadata,
             packages: packages.transpose()?,
             table: Mutex::default(),
+            open: RwLock::new(true),
             off: Mutex::default(),
             news: Notify::new(),
             stop,
@@ -234,6 +237,7 @@ impl Hosts for SystemdHosts {
         let (id, first_boot) = (machine.id, first_boot.clone());
         let disk = NewDisk::of(machine);
         self.aside(move |inner| {
+            let _open = inner.open()?;
             inner.disks.make(disk).map_err(of_disk)?;
             inner.tell(id, first_boot)?;
             inner.table().known.insert(id);
@@ -245,6 +249,7 @@ impl Hosts for SystemdHosts {
     async fn adopt(&self, machine: &Machine) -> Result<(), HostError> {
         let id = machine.id;
         self.aside(move |inner| {
+            let _open = inner.open()?;
             inner.told(id)?;
             inner.disks.adopt(id).map_err(of_disk)?;
             inner.table().known.insert(id);
@@ -325,8 +330,11 @@ impl Hosts for SystemdHosts {
     /// Processors and memory are given at the next boot.
     async fn resize(&self, machine: &Machine) -> Result<(), HostError> {
         let (id, gib) = (machine.id, machine.size.disk_gb);
-        self.aside(move |inner| inner.disks.grow(id, gib).map_err(of_disk))
-            .await
+        self.aside(move |inner| {
+            let _open = inner.open()?;
+            inner.disks.grow(id, gib).map_err(of_disk)
+        })
+        .await
     }
 
     fn can_rebuild(&self) -> bool {
@@ -338,8 +346,11 @@ impl Hosts for SystemdHosts {
         self.aside(move |inner| inner.disks.check(disk).map_err(of_disk))
             .await?;
         self.power_off(machine.id).await?;
-        self.aside(move |inner| inner.disks.remake(disk).map_err(of_disk))
-            .await
+        self.aside(move |inner| {
+            let _open = inner.open()?;
+            inner.disks.remake(disk).map_err(of_disk)
+        })
+        .await
     }
 
     async fn destroy(&self, machine: u64) -> Result<(), HostError> {
@@ -423,6 +434,7 @@ impl Hosts for SystemdHosts {
     async fn close(&self) -> Result<(), HostError> {
         self.0.stop.cancel();
         self.aside(|inner| {
+            *inner.open.write().unwrap_or_else(PoisonError::into_inner) = false;
             let claim = Claim {
                 instance: String::new(),
                 machines: inner.disks.machines().to_owned(),
@@ -469,6 +481,15 @@ impl Inner {
 
     fn told_file(&self, id: u64) -> PathBuf {
         self.disks.machine(id).join("first-boot.json")
+    }
+
+    fn open(&self) -> Result<RwLockReadGuard<'_, bool>, HostError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if *open {
+            Ok(open)
+        } else {
+            Err(HostError::Refused("the local cloud is ending".to_owned()))
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

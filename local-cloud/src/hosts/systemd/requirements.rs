@@ -27,6 +27,13 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("unshare", "util-linux"),
 ];
 
+/// The kernel's bound on instances of inotify for all that root runs, hosts among it.
+const INOTIFY_MAX: &str = "/proc/sys/fs/inotify/max_user_instances";
+/// Instances that systemd and its services take in one host: 128, which is Linux's own bound, are enough for 17 hosts (tried).
+const INOTIFY_A_HOST: usize = 7;
+/// What the bound may well be.
+const INOTIFY_ADVISED: usize = 1_024;
+
 /// Where things are looked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Machine<'a> {
@@ -73,6 +80,23 @@ pub(crate) fn check(machine: Machine<'_>, state: &Path, problems: &mut Problems)
     }
 }
 
+/// Why so many hosts at a time may not come up on this machine.
+pub(super) fn too_many(hosts: usize) -> Option<String> {
+    let bound = std::fs::read_to_string(INOTIFY_MAX).ok()?;
+    too_many_for(bound.trim().parse().ok()?, hosts)
+}
+
+fn too_many_for(bound: usize, hosts: usize) -> Option<String> {
+    let needed = hosts * INOTIFY_A_HOST;
+    let advised = needed.next_power_of_two().max(INOTIFY_ADVISED);
+    (needed > bound).then(|| {
+        format!(
+            "{hosts} hosts are on, and their systemd may fail with \"Too many open files\": this machine lets root have {bound} \
+             instances of inotify, some {INOTIFY_A_HOST} a host; sysctl fs.inotify.max_user_instances={advised}"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +122,18 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is not in:\n{text}");
         }
+    }
+
+    #[test]
+    fn more_hosts_than_the_kernels_inotify_has_room_for_are_warned_of() {
+        assert_eq!(too_many_for(128, 17), None);
+        let warned = too_many_for(128, 19).unwrap();
+        assert!(
+            warned.ends_with("sysctl fs.inotify.max_user_instances=1024"),
+            "{warned}"
+        );
+        assert_eq!(too_many_for(1_024, 19), None);
+        let warned = too_many_for(1_024, 200).unwrap();
+        assert!(warned.ends_with("=2048"), "{warned}");
     }
 }

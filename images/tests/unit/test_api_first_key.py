@@ -7,8 +7,10 @@ import subprocess
 import pytest
 
 PROGRAM = pathlib.Path(__file__).parents[2] / "roles/api/files/api-first-key"
-# `keys list` fails where there is no store, `keys create` where the name is taken, and both where STORE is `down`.
+# `keys list` fails where there is no store, `keys create` where the name is taken, and both where STORE is `down`, or
+# the configuration `wrong`.
 FAKE = """#!/bin/sh
+if [ "$STORE" = wrong ]; then echo 'config.toml: Permission denied' >&2; exit 64; fi
 if [ "$STORE" = down ]; then echo 'no answer' >&2; exit 1; fi
 case "$1 $2" in
   'keys list') [ -e "$STORE" ] || exit 1; cat "$STORE" ;;
@@ -68,6 +70,12 @@ def test_a_key_that_another_host_made_meanwhile_counts(run, tmp_path):
 
 def test_a_store_that_is_away_is_asked_again_at_the_next_start(run, tmp_path):
     assert run(STORE="down").returncode != 0
+    assert left(tmp_path) == []
+
+
+def test_a_configuration_that_is_wrong_is_left_to_the_service_to_refuse(run, tmp_path):
+    """Which systemd does not start again, as it would this program."""
+    assert run(STORE="wrong").returncode == 0
     assert left(tmp_path) == []
 
 

@@ -25,12 +25,13 @@ def wait_until(what, seconds, probe):
         time.sleep(PAUSE_SECS)
 
 
-def write_files(files):
-    """User data for cloud-init that writes {path: text}, for root alone."""
+def write_files(secret, public=None):
+    """User data for cloud-init that writes {path: text}: what is secret for root alone."""
     lines = ["#cloud-config", "write_files:"]
-    for path, text in files.items():
-        lines += [f"  - path: {path}", '    permissions: "0600"', "    content: |"]
-        lines += [f"      {line}" for line in text.splitlines()]
+    for mode, files in (("0600", secret), ("0644", public or {})):
+        for path, text in files.items():
+            lines += [f"  - path: {path}", f'    permissions: "{mode}"', "    content: |"]
+            lines += [f"      {line}" for line in text.splitlines()]
     return "\n".join(lines) + "\n"
 
 

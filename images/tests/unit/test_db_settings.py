@@ -1,7 +1,10 @@
 """What user data may say, and what is refused with every problem named."""
 
+import tempfile
+import types
 import unittest
 
+import db_context
 from db_context import SETTINGS
 from tidepool_db import configure, identity, render, settings
 
@@ -71,6 +74,23 @@ class Facts(unittest.TestCase):
     def test_a_network_too_large_to_search_is_refused(self):
         with self.assertRaisesRegex(configure.Refused, "name them in cluster.peers"):
             configure.facts_of(settings.parse(SETTINGS), {**HOST, "HOST_PRIVATE_NETMASK": "255.255.0.0"})
+
+
+class Certificates(unittest.TestCase):
+    def given(self, folder, **more):
+        ca, certificate, key = db_context.certificates(folder, **more)
+        return types.SimpleNamespace(ca=ca, certificate=certificate, key=key)
+
+    def test_a_certificate_that_clients_of_ours_refuse_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with self.assertRaisesRegex(configure.Refused, "version 1.*-extfile"):
+                configure.check_tls(self.given(folder, extensions=""))
+
+    def test_what_cassandra_is_given(self):
+        with tempfile.TemporaryDirectory() as folder:
+            given = self.given(folder)
+            node, ca = configure.check_tls(given)
+            self.assertEqual((node.count("BEGIN CERTIFICATE"), node.count("BEGIN PRIVATE KEY"), ca.count("BEGIN")), (1, 1, 1))
 
 
 class Kept(unittest.TestCase):

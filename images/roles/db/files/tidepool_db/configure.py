@@ -70,7 +70,24 @@ def check_tls(given):
         neighbours.server_context(given.ca, given.certificate, given.key)
     except (ssl.SSLError, OSError) as failure:
         raise Refused(f"tls: {given.certificate}, {given.key} and {given.ca} don't belong together: {failure}") from failure
+    if not is_version_3(texts["certificate"]):
+        raise Refused(
+            f"tls.certificate: {given.certificate} is of X.509's version 1, which clients such as tidepool-api refuse; "
+            f"`openssl x509 -req` makes version 3 when it is given an extension (-extfile)"
+        )
     return texts["certificate"] + texts["key"], texts["ca"]
+
+
+def is_version_3(pem):
+    """Of the first certificate in `pem`: its version is the first field of the inner sequence, and left out for version 1."""
+    end = "-----END CERTIFICATE-----"
+    der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)])
+    return inside(inside(der))[:5] == b"\xa0\x03\x02\x01\x02"
+
+
+def inside(der):
+    """What is in the sequence that `der` begins with: behind its tag and its length, of one byte or of as many as that byte says."""
+    return der[2 + (der[1] & 0x7F) :] if der[1] & 0x80 else der[2:]
 
 
 def memory_bytes():

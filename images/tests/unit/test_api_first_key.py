@@ -13,7 +13,7 @@ FAKE = """#!/bin/sh
 if [ "$STORE" = wrong ]; then echo 'config.toml: Permission denied' >&2; exit 64; fi
 if [ "$STORE" = down ]; then echo 'no answer' >&2; exit 1; fi
 case "$1 $2" in
-  'keys list') [ -e "$STORE" ] || exit 1; cat "$STORE" ;;
+  'keys list') [ -e "$STORE" ] || { echo 'no store' >&2; exit 1; }; cat "$STORE" ;;
   'keys create') if [ -n "$FASTER" ]; then echo '[{"name":"first"}]' >"$STORE"; echo tp_useless; exit 1; fi
     echo '[{"name":"first"}]' >"$STORE"; echo tp_secret ;;
 esac
@@ -47,6 +47,11 @@ def test_a_store_without_keys_gets_one(run, tmp_path, store):
     assert run().returncode == 0
     assert (tmp_path / "state/first-key").read_text() == "tp_secret\n"
     assert left(tmp_path) == ["first-key", "first-key-asked"]
+
+
+def test_why_a_store_can_not_be_looked_into_is_said(run):
+    """A cluster that isn't there is waited for, for a minute or more."""
+    assert run().stderr == "no store\n"
 
 
 def test_a_store_with_keys_is_left_alone(run, tmp_path):

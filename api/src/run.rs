@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidepool_listener::{
-    BoundSocket, HeadRoom, Limits, Server, ServiceManager, Stages, Tls, TlsError, WallClock,
+    BoundSocket, Limits, Rooms, Server, ServiceManager, Stages, Tls, TlsError, WallClock,
 };
 use tidepool_logging::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -184,7 +184,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let server = Server {
         name: "public",
         limits: room.public,
-        heads: HeadRoom::default(),
+        rooms: Rooms::default(),
         stages: lifecycle.stages(),
         metrics: Some(metrics),
         tls,
@@ -346,7 +346,7 @@ impl OperationsTask {
         let server = Server {
             name: "operations",
             limits,
-            heads: HeadRoom::default(),
+            rooms: Rooms::default(),
             stages: Arc::clone(&stages),
             metrics: None,
             tls: None,

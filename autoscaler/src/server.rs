@@ -11,9 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::UnixMillis;
-use tidepool_listener::{
-    Early, EndpointService, HeadRoom, Limits, Server, Stranger, TrustedHosts, WallClock,
-};
+use tidepool_listener::{Early, EndpointService, Limits, Rooms, Server, Stranger, TrustedHosts, WallClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +52,7 @@ pub async fn serve(listener: TcpListener, shared: Shared, limits: Limits, stop: 
     let server = Server {
         name: "status",
         limits,
-        heads: HeadRoom::default(),
+        rooms: Rooms::default(),
         stages: Arc::default(),
         metrics: None,
         tls: None,

@@ -1,6 +1,5 @@
 //! What a connection is doing and since when, so that each state has its bound; and the socket that reports it.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::answers::Answers;
 use crate::frames::{Frames, Seen, Unfinished};
 use crate::heads::HeadHold;
-use crate::{HeadRoom, Limits};
+use crate::{Limits, Rooms};
 
 /// Longest time that a client may leave an answer's bytes unread before it is cut: on HTTP/1 by not reading its socket, on
 /// HTTP/2 also by giving a stream no window.
@@ -64,12 +64,13 @@ pub struct Activity {
     answers: Mutex<Answers>,
 }
 
-/// Answers that are not taken whole yet; at most as many as a connection has streams.
-#[derive(Debug, Default)]
-struct Answers {
-    next: u64,
-    /// By number: milliseconds since when nothing of it has been asked for.
-    waiting_since_ms: BTreeMap<u64, u64>,
+/// Who can tell when an answer has been taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// HTTP/1: an answer that isn't taken blocks the socket.
+    BySocket,
+    /// HTTP/2: each answer has a window of its own.
+    ByStream,
 }
 
 /// Why a connection is cut.
@@ -100,7 +101,7 @@ impl Cut {
 }
 
 impl Activity {
-    pub(crate) fn new(http2: bool, heads: &HeadRoom) -> Self {
+    pub(crate) fn new(http2: bool, rooms: &Rooms) -> Self {
         // An HTTP/2 connection's frames are not requests; only its streams count.
         let phase = if http2 { Phase::Idle } else { Phase::Reading };
         Self {
@@ -112,10 +113,10 @@ impl Activity {
             blocked_since_ms: AtomicU64::new(0),
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
-            head: HeadHold::new(heads.clone()),
+            head: HeadHold::new(rooms.heads.clone()),
             // A connection begins with a preface.
             unfinished: AtomicU64::new(if http2 { pack(0, Unfinished::Head) } else { 0 }),
-            answers: Mutex::default(),
+            answers: Mutex::new(Answers::new(rooms.answers.clone())),
         }
     }
 
@@ -221,7 +222,12 @@ impl Activity {
     }
 
     fn oldest_answer_ms(&self) -> Option<u64> {
-        self.answers().waiting_since_ms.values().min().copied()
+        self.answers().oldest_ms()
+    }
+
+    /// HTTP/2: whether there was room for all answers that wait for the client.
+    fn answers_have_room(&self) -> bool {
+        self.answers().have_room()
     }
 
     /// HTTP/2: takes note of what is unfinished now. The clock is looked at only where something has begun.
@@ -295,24 +301,21 @@ impl Answering {
         }
     }
 
-    /// The answer is ready, and waits for the client to take it.
-    pub(crate) fn answered(&mut self, now: impl FnOnce() -> Instant) {
+    /// The answer is ready, and waits for the client to take it. `bytes` is its length, where that is known.
+    pub(crate) fn answered(&mut self, bytes: Option<u64>, now: impl FnOnce() -> Instant) -> Taken {
         if !self.activity.http2 {
-            return;
+            return Taken::BySocket;
         }
         let now_ms = self.activity.now_ms(now());
-        let mut answers = self.activity.answers();
-        answers.next += 1;
-        let number = answers.next;
-        answers.waiting_since_ms.insert(number, now_ms);
-        self.answer = Some(number);
+        self.answer = Some(self.activity.answers().begin(bytes, now_ms));
+        Taken::ByStream
     }
 
     /// The next piece of the answer is asked for: what came before it has room in the client's window.
     pub(crate) fn asked_for_more(&self, now: impl FnOnce() -> Instant) {
         if let Some(number) = self.answer {
             let now_ms = self.activity.now_ms(now());
-            self.activity.answers().waiting_since_ms.insert(number, now_ms);
+            self.activity.answers().asked_for_more(number, now_ms);
         }
     }
 }
@@ -320,7 +323,7 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if let Some(number) = self.answer {
-            self.activity.answers().waiting_since_ms.remove(&number);
+            self.activity.answers().end(number);
         }
         self.activity.request_ended();
     }
@@ -375,6 +378,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if self.frames.is_some() && !self.activity.answers_have_room() {
+            return no_room("there is no room for more answers that are not taken");
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         let came = buffer.filled().get(before..).unwrap_or_default();
@@ -385,11 +391,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         if let Some(frames) = &mut this.frames {
             this.activity.frames_came(frames.read(came));
         } else if !this.activity.bytes_came(came.len()) {
-            let detail = "there is no room for more unfinished requests";
-            return Poll::Ready(Err(std::io::Error::new(
-                std::io::ErrorKind::QuotaExceeded,
-                detail,
-            )));
+            return no_room("there is no room for more unfinished requests");
         }
         read
     }
@@ -460,6 +462,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     }
 }
 
+fn no_room(detail: &'static str) -> Poll<std::io::Result<()>> {
+    let error = std::io::Error::new(std::io::ErrorKind::QuotaExceeded, detail);
+    Poll::Ready(Err(error))
+}
+
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
@@ -474,7 +481,7 @@ mod tests {
 
     /// Of a connection whose preface has come.
     fn of_http2() -> Arc<Activity> {
-        let activity = Activity::new(true, &HeadRoom::default());
+        let activity = Activity::new(true, &Rooms::default());
         activity.frames_came(Seen {
             unfinished: Unfinished::Nothing,
             anew: false,
@@ -489,8 +496,8 @@ mod tests {
         let activity = of_http2();
         let mut stalled = Answering::begin(&activity, began);
         let mut taken = Answering::begin(&activity, began);
-        stalled.answered(|| began);
-        taken.answered(|| began);
+        stalled.answered(Some(9), || began);
+        taken.answered(Some(9), || began);
         taken.asked_for_more(|| after(29));
         assert_eq!(judged(&activity, after(29)), None);
         assert_eq!(judged(&activity, after(31)), Some(Cut::SlowReader));
@@ -507,7 +514,7 @@ mod tests {
 
     #[test]
     fn an_http2_client_that_does_not_finish_its_headers_is_cut() {
-        let activity = Arc::new(Activity::new(true, &HeadRoom::default()));
+        let activity = Arc::new(Activity::new(true, &Rooms::default()));
         let came = |unfinished, anew| activity.frames_came(Seen { unfinished, anew });
         let after = |secs| activity.born + Duration::from_secs(secs);
         assert_eq!(judged(&activity, after(9)), None);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::activity::{Activity, Answering};
+use crate::activity::{Activity, Answering, Taken};
 
 /// A request's body. After its deadline reading fails with `TimedOut`, and its [`Lateness`] says so to whoever answers.
 pub struct RequestBody {
@@ -114,35 +114,79 @@ impl Drop for RequestBody {
     }
 }
 
-/// An answer's body; what it holds is let go when the last byte has been taken or the client is gone.
+/// An answer's body; what it holds is let go when its last byte has been taken or the client is gone.
 pub struct AnswerBody<B, G = ()> {
     inner: B,
+    /// On HTTP/1 nothing more is asked for before the socket has taken most of what came before, and a socket that takes
+    /// nothing is seen by itself.
+    _with_the_body: Option<Kept<G>>,
+    /// HTTP/2 takes a piece whole as soon as the client's window has room for a single byte, and the last piece ends the
+    /// body. So each piece has a share in it, and is let go when it was sent.
+    with_the_pieces: Option<Arc<Kept<G>>>,
+}
+
+/// What an answer keeps until it has been taken.
+struct Kept<G> {
     answering: Answering,
     _held: G,
 }
 
-impl<B, G> AnswerBody<B, G> {
+impl<B: Body, G> AnswerBody<B, G> {
     /// Puts them together.
     pub fn new(inner: B, mut answering: Answering, held: G) -> Self {
-        answering.answered(std::time::Instant::now);
-        Self {
-            inner,
+        let taken = answering.answered(inner.size_hint().exact(), std::time::Instant::now);
+        let kept = Kept {
             answering,
             _held: held,
+        };
+        let (with_the_body, with_the_pieces) = match taken {
+            Taken::BySocket => (Some(kept), None),
+            Taken::ByStream => (None, Some(Arc::new(kept))),
+        };
+        Self {
+            inner,
+            _with_the_body: with_the_body,
+            with_the_pieces,
         }
     }
 }
 
-impl<B: Body + Unpin, G: Unpin> Body for AnswerBody<B, G> {
-    type Data = B::Data;
+/// A piece of an answer, with its share in what the answer keeps.
+struct Piece<G> {
+    bytes: Bytes,
+    _share: Arc<Kept<G>>,
+}
+
+impl<G> AsRef<[u8]> for Piece<G> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<B, G> Body for AnswerBody<B, G>
+where
+    B: Body<Data = Bytes> + Unpin,
+    G: Send + Sync + Unpin + 'static,
+{
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.answering.asked_for_more(std::time::Instant::now);
-        Pin::new(&mut self.inner).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let Some(kept) = &self.with_the_pieces else {
+            return polled;
+        };
+        kept.answering.asked_for_more(std::time::Instant::now);
+        let shared = |bytes| {
+            Bytes::from_owner(Piece {
+                bytes,
+                _share: Arc::clone(kept),
+            })
+        };
+        polled.map_ok(|frame| frame.map_data(shared))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -151,5 +195,45 @@ impl<B: Body + Unpin, G: Unpin> Body for AnswerBody<B, G> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+    use crate::Rooms;
+    use crate::activity::Phase;
+
+    /// An answer whose only piece was asked for, and what it holds.
+    fn asked_for(activity: &Arc<Activity>) -> (Bytes, Arc<()>) {
+        let held = Arc::new(());
+        let answering = Answering::begin(activity, std::time::Instant::now());
+        let text = Full::new(Bytes::from_static(b"low tide"));
+        let mut body = AnswerBody::new(text, answering, Arc::clone(&held));
+        let frame = body.frame().now_or_never().unwrap().unwrap();
+        assert!(body.is_end_stream());
+        (frame.unwrap().into_data().unwrap(), held)
+    }
+
+    #[test]
+    fn an_http2_answer_is_held_until_the_last_of_its_last_piece_was_sent() {
+        let activity = Arc::new(Activity::new(true, &Rooms::default()));
+        let (mut piece, held) = asked_for(&activity);
+        // As h2 does it where the window has room for a byte.
+        let sent = piece.split_to(1);
+        drop(sent);
+        assert_eq!((Arc::strong_count(&held), activity.phase()), (2, Phase::Busy));
+        drop(piece);
+        assert_eq!((Arc::strong_count(&held), activity.phase()), (1, Phase::Idle));
+    }
+
+    #[test]
+    fn an_http1_answer_is_held_until_its_end_was_asked_for() {
+        let activity = Arc::new(Activity::new(false, &Rooms::default()));
+        let (_piece, held) = asked_for(&activity);
+        assert_eq!((Arc::strong_count(&held), activity.phase()), (1, Phase::Idle));
     }
 }

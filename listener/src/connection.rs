@@ -34,6 +34,14 @@ const BUFFER_BYTES_MIN: usize = 64 * 1024;
 /// Most streams of an HTTP/2 connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 100;
 
+/// Bytes of bodies that an HTTP/2 client may send before they are read, on one stream and on all of a connection: a body of
+/// the largest size takes four round trips. HTTP/1's buffer is a quarter of it; a thousand clients whose bodies wait for room
+/// have 256 MiB here.
+const HTTP2_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Bytes of one answer that h2 takes before the client does: one piece of it. hyper would let it take 400 KB of each.
+const HTTP2_SEND_BYTES_MAX: usize = 64 * 1024;
+
 /// HTTP/2 pings: a peer that is gone is noticed within twice this.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -116,7 +124,7 @@ async fn serve_http1<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     ends: Ends,
 ) {
-    let activity = Arc::new(Activity::new(false, &server.heads));
+    let activity = Arc::new(Activity::new(false, &server.rooms));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
     let peer = Peer {
         activity: Arc::clone(&activity),
@@ -177,7 +185,7 @@ async fn refuse_without_date<S: Service>(server: &Server, service: &S, stream: T
     if !matches!(asked, Ok(Ok(()))) {
         return;
     }
-    let activity = Arc::new(Activity::new(false, &server.heads));
+    let activity = Arc::new(Activity::new(false, &server.rooms));
     let peer = Peer {
         activity: Arc::clone(&activity),
         local: ends.local,
@@ -220,7 +228,7 @@ async fn serve_http2<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     ends: Ends,
 ) {
-    let activity = Arc::new(Activity::new(true, &server.heads));
+    let activity = Arc::new(Activity::new(true, &server.rooms));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
     let peer = Peer {
         activity: Arc::clone(&activity),
@@ -235,6 +243,9 @@ async fn serve_http2<S: Service>(
         .timer(TokioTimer::new())
         .max_header_list_size(header_bytes_max)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
         .keep_alive_interval(HTTP2_PING_INTERVAL)
         .keep_alive_timeout(HTTP2_PING_INTERVAL);
     let answering = (service, peer);

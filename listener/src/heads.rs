@@ -1,31 +1,22 @@
 //! Room for unfinished heads of requests: each is small and bounded, but ten thousand connections can each hold one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::rooms::{HEADS_BYTES_MAX, Room};
 
 /// A head up to here needs no room: nearly every head is smaller, and a connection costs as much by itself.
 const FREE_BYTES: usize = 4 * 1024;
 
-/// Bytes of unfinished heads that are held for all connections of a listener together; hyper's buffers take up to twice as
-/// much. A thousand heads of 32 KiB.
-const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// The room of one listener.
-#[derive(Debug, Clone, Default)]
-pub struct HeadRoom {
-    held: Arc<AtomicUsize>,
-}
-
 /// What the unfinished head of one connection takes of it.
 #[derive(Debug)]
 pub(crate) struct HeadHold {
-    room: HeadRoom,
+    room: Room<HEADS_BYTES_MAX>,
     received: AtomicUsize,
     held: AtomicUsize,
 }
 
 impl HeadHold {
-    pub(crate) fn new(room: HeadRoom) -> Self {
+    pub(crate) fn new(room: Room<HEADS_BYTES_MAX>) -> Self {
         Self {
             room,
             received: AtomicUsize::new(0),
@@ -41,12 +32,7 @@ impl HeadHold {
         if more == 0 {
             return true;
         }
-        let taken = |held: usize| held.checked_add(more).filter(|after| *after <= HELD_BYTES_MAX);
-        let has_room = self
-            .room
-            .held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
-            .is_ok();
+        let has_room = self.room.take(more);
         if has_room {
             self.held.store(wanted, Ordering::Relaxed);
         }
@@ -59,8 +45,7 @@ impl HeadHold {
         self.received.store(0, Ordering::Relaxed);
         // Most heads are small: nothing is held, and the room's cache line stays where it is.
         if self.held.load(Ordering::Relaxed) > 0 {
-            let held = self.held.swap(0, Ordering::Relaxed);
-            self.room.held.fetch_sub(held, Ordering::Relaxed);
+            self.room.give_back(self.held.swap(0, Ordering::Relaxed));
         }
     }
 }
@@ -77,10 +62,10 @@ mod tests {
 
     #[test]
     fn unfinished_heads_share_a_bound_and_give_it_back() {
-        let room = HeadRoom::default();
+        let room = Room::default();
         let head = || HeadHold::new(room.clone());
         let large = FREE_BYTES + 32 * 1024;
-        let fit = HELD_BYTES_MAX / (32 * 1024);
+        let fit = HEADS_BYTES_MAX / (32 * 1024);
         let mut heads: Vec<_> = (0..fit).map(|_| head()).collect();
         assert!(heads.iter().all(|held| held.grow(large)));
         let one_more = head();
@@ -93,6 +78,6 @@ mod tests {
         }
         assert!(head().grow(large));
         drop((heads, one_more));
-        assert_eq!(room.held.load(Ordering::Relaxed), 0);
+        assert!(room.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! What a request means is a [`Service`]'s business; no routes, no configuration and no clock of a program here.
 
 mod activity;
+mod answers;
 mod body;
 mod connection;
 mod descriptors;
@@ -16,6 +17,7 @@ mod host;
 mod limits;
 pub mod pem;
 mod refusal;
+mod rooms;
 mod server;
 mod service_manager;
 mod socket;
@@ -38,8 +40,8 @@ pub use descriptors::{Room, make_room};
 pub use endpoint::{EndpointService, poem_request};
 pub use files::{open_regular, read_bytes, read_text};
 pub use front::Early;
-pub use heads::HeadRoom;
 pub use limits::Limits;
+pub use rooms::Rooms;
 pub use server::{Server, WallClock};
 pub use service_manager::ServiceManager;
 pub use socket::BoundSocket;

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, Clock};
-use crate::{ConnectionMetrics, HeadRoom, Limits, Service, Stage, Stages, Tls};
+use crate::{ConnectionMetrics, Limits, Rooms, Service, Stage, Stages, Tls};
 
 /// Pause after a failed accept (usually: no file descriptors left), so that the loop does not spin. Doubles up to the
 /// second value: connections that end meanwhile free descriptors.
@@ -28,8 +28,8 @@ pub struct Server {
     pub name: &'static str,
     /// Bounds.
     pub limits: Limits,
-    /// What unfinished heads of all its connections may take together.
-    pub heads: HeadRoom,
+    /// What all its connections may hold together.
+    pub rooms: Rooms,
     /// When to stop.
     pub stages: Arc<Stages>,
     /// Where connections are counted, if they are.

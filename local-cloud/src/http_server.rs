@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::{Endpoint, Response};
-use tidepool_listener::{EndpointService, HeadRoom, Limits, Server};
+use tidepool_listener::{EndpointService, Limits, Rooms, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,7 @@ where
     let server = Server {
         name: settings.name,
         limits: settings.limits,
-        heads: HeadRoom::default(),
+        rooms: Rooms::default(),
         stages: Arc::default(),
         metrics: None,
         tls: None,

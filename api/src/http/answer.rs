@@ -161,9 +161,11 @@ impl HttpBody for TextBody {
         let bytes = piece.len();
         self.taken += bytes as u64;
         self.left = self.left.saturating_sub(bytes as u64);
-        if let Some(hold) = &mut self.text.hold {
-            drop(hold.split_off(bytes));
-        }
+        let piece = match self.text.hold.as_mut().and_then(|hold| hold.split_off(bytes)) {
+            // HTTP/2 keeps it until the client's window has room for it.
+            Some(its_own) => its_own.keep(piece),
+            None => piece,
+        };
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -180,18 +182,39 @@ impl HttpBody for TextBody {
 mod tests {
     use http_body_util::BodyExt as _;
 
+    use super::super::held::{HeldBytes, HeldLimits};
     use super::*;
 
     fn large() -> TextBody {
         let mut pieces = Pieces::with_capacity(0);
         pieces.push(Bytes::from(vec![b'x'; 40 * PIECE_BYTES]));
-        let text = pieces.finish(None);
+        of(pieces.finish(None))
+    }
+
+    fn of(text: AnswerText) -> TextBody {
         TextBody {
             left: text.bytes as u64,
             text,
             taken: 0,
             began: None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_piece_keeps_its_room_until_it_is_let_go() {
+        let room = HeldBytes::new(HeldLimits {
+            body_bytes_max: 0,
+            answer_bytes_max: PIECE_BYTES,
+        })
+        .answers;
+        let mut pieces = Pieces::with_capacity(0);
+        pieces.text = vec![b'x'; PIECE_BYTES];
+        let mut body = of(pieces.finish(room.try_take(PIECE_BYTES)));
+        let piece = body.frame().await.unwrap().unwrap();
+        drop(body);
+        assert!(room.try_take(1).is_none(), "its client has not taken it yet");
+        drop(piece);
+        assert!(room.try_take(PIECE_BYTES).is_some());
     }
 
     /// Takes this many pieces at once, then one more after the time.

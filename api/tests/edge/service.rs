@@ -10,7 +10,7 @@ use tidepool_api::lifecycle::{Lifecycle, Stage};
 use tidepool_api::metrics::Metrics;
 use tidepool_api::public::{PublicService, PublicServiceParts};
 use tidepool_api::run::{nonce, now, wall_clock};
-use tidepool_listener::{BoundSocket, HeadRoom, Server, TrustedHosts};
+use tidepool_listener::{BoundSocket, Rooms, Server, TrustedHosts};
 
 use super::harness::{Connection, SOON};
 
@@ -46,7 +46,7 @@ async fn serve(
     let server = Server {
         name: "public",
         limits: default_limits().connections,
-        heads: HeadRoom::default(),
+        rooms: Rooms::default(),
         stages: lifecycle.stages(),
         metrics: None,
         tls: None,

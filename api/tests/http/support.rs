@@ -119,7 +119,7 @@ impl Api {
         let server = Server {
             name: "public",
             limits: limits.connections,
-            heads: tidepool_listener::HeadRoom::default(),
+            rooms: tidepool_listener::Rooms::default(),
             stages: lifecycle.stages(),
             metrics: Some(metrics),
             tls: None,

@@ -1,13 +1,13 @@
 //! HTTP/2 without TLS under it: frames written by hand.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use poem::endpoint::make_sync;
 use poem::{Endpoint, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::{Early, EndpointService, HeadRoom, Limits};
+use crate::{Early, EndpointService, Limits, Rooms};
 
 /// How long a test waits at most; a tenth of the idle timeout.
 const SOON: Duration = Duration::from_secs(60);
@@ -18,6 +18,24 @@ const SETTINGS: &[u8] = &[0, 0, 0, 0x4, 0, 0, 0, 0, 0];
 /// `:method: GET`, `:scheme: https`, `:path: /` on stream 1; END_STREAM, but not END_HEADERS.
 const HEADERS: &[u8] = &[0, 0, 3, 0x1, 0x1, 0, 0, 0, 1, 0x82, 0x87, 0x84];
 
+const ENDS: Ends = Ends {
+    local: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1)),
+    remote: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2)),
+    tls: true,
+};
+
+/// A setting of no more than this many bytes for each answer.
+fn window(bytes: u32) -> Vec<u8> {
+    [&[0, 0, 6, 0x4, 0, 0, 0, 0, 0, 0, 0x4][..], &bytes.to_be_bytes()].concat()
+}
+
+/// GET on that stream, whole.
+fn get(stream: u32) -> Vec<u8> {
+    let block = [&[0x82, 0x87, 0x84, 0x01, 9][..], b"localhost"].concat();
+    let length = u8::try_from(block.len()).unwrap();
+    [&[0, 0, length, 0x1, 0x5][..], &stream.to_be_bytes(), &block].concat()
+}
+
 fn server(clock: SystemTime) -> Server {
     Server {
         name: "test",
@@ -26,7 +44,7 @@ fn server(clock: SystemTime) -> Server {
             idle_timeout: SOON * 10,
             ..Limits::PRIVATE
         },
-        heads: HeadRoom::default(),
+        rooms: Rooms::default(),
         stages: Arc::default(),
         metrics: None,
         tls: None,
@@ -36,16 +54,14 @@ fn server(clock: SystemTime) -> Server {
 
 fn service() -> Arc<EndpointService<impl Endpoint<Output = Response> + 'static>> {
     let words = |early: Early| Response::builder().status(early.status()).body(early.detail());
-    Arc::new(EndpointService::new(make_sync(|_| Response::default()), words))
+    Arc::new(EndpointService::new(
+        make_sync(|_| Response::builder().body("high tide")),
+        words,
+    ))
 }
 
 #[tokio::test]
 async fn an_http2_client_that_sends_half_of_something_is_cut_long_before_an_idle_one() {
-    let ends = Ends {
-        local: (Ipv4Addr::LOCALHOST, 1).into(),
-        remote: (Ipv4Addr::LOCALHOST, 2).into(),
-        tls: true,
-    };
     for half in [
         b"".to_vec(),
         PREFACE[..7].to_vec(),
@@ -55,13 +71,98 @@ async fn an_http2_client_that_sends_half_of_something_is_cut_long_before_an_idle
     ] {
         let (mut client, served) = tokio::io::duplex(64 * 1024);
         let serving = tokio::spawn(async move {
-            serve_http2(&server(SystemTime::UNIX_EPOCH), service(), served, ends).await;
+            serve_http2(&server(SystemTime::UNIX_EPOCH), service(), served, ENDS).await;
         });
         client.write_all(&half).await.unwrap();
         let mut answer = Vec::new();
         let read = tokio::time::timeout(SOON, client.read_to_end(&mut answer)).await;
         assert!(read.is_ok(), "still open after {half:?}");
         serving.await.unwrap();
+    }
+}
+
+/// Bytes of a body that a client may send before anything is read of it, on a stream and on its connection.
+async fn windows() -> [u32; 2] {
+    let (mut client, served) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move { serve_http2(&server(SystemTime::UNIX_EPOCH), service(), served, ENDS).await });
+    client.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
+    let [mut stream, mut connection] = [65_535; 2];
+    let mut header = [0; 9];
+    loop {
+        client.read_exact(&mut header).await.unwrap();
+        let [length_1, length_2, length_3, kind, flags, ..] = header;
+        let mut payload = vec![0; u32::from_be_bytes([0, length_1, length_2, length_3]) as usize];
+        client.read_exact(&mut payload).await.unwrap();
+        let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+        match (kind, flags) {
+            // What comes before our settings are acknowledged is the server's own.
+            (0x4, 0x1) => return [stream, connection],
+            (0x4, _) => {
+                for setting in payload.chunks(6).filter(|setting| setting[1] == 0x4) {
+                    stream = number(&setting[2..]);
+                }
+            }
+            (0x8, _) => connection += number(&payload),
+            _ => {}
+        }
+    }
+}
+
+/// A thousand clients whose bodies wait for room have this much held for each of them, in no budget.
+#[tokio::test]
+async fn what_http2_clients_may_send_before_it_is_read_is_bounded() {
+    for bytes in windows().await {
+        assert!((65_535..=256 * 1024).contains(&bytes), "{bytes}");
+    }
+}
+
+/// Whether the server ends a connection whose client takes this much of each of a hundred answers, before it has answered the
+/// last of them.
+async fn is_ended(rooms: Rooms, window_bytes: u32) -> (bool, tokio::io::DuplexStream) {
+    let (mut client, served) = tokio::io::duplex(1024 * 1024);
+    let server = Server {
+        rooms,
+        ..server(SystemTime::UNIX_EPOCH)
+    };
+    tokio::spawn(async move { serve_http2(&server, service(), served, ENDS).await });
+    let requests: Vec<u8> = (0..100).flat_map(|number| get(2 * number + 1)).collect();
+    client
+        .write_all(&[PREFACE, &window(window_bytes), &requests].concat())
+        .await
+        .unwrap();
+    let mut answered = 0;
+    let mut header = [0; 9];
+    while answered < 100 {
+        let Ok(_) = client.read_exact(&mut header).await else {
+            return (true, client);
+        };
+        let [length_1, length_2, length_3, kind, ..] = header;
+        let mut payload = vec![0; u32::from_be_bytes([0, length_1, length_2, length_3]) as usize];
+        client.read_exact(&mut payload).await.unwrap();
+        answered += usize::from(kind == 0x1);
+    }
+    (false, client)
+}
+
+#[tokio::test]
+async fn answers_that_http2_clients_do_not_take_share_a_bound() {
+    for window_bytes in [0, 1] {
+        let rooms = Rooms::default();
+        let mut open = Vec::new();
+        loop {
+            let (ended, client) = is_ended(rooms.clone(), window_bytes).await;
+            if ended {
+                break;
+            }
+            open.push(client);
+            assert!(
+                open.len() < 200,
+                "a window of {window_bytes}: 20,000 answers are held"
+            );
+        }
+        assert!(open.len() > 50, "a window of {window_bytes}: {}", open.len());
+        drop(open);
+        assert!(!is_ended(rooms, 1_000).await.0);
     }
 }
 

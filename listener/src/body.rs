@@ -27,6 +27,8 @@ struct Watch {
     late: Arc<AtomicBool>,
     activity: Arc<Activity>,
     ended: bool,
+    /// Whether it broke off; whoever asks on is told that it has ended.
+    broken: bool,
 }
 
 /// Whether a request's body missed its deadline.
@@ -50,6 +52,7 @@ impl RequestBody {
             late: Arc::default(),
             activity: Arc::clone(activity),
             ended: false,
+            broken: false,
         });
         Self { inner, watch }
     }
@@ -75,9 +78,12 @@ impl Body for RequestBody {
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(io::Error::other(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                watch.broken = true;
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
             Poll::Ready(None) => {
-                watch.ended = true;
+                watch.ended = !watch.broken;
                 Poll::Ready(None)
             }
             Poll::Pending => {

@@ -136,6 +136,8 @@ async fn serve_http1<S: Service>(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // Who closes its half has sent all, and still waits for the answer: see docs/adr/0131-half-closed-is-not-gone.md.
+        .half_close(true)
         // The header timeout is ours: hyper's arms a timer for each request, and counts idle time as header time.
         .header_read_timeout(None)
         .max_header_size(server.limits.header_bytes_max)

@@ -161,6 +161,49 @@ fn transfer_codings_other_than_chunked_are_501() {
     assert_eq!(asked(server.public, chunked).status, 201);
 }
 
+/// As `nc -N` does, and clients that have one thing to ask.
+#[test]
+fn who_has_sent_all_and_closes_that_half_is_answered() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[]);
+    let body = |body: &str| {
+        let length = body.len();
+        format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let document = "/v1/collections/c/documents/a";
+    for (address, line, rest, status) in [
+        (server.public, "PUT /v1/collections/c", body("{}"), 201),
+        (
+            server.public,
+            &format!("PUT {document}"),
+            body(r#"{"data":{}}"#),
+            201,
+        ),
+        (server.public, "GET /v1/collections", "\r\n".to_owned(), 200),
+        (server.public, &format!("GET {document}"), "\r\n".to_owned(), 200),
+        (
+            server.public,
+            &format!("DELETE {document}"),
+            "\r\n".to_owned(),
+            204,
+        ),
+        (server.public, "DELETE /v1/collections/c", "\r\n".to_owned(), 204),
+        (server.ops, "GET /readyz", "\r\n".to_owned(), 200),
+    ] {
+        let mut connection = Connection::open(address);
+        connection.write(&format!("{line} HTTP/1.1\r\nHost: localhost\r\n{rest}"));
+        connection.end();
+        let answer = connection.try_read_answer(false);
+        assert_eq!(answer.map(|answer| answer.status), Some(status), "{line}");
+        assert!(connection.closed_within(SOON).is_some(), "{line}");
+    }
+    let mut connection = Connection::open(server.public);
+    connection.write(&format!("PUT {document} HTTP/1.1\r\nHost: localhost\r\n"));
+    connection.write(&body(r#"{"data":{}}"#).replace("{}}", ""));
+    connection.end();
+    assert_eq!(connection.read_answer(false).status, 400, "half a body");
+}
+
 #[test]
 fn a_refusal_that_leaves_the_body_unread_closes() {
     let folder = Folder::new();
@@ -195,6 +238,13 @@ fn a_refusal_that_leaves_the_body_unread_closes() {
             "Expect: 100-continue\r\nContent-Length: 10\r\n",
             "",
             405,
+        ),
+        (
+            server.public,
+            document,
+            "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+            "b\n{\"data\":{}}\n0\n\n",
+            400,
         ),
         (server.ops, "POST /livez", "Content-Length: 10\r\n", "", 405),
         (

@@ -278,6 +278,11 @@ impl Connection {
         let _closed = self.stream.get_mut().write_all(bytes.as_bytes());
     }
 
+    /// Closes our half: nothing more will be sent.
+    pub(crate) fn end(&mut self) {
+        self.stream.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Sends a whole request and reads its answer; the connection stays open.
     pub(crate) fn request(
         &mut self,

@@ -15,6 +15,8 @@ LOCAL_CLOUD_STOP_SECS_MAX=90
 CLOUD=${CLOUD:-local}
 LOCAL_STATE=${LOCAL_CLOUD_STATE:-$CACHE/images/cloud}
 LOCAL_BASES=${LOCAL_CLOUD_BASE_IMAGES:-$CACHE/base-images}
+# Its manifests: what it gives where DigitalOcean gives its own images.
+LOCAL_IMAGES=${LOCAL_CLOUD_IMAGES:-packer/local}
 
 usage_error() { say "$(basename "$(dirname "$0")")/$(basename "$0"): $*"; exit "$EXIT_USAGE"; }
 
@@ -98,7 +100,7 @@ local_cloud_start() {
   mkdir -p "$LOCAL_STATE"
   local_cloud_out=$1/local-cloud.out local_cloud_log=$1/local-cloud.log
   # A process group of its own: Ctrl-C is for us, and we end it when Packer is done with it.
-  "${with_us[@]}" setsid "$program" serve --hosts systemd --packages --listen 127.0.0.1:0 --images packer/local --base-images "$LOCAL_BASES" \
+  "${with_us[@]}" setsid "$program" serve --hosts systemd --packages --listen 127.0.0.1:0 --images "$LOCAL_IMAGES" --base-images "$LOCAL_BASES" \
     --state "$LOCAL_STATE" >"$local_cloud_out" 2>"$local_cloud_log" </dev/null 7>&- 8>&- 9>&- &
   local_cloud=$!
   wait_until "$LOCAL_CLOUD_SECS_MAX" local_cloud_answers || status=$?

@@ -7,6 +7,19 @@ MARK=tidepool-e2e-images-$$
 export TIDEPOOL_CACHE=${TIDEPOOL_CACHE:-$PWD/.cache} TIDEPOOL_BIN_DIR=${TIDEPOOL_BIN_DIR:-$TARGET/debug}
 export PYTHONDONTWRITEBYTECODE=1
 
+missing() {
+  echo "SKIPPED: $*"
+  exit 77
+}
+# What a local cloud of systemd hosts takes.
+need_hosts() {
+  local program
+  [ "$(id -u)" -eq 0 ] || missing 'root'
+  for program in systemd-nspawn mmdebstrap nft ssh; do
+    command -v "$program" >/dev/null || missing "$program (Debian: apt-get install systemd-container mmdebstrap nftables openssh-client)"
+  done
+}
+
 passed=0 failed=0 skipped=0 check_began=$SECONDS
 check() { # WHAT COMMAND…
   local what=$1 said
@@ -55,4 +68,18 @@ marked_like() { # PATTERN: those with such a command line
   marked | while read -r pid; do
     if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qE -- "$1"; then echo "$pid"; fi
   done
+}
+
+# How long processes may take to end once nobody needs them.
+GONE_SECS_MAX=60
+# A build's directories are in $WORK/tmp, and its cloud in $STATE.
+state_holds() { # KEY NUMBER: so many of that kind are in the cloud's state
+  python3 -c 'import json, sys; found = json.load(open(sys.argv[1])); found = found.get("records", found)[sys.argv[2]]; print(found); sys.exit(len(found) != int(sys.argv[3]))' "$STATE/cloud.json" "$1" "$2"
+}
+# nothing_left IMAGES: no process, mount, directory, droplet or key, and so many images.
+nothing_left() {
+  within "$GONE_SECS_MAX" nobody_marked || { echo 'these still run:'; ps -fp "$(marked | paste -sd,)"; return 1; }
+  ! grep -F " $STATE/" /proc/self/mountinfo || { echo 'these are still mounted'; return 1; }
+  [ -z "$(ls -A "$WORK/tmp")" ] || { ls -lA "$WORK/tmp"; return 1; }
+  state_holds droplets 0 && state_holds keys 0 && state_holds snapshots "$1"
 }

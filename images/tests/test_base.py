@@ -93,6 +93,7 @@ def test_upgrades_come_back_on_a_clone(host):
         assert host.service(unit).is_enabled
     assert not host.file("/usr/sbin/policy-rc.d").exists
     assert not host.file("/etc/apt/apt.conf.d/90tidepool-lock").exists
+    assert not host.file("/etc/dpkg/dpkg.cfg.d/tidepool-build").exists
 
 
 @pytest.mark.booted

@@ -11,13 +11,15 @@ missing() {
   echo "SKIPPED: $*"
   exit 77
 }
-# What a local cloud of systemd hosts takes.
+# What a local cloud of systemd hosts takes. Each host has some seven inotify instances, and Debian allows 128 in all.
+INOTIFY_INSTANCES=1024
 need_hosts() {
   local program
   [ "$(id -u)" -eq 0 ] || missing 'root'
   for program in systemd-nspawn mmdebstrap nft ssh; do
     command -v "$program" >/dev/null || missing "$program (Debian: apt-get install systemd-container mmdebstrap nftables openssh-client)"
   done
+  [ "$(sysctl -n fs.inotify.max_user_instances)" -ge "$INOTIFY_INSTANCES" ] || sysctl -qw "fs.inotify.max_user_instances=$INOTIFY_INSTANCES"
 }
 
 passed=0 failed=0 skipped=0 check_began=$SECONDS

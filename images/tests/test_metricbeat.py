@@ -31,3 +31,13 @@ def test_its_account_has_no_login(host):
 def test_it_runs_if_it_was_told_where_to_send(host):
     told = host.file("/etc/default/metricbeat").exists
     assert host.service("metricbeat.service").is_running == told
+
+
+@pytest.mark.booted
+def test_it_sees_the_processors_that_the_host_has(host, said):
+    """In a container /proc of the service could be the whole machine's."""
+    if not host.service("metricbeat.service").is_running:
+        return
+    inside = "nsenter --target $(systemctl show --property=MainPID --value metricbeat.service) --mount "
+    for ask in ["grep -c '^cpu' /proc/stat", "grep MemTotal /proc/meminfo"]:
+        assert said(inside + ask) == said(ask)

@@ -115,7 +115,9 @@ class Droplet:
         return [*SSH, "-i", self.cloud.key, *words]
 
     def try_ssh(self, command, secs=PATIENCE_SECS):
-        line = self.line(f"root@{self.public}", command)
+        # One connection for all commands: a login is most of what a short one costs.
+        share = ["-o", "ControlMaster=auto", "-o", f"ControlPath={self.cloud.folder}/ssh-{self.id}", "-o", "ControlPersist=60"]
+        line = self.line(*share, f"root@{self.public}", command)
         return subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=secs, check=False)
 
     def ssh(self, command):

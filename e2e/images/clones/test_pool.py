@@ -12,8 +12,8 @@ from monitor import SETTINGS, cpu, senders, settings
 
 # Where the host of the autoscaler sees the cloud's API.
 PORT = 7780
-# Above what a host takes that has nothing to do (0.03), and below what a busy loop gets on a machine with a load of 20 (0.3).
-TARGET = 0.15
+# Above what a host takes that has nothing to do (0.03), and below what a busy loop gets on a machine with a load of 25 (0.2).
+TARGET = 0.1
 SCALING_SECS = 300
 CONFIG = """tick_secs = 2
 state_dir = "/var/lib/tidepool-autoscaler"

@@ -63,7 +63,8 @@ within() { # SECONDS COMMAND…
   done
 }
 
-marked() { grep -lsaxz "E2E_MARK=$MARK" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
+# Processes come and go while grep looks, and it says so by its status.
+marked() { { grep -lsaxz "E2E_MARK=$MARK" /proc/[0-9]*/environ 2>/dev/null || true; } | cut -d/ -f3; }
 nobody_marked() { [ -z "$(marked)" ]; }
 end_marked() { marked | while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done; }
 marked_like() { # PATTERN: those with such a command line

@@ -57,6 +57,9 @@ impl Followed {
     }
 }
 
+/// Characters of a name at most: it stands in every line about its signal.
+const NAME_CHARS_MAX: usize = 100;
+
 /// Reads `[[pool.signal]]` and `[[pool.policy]]`.
 pub(super) fn read(pool: &mut Section<'_>, context: &Context<'_>) -> Followed {
     let (signals, policies) = (pool.sections("signal"), pool.sections("policy"));
@@ -214,7 +217,7 @@ impl PolicyReader<'_> {
             });
         }
         let signal: Option<String> = section.optional("signal");
-        let name: Option<String> = section.optional("name");
+        let name = read_name(section);
         if let Some(signal) = signal.as_ref().filter(|signal| !named.contains(signal)) {
             let known = if named.is_empty() {
                 "none".to_owned()
@@ -265,7 +268,7 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>, place: String) 
             range: Range::ANY,
         }),
     };
-    let name = section.optional("name").or_else(|| preset.clone()).or(field);
+    let name = read_name(section).or_else(|| preset.clone()).or(field);
     let per_host_words = [
         ("last", PerHost::Last),
         ("avg", PerHost::Avg),
@@ -324,9 +327,22 @@ fn read_signal(section: &mut Section<'_>, context: &Context<'_>, place: String) 
     Some((settings, config))
 }
 
+/// The name of a signal or a policy: it stands in messages, in metrics and on the dashboard.
+fn read_name(section: &mut Section<'_>) -> Option<String> {
+    let name: String = section.optional("name")?;
+    let fits = !name.trim().is_empty() && name.chars().count() <= NAME_CHARS_MAX;
+    if !fits || name.contains(char::is_control) {
+        section.problem(
+            "name",
+            format!("must be 1 to {NAME_CHARS_MAX} characters, and no control characters"),
+        );
+    }
+    Some(name)
+}
+
 /// What is wrong with a field's name. Elasticsearch's may not hold blanks, stars or empty parts; of `/metrics` it is one family, or
 /// two of which the first is divided by the second.
-fn field_problem(field: &str, source: SourceKind) -> Option<String> {
+pub(super) fn field_problem(field: &str, source: SourceKind) -> Option<String> {
     let parts: Vec<&str> = match source {
         SourceKind::Elasticsearch => vec![field],
         SourceKind::Scrape => field.split(" / ").collect(),

@@ -155,6 +155,9 @@ fn line_of(text: &str, at: usize) -> usize {
 fn read(mut root: Section<'_>, around: &Surroundings<'_>, purpose: Purpose) -> Option<Config> {
     let tick_secs = root.number_or("tick_secs", 1..=TICK_SECS_MAX, TICK_SECS_DEFAULT);
     let state_dir: Option<String> = root.required("state_dir");
+    if state_dir.as_ref().is_some_and(|dir| dir.trim().is_empty()) {
+        root.problem("state_dir", "is empty");
+    }
     let state_dir = state_dir.map(|dir| around.path_of(&dir));
     let status = read_status(root.section("status"), around);
     let Sources {
@@ -292,14 +295,45 @@ fn read_audit(
 ) -> Option<AuditConfig> {
     let file: Option<String> = section.optional("file");
     let name: Option<String> = section.optional("elasticsearch_index");
+    if let Some(name) = name.as_ref().filter(|name| !is_index(name)) {
+        section.problem(
+            "elasticsearch_index",
+            format!("{name:?} is not the name of one index or data stream"),
+        );
+    }
+    if file.as_ref().is_some_and(|file| file.trim().is_empty()) {
+        section.problem("file", "is empty");
+    }
     let index = name
         .zip(server.cloned())
         .map(|(name, server)| AuditIndex { name, server });
+    let given = file.map(|file| around.path_of(&file));
+    let is_state = |file: &PathBuf| {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        let ours = [".memory.json", ".control.json"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        file.parent() == state_dir && (ours || name == "journal.jsonl" || name == "lease")
+    };
+    if given.as_ref().is_some_and(is_state) {
+        section.problem("file", "is a file of the state itself");
+    }
     section.finish();
-    let file = file
-        .map(|file| around.path_of(&file))
-        .or_else(|| state_dir.map(|dir| dir.join("audit.jsonl")));
+    let file = given.or_else(|| state_dir.map(|dir| dir.join("audit.jsonl")));
     Some(AuditConfig { file: file?, index })
+}
+
+/// Whether documents can be written into an index of this name. One with a date in it is Elasticsearch's to judge.
+fn is_index(name: &str) -> bool {
+    let refused = |c: char| {
+        c.is_whitespace() || c.is_control() || matches!(c, '*' | '?' | ',' | '\\' | '"' | '|' | '#')
+    };
+    let plain = || !name.contains(['/', '<', '>', ':']) && !name.contains(char::is_uppercase);
+    !name.is_empty()
+        && !name.contains(refused)
+        && !name.starts_with(['-', '_', '+'])
+        && (name.starts_with('<') || plain())
 }
 
 /// Decisions would be read as samples.

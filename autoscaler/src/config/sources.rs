@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::follow::field_problem;
 use super::reader::Section;
 use super::secret::{self, SecretKeys};
 use super::{Purpose, Surroundings};
@@ -160,13 +161,31 @@ fn read_elasticsearch(
         _ => Auth::Anonymous,
     };
     let mut config = ElasticsearchConfig::new(url.clone().unwrap_or_default(), auth);
-    if let Some(index) = section.optional("index") {
+    if let Some(index) = section.optional::<String>("index") {
+        // Patterns, aliases, remote clusters and dates are Elasticsearch's to judge.
+        let is_one =
+            |one: &str| !one.is_empty() && !one.contains(|c: char| c.is_whitespace() || c.is_control());
+        if !index.split(',').map(str::trim).all(is_one) {
+            section.problem(
+                "index",
+                format!("{index:?} is not an index or a pattern, or several with commas between"),
+            );
+        }
         config.index = index;
     }
-    if let Some(field) = section.optional("host_field") {
+    if let Some(field) = section.optional::<String>("host_field") {
+        if let Some(problem) = field_problem(&field, SourceKind::Elasticsearch) {
+            section.problem("host_field", problem);
+        }
         config.host_field = field;
     }
-    if let Some(fields) = section.optional("series_fields") {
+    if let Some(fields) = section.optional::<Vec<String>>("series_fields") {
+        for (n, field) in fields.iter().enumerate() {
+            let name = field.strip_suffix(".*").unwrap_or(field);
+            if let Some(problem) = field_problem(name, SourceKind::Elasticsearch) {
+                section.problem(&format!("series_fields[{n}]"), problem);
+            }
+        }
         config.series_fields = fields;
     }
     let timeout_secs = u32::try_from(config.timeout.as_secs()).unwrap_or(10);

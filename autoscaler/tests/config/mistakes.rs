@@ -340,3 +340,93 @@ fn what_is_not_toml_is_reported_with_its_line() {
         problems[0]
     );
 }
+
+/// What no provider and no index takes: it would be found at the first create, or at the first decision.
+#[test]
+fn what_can_never_be_taken_is_refused() {
+    let droplets = "region = \"fra1\", size = \"s-1vcpu-1gb\", image = \"api\"";
+    let pool = |change: &str, expected: &str| {
+        let (line, _) = change.split_once(" = ").unwrap();
+        let text = match droplets.split(", ").find(|one| one.starts_with(line)) {
+            Some(one) => droplets.replace(one, change),
+            None => format!("{droplets}, {change}"),
+        };
+        let found = problems_of(&least(droplets, &text));
+        assert_eq!(found, [format!("pool[0].digitalocean.{expected}")], "{change}");
+    };
+    pool(
+        "region = \"Frankfurt 1\"",
+        "region: \"Frankfurt 1\" is not a slug: a-z, 0-9, '-', '_' and '.'",
+    );
+    pool(
+        "size = \"s-1vCPU-1GB\"",
+        "size: \"s-1vCPU-1GB\" is not a slug: a-z, 0-9, '-', '_' and '.'",
+    );
+    pool(
+        "image = \"a\\nb\"",
+        "image: \"a\\nb\" is not a slug: a-z, 0-9, '-', '_' and '.'",
+    );
+    pool("vpc_uuid = \"default\"", "vpc_uuid: \"default\" is not a UUID");
+    let key = "is neither a key's number nor its fingerprint, such as 3b:16:e4:bf:8b:00:8b:b8:59:8c:a9:d3:f0:19:fa:45";
+    for given in ["my laptop", "ssh-ed25519 AAAAC3Nz me@home", ""] {
+        pool(
+            &format!("ssh_keys = [7, {given:?}]"),
+            &format!("ssh_keys[1]: {key}"),
+        );
+    }
+    let policy = "preset = \"cpu\",";
+    for name in ["", "a\\nb", &"x".repeat(101)] {
+        let text = least(policy, &format!("preset = \"cpu\", name = \"{name}\","));
+        let expected = "pool[0].policy[0].name: must be 1 to 100 characters, and no control characters";
+        assert_eq!(problems_of(&text), [expected], "{name}");
+    }
+    let server = |setting: &str| {
+        let server = format!("elasticsearch = {{ url = \"http://es:9200\", {setting} }}\nscrape = {{}}");
+        problems_of(&least("scrape = {}", &server))
+    };
+    for index in ["", "a,,b", "metric beat"] {
+        let expected = format!(
+            "elasticsearch.index: {index:?} is not an index or a pattern, or several with commas between"
+        );
+        assert_eq!(server(&format!("index = {index:?}")), [expected]);
+    }
+    for (setting, field) in [
+        ("host_field = \"\"", "host_field"),
+        ("host_field = \"host name\"", "host_field"),
+        ("series_fields = [\"a.*\", \"\"]", "series_fields[1]"),
+        ("series_fields = [\"*\"]", "series_fields[0]"),
+    ] {
+        let found = server(setting);
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("elasticsearch.{field}: ")),
+            "{found:?}"
+        );
+    }
+    assert_eq!(
+        server("index = \"a-*, -a-old,eu:b-*,<m-{now/d}>\", series_fields = [\"labels.*\"]"),
+        [""; 0]
+    );
+    let audit = |setting: &str| {
+        problems_of(&least(
+            "audit = {}",
+            &format!("audit = {{ {setting} }}\nelasticsearch = {{ url = \"http://es:9200\" }}"),
+        ))
+    };
+    for index in ["", "A", "a b", "a-*", "_a", "a,b"] {
+        let expected =
+            format!("audit.elasticsearch_index: {index:?} is not the name of one index or data stream");
+        assert_eq!(audit(&format!("elasticsearch_index = {index:?}")), [expected]);
+    }
+    assert_eq!(audit("elasticsearch_index = \"<decisions-{now/M}>\""), [""; 0]);
+    for file in ["state/journal.jsonl", "state/lease", "state/api.memory.json"] {
+        assert_eq!(
+            audit(&format!("file = {file:?}")),
+            ["audit.file: is a file of the state itself"]
+        );
+    }
+    assert_eq!(audit("file = \"\""), ["audit.file: is empty"]);
+    assert_eq!(
+        problems_of(&least("state_dir = \"state\"", "state_dir = \" \"")),
+        ["state_dir: is empty"]
+    );
+}

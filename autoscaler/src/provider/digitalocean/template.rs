@@ -84,12 +84,24 @@ impl DropletTemplate {
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         for (field, text) in [("region", &self.region), ("size", &self.size)] {
-            if text.is_empty() {
-                problems.push((field.to_owned(), "is empty".to_owned()));
+            problems.extend(slug_problem(text).map(|problem| (field.to_owned(), problem)));
+        }
+        if let ImageRef::Slug(text) = &self.image {
+            problems.extend(slug_problem(text).map(|problem| ("image".to_owned(), problem)));
+        }
+        for (n, key) in self.ssh_keys.iter().enumerate() {
+            // It isn't shown: it may be a whole key.
+            if matches!(key, SshKeyRef::Fingerprint(text) if !is_fingerprint(text)) {
+                let problem = "is neither a key's number nor its fingerprint, such as 3b:16:e4:bf:8b:00:8b:b8:59:8c:a9:d3:f0:19:fa:45";
+                problems.push((format!("ssh_keys[{n}]"), problem.to_owned()));
             }
         }
-        if self.image == ImageRef::Slug(String::new()) {
-            problems.push(("image".to_owned(), "is empty".to_owned()));
+        if let Some(text) = self
+            .vpc_uuid
+            .as_ref()
+            .filter(|text| !text.is_empty() && !is_uuid(text))
+        {
+            problems.push(("vpc_uuid".to_owned(), format!("{text:?} is not a UUID")));
         }
         for (n, tag) in self.tags.iter().enumerate() {
             let path = format!("tags[{n}]");
@@ -121,6 +133,25 @@ impl DropletTemplate {
         }
         problems
     }
+}
+
+/// Slugs of DigitalOcean's are `fra1`, `s-1vcpu-1gb`, `so1_5-2vcpu-16gb`, `ubuntu-24-04-x64`.
+fn slug_problem(text: &str) -> Option<String> {
+    let is_slug = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    if text.is_empty() {
+        return Some("is empty".to_owned());
+    }
+    (!text.bytes().all(is_slug)).then(|| format!("{text:?} is not a slug: a-z, 0-9, '-', '_' and '.'"))
+}
+
+/// MD5, in hexadecimal digits with colons between.
+fn is_fingerprint(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':')
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 fn is_tag(text: &str) -> bool {

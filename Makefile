@@ -22,7 +22,7 @@ stack: ## the same with three Cassandra nodes, Elasticsearch and Metricbeat (nee
 test: ## every test, against real servers and clients; sets up what it needs
 	e2e/run
 
-e2e-images: ## systemd hosts of the local cloud, and images made on them from `make packages` (root, Debian; installs systemd-container, mmdebstrap and nftables)
+e2e-images: ## systemd hosts of the local cloud, and images made on them (root, Debian; installs systemd-container, mmdebstrap, nftables, lxcfs; E2E_SHORT=1: the main path)
 	e2e/run images
 
 bench: ## requests a second, latency and CPU a request beside a minimal server

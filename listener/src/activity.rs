@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::answers::Answers;
 use crate::frames::{Frames, Seen, Unfinished};
+use crate::front;
 use crate::heads::HeadHold;
 use crate::{Limits, Rooms};
 
@@ -57,6 +58,8 @@ pub struct Activity {
     blocked_since_ms: AtomicU64,
     body_unread: AtomicBool,
     overdue: AtomicBool,
+    /// Of HTTP/1 only: the target of the request that has begun has a fragment.
+    fragment: AtomicBool,
     head: HeadHold,
     /// Of HTTP/2 only: what the client has begun to send and since when, as [`pack`] writes it; 0 when it is nothing.
     unfinished: AtomicU64,
@@ -113,6 +116,7 @@ impl Activity {
             blocked_since_ms: AtomicU64::new(0),
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
+            fragment: AtomicBool::new(false),
             head: HeadHold::new(rooms.heads.clone()),
             // A connection begins with a preface.
             unfinished: AtomicU64::new(if http2 { pack(0, Unfinished::Head) } else { 0 }),
@@ -167,6 +171,12 @@ impl Activity {
     #[inline]
     pub(crate) fn is_body_unread(&self) -> bool {
         self.body_unread.load(Ordering::Relaxed)
+    }
+
+    /// Whether the target of the request that came last had a fragment; asked once for each.
+    #[inline]
+    pub(crate) fn take_fragment(&self) -> bool {
+        self.fragment.load(Ordering::Relaxed) && self.fragment.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the request in flight has taken longer than [`ANSWER_MAX`] (HTTP/1 only).
@@ -244,13 +254,16 @@ impl Activity {
     }
 
     /// HTTP/1: whether there is room for them: an unfinished head takes some.
-    fn bytes_came(&self, bytes: usize) -> bool {
+    fn bytes_came(&self, bytes: &[u8]) -> bool {
         match self.phase() {
             Phase::Idle => self.enter(Phase::Reading, Instant::now()),
             Phase::Reading => {}
             Phase::Busy | Phase::Lingering => return true,
         }
-        self.head.grow(bytes)
+        if self.head.is_empty() && front::has_a_fragment(bytes) {
+            self.fragment.store(true, Ordering::Relaxed);
+        }
+        self.head.grow(bytes.len())
     }
 
     fn wrote(&self, pending: bool) {
@@ -390,7 +403,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         let this = &mut *self;
         if let Some(frames) = &mut this.frames {
             this.activity.frames_came(frames.read(came));
-        } else if !this.activity.bytes_came(came.len()) {
+        } else if !this.activity.bytes_came(came) {
             return no_room("there is no room for more unfinished requests");
         }
         read

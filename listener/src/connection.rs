@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use crate::activity::{Activity, Cut, Phase, WatchedIo};
 use crate::front::{self, Unread};
 use crate::refusal::{self, Refusal};
-use crate::{ConnectionMetrics, Peer, RequestBody, Server, Service, Stage, Stages};
+use crate::{ConnectionMetrics, Early, Peer, RequestBody, Server, Service, Stage, Stages};
 
 /// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much
 /// later than its bound.
@@ -208,7 +208,11 @@ async fn answer<S: Service>(
     body_timeout: Duration,
 ) -> http::Response<S::Body> {
     let mut request = request.map(|body| RequestBody::of(body, body_timeout, &peer.activity));
-    match front::examine(&mut request) {
+    let examined = match peer.activity.take_fragment() {
+        true => Err(Early::BadTarget),
+        false => front::examine(&mut request),
+    };
+    match examined {
         Ok(()) => service.answer(request, peer).await,
         Err(early) => {
             let (asked, body) = request.into_parts();

@@ -65,7 +65,9 @@ impl Early {
             Self::NoHost => "the request has no Host header",
             Self::TwoHosts => "the request names more than one host",
             Self::BadHost => "the Host header must be one host name or address with an optional port",
-            Self::BadTarget => "the request target must be a path or an absolute http URI; * is for OPTIONS",
+            Self::BadTarget => {
+                "the request target must be a path or an absolute http URI, without a #; * is for OPTIONS"
+            }
             Self::Connect => "this server is not a proxy",
             Self::TransferEncoding => "the only Transfer-Encoding that is supported is chunked",
             Self::NotHttp => "the request can't be read as HTTP/1.1",
@@ -132,6 +134,17 @@ pub(crate) fn examine<B>(request: &mut Request<B>) -> Result<(), Early> {
         request.headers_mut().insert(HOST, value);
     }
     Ok(())
+}
+
+/// Whether bytes begin with a request line of HTTP/1 whose target has a fragment. It has no place there (RFC 9112, 3.2), and
+/// `http::Uri` leaves it out without a word: DELETE of `/notes#1` would be that of `/notes`.
+pub(crate) fn has_a_fragment(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    method.is_some_and(|method| method.iter().all(u8::is_ascii_alphanumeric))
+        && target.is_some_and(|target| target.contains(&b'#'))
+        && version.is_some_and(|version| version.starts_with(b"HTTP/1."))
 }
 
 enum Target {

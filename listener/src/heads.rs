@@ -24,6 +24,11 @@ impl HeadHold {
         }
     }
 
+    /// Whether nothing has come of the next head.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.received.load(Ordering::Relaxed) == 0
+    }
+
     /// Takes room for bytes that came; false if there is none.
     pub(crate) fn grow(&self, bytes: usize) -> bool {
         let received = self.received.fetch_add(bytes, Ordering::Relaxed) + bytes;

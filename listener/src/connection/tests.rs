@@ -167,6 +167,34 @@ async fn answers_that_http2_clients_do_not_take_share_a_bound() {
 }
 
 #[tokio::test]
+async fn a_target_with_a_fragment_is_refused_and_not_shortened() {
+    for (target, status) in [
+        ("/notes#1", 400),
+        ("http://localhost/notes#", 400),
+        ("/notes?a#b", 400),
+        ("/notes%231", 200),
+    ] {
+        let (mut client, served) = tokio::io::duplex(64 * 1024);
+        let serving = tokio::spawn(async move {
+            serve_http1(&server(SystemTime::UNIX_EPOCH), service(), served, ENDS).await;
+        });
+        // The first one is served, as is what comes after it.
+        let asked = |target: &str| format!("DELETE {target} HTTP/1.1\r\nHost: localhost\r\nX: a#b\r\n\r\n");
+        client.write_all(asked("/").as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        client.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        client.write_all(asked(target).as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        let second = format!("HTTP/1.1 {status} ");
+        assert!(rest.contains(&second), "{target}: {rest}");
+        serving.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn where_http_has_no_date_every_request_is_told_so() {
     let year = Duration::from_secs(366 * 24 * 3_600);
     for clock in [

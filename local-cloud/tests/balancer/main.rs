@@ -47,6 +47,11 @@ impl Pool {
         }
     }
 
+    fn balancer_ip(&self) -> &str {
+        let (_, address) = self.address.split_once("//").unwrap();
+        address.split(':').next().unwrap()
+    }
+
     async fn counters(&self) -> Value {
         self.cloud.balancer_state(&self.balancer).await["counters"].clone()
     }
@@ -102,6 +107,12 @@ impl Pool {
 async fn round_robin_gives_everybody_the_same_and_the_counts_are_true() {
     let pool = Pool::start(&[], 3, json!({})).await;
     let http = client();
+    // This machine's address on the way to the balancer's.
+    let own = if common::by_systemd() {
+        pool.balancer_ip()
+    } else {
+        "127.0.0.1"
+    };
     for nth in 0..30 {
         let method = if nth % 3 == 0 { Method::POST } else { Method::GET };
         let status = if nth % 10 == 9 { 404 } else { 200 };
@@ -111,7 +122,7 @@ async fn round_robin_gives_everybody_the_same_and_the_counts_are_true() {
             .await
             .unwrap();
         assert_eq!(answer.status().as_u16(), status);
-        assert_eq!(reply_of(answer).await.text("/forwarded_for"), "127.0.0.1");
+        assert_eq!(reply_of(answer).await.text("/forwarded_for"), own);
     }
     for id in &pool.ids {
         assert_eq!(pool.member(*id).await["requests"], 10);
@@ -167,7 +178,7 @@ async fn without_members_it_answers_503_itself_and_new_members_wait_for_their_ch
     );
     // A member that is not ready joins, but gets nothing.
     let mut body = common::droplet_body("web", "web", &["serving:web"]);
-    body["user_data"] = json!("#cloud-config\nwrite_files:\n- path: /unready\n  content: ''\n");
+    body["user_data"] = json!(common::web_user_data("- path: /unready\n  content: ''\n"));
     let id = cloud.post("/v2/droplets", body).await.number("/droplet/id");
     cloud
         .until("its check failed", async || {

@@ -42,6 +42,14 @@ IMAGES = {
     """,
 }
 
+# What a droplet that is a system is told, to do what the program of the image `web` does: each answers its name.
+WEB_USER_DATA = """#cloud-config
+runcmd:
+- [sh, -c, 'echo ready >/srv/readyz; echo "{\\"name\\": \\"$(hostname)\\"}" >/srv/index.html']
+- [systemd-run, python3, -m, http.server, "8080", --directory, /srv]
+- [systemd-run, python3, -m, http.server, "9090", --directory, /srv]
+"""
+
 # An RFC 8032 test key in OpenSSH's form; nobody has a use for it.
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea client@test"
 
@@ -104,12 +112,19 @@ class LocalCloudTest(unittest.TestCase):
     def settled(self, droplet_id: int, status: str) -> None:
         self.until(f"droplet {droplet_id} is {status}", lambda: self.droplet_state(droplet_id)["status"] == status)
 
+    def booted(self, droplet_id: int) -> None:
+        """A system that is still booting takes no notice of its power button."""
+        if BY_SYSTEMD:
+            address = self.droplet_state(droplet_id)["ip"]
+            self.until("it takes logins", lambda: is_open(address, 22))
+
     def fault(self, kind: str, **body) -> None:
         request = urllib.request.Request(f"{self.url}/_local/faults/{kind}", json.dumps(body).encode(), method="POST")
         urllib.request.urlopen(request, timeout=PATIENCE_SECS).close()
 
 
 of_processes = unittest.skipIf(BY_SYSTEMD, "about droplets that are processes")
+of_hundreds = unittest.skipIf(BY_SYSTEMD, "hundreds of systems are more than a small machine boots")
 
 
 def is_alive(pid: int) -> bool:
@@ -122,6 +137,14 @@ def is_alive(pid: int) -> bool:
 
 def command_line(pid: int) -> list[str]:
     return pathlib.Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+def is_open(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:

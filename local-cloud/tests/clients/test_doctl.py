@@ -7,7 +7,10 @@ import pathlib
 import subprocess
 import unittest
 
-from local_cloud import PATIENCE_SECS, PUBLIC_KEY, TOKEN, LocalCloudTest, command_line, free_port, get, is_alive, of_processes
+from local_cloud import (
+    BY_SYSTEMD, PATIENCE_SECS, PUBLIC_KEY, TOKEN, WEB_USER_DATA, LocalCloudTest, command_line, free_port, get, is_alive, of_hundreds,
+    of_processes,
+)
 
 DOCTL = os.environ.get("DOCTL", "")
 
@@ -69,25 +72,31 @@ class DoctlTest(LocalCloudTest):
         [[found]] = self.fields("Slug", "compute", "image", "get", "web")
         self.assertEqual(found, "web")
 
-    @of_processes
-    def test_create_shows_every_field_and_runs_the_process(self) -> None:
-        user_data = self.directory / "user-data"
-        user_data.write_text("#cloud-config\nwrite_files:\n- path: /etc/greeting\n  content: hello\n")
-        [made] = self.create("web-1", image="web", more=(
-            "--wait", "--tag-names", "pool:web,env:test", "--user-data-file", str(user_data)))
+    def test_create_shows_every_field(self) -> None:
+        [made] = self.create("web-1", image="web", more=("--wait", "--tag-names", "pool:web,env:test"))
         self.assertEqual((made["name"], made["status"]), ("web-1", "active"))
         columns = "ID,Name,PublicIPv4,PrivateIPv4,Memory,VCPUs,Disk,Region,Image,Status,Tags,Features"
         [row] = self.fields(columns, "compute", "droplet", "list")
         state = self.droplet_state(made["id"])
         self.assertEqual(row[:2], [str(made["id"]), "web-1"])
-        self.assertEqual(row[2:4], [state["ip"], state["ip"]])
+        self.assertEqual(row[2], state["ip"])
+        # A process has one address for everything.
+        self.assertEqual(row[3] != state["ip"], BY_SYSTEMD)
         self.assertEqual(row[4:8], ["1024", "1", "25", "nyc3"])
         self.assertEqual(" ".join(row[8:]), "Debian Web server active env:test,pool:web private_networking")
         # The same by `get`, by id and by name.
         [[by_id]] = self.fields("Name", "compute", "droplet", "get", str(made["id"]))
         [[by_name]] = self.fields("ID", "compute", "droplet", "get", "web-1")
         self.assertEqual((by_id, by_name), ("web-1", str(made["id"])))
-        # And behind it: the image's program, on that address, in the droplet's own directory.
+        self.process_of(made["id"])
+
+    @of_processes
+    def test_create_runs_the_images_program(self) -> None:
+        user_data = self.directory / "user-data"
+        user_data.write_text("#cloud-config\nwrite_files:\n- path: /etc/greeting\n  content: hello\n")
+        [made] = self.create("web-1", image="web", more=("--wait", "--user-data-file", str(user_data)))
+        state = self.droplet_state(made["id"])
+        # On its address, in the droplet's own directory.
         pid = self.process_of(made["id"])
         self.assertEqual(command_line(pid)[1:4], ["test-host", "--listen", f"{state['ip']}:8080"])
         self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), state["root"])
@@ -119,7 +128,7 @@ class DoctlTest(LocalCloudTest):
         self.assertNotEqual(ambiguous.returncode, 0)
         self.assertEqual(len(self.fields("ID", "compute", "droplet", "list")), 2)
 
-    @of_processes
+    @of_hundreds
     def test_over_200_droplets(self) -> None:
         names = [f"many-{number}" for number in range(205)]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -171,10 +180,12 @@ class DoctlTest(LocalCloudTest):
         self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
         [[listed, *_]] = self.fields(columns, "compute", "action", "get", row[0])
         self.assertEqual(listed, row[0])
+        self.booted(made["id"])
         self.fields(columns, *action, "reboot", number)
         self.until("another process runs", lambda: self.process_of(made["id"]) != second)
         # doctl leaves `locked` out when it is false.
         self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
+        self.booted(made["id"])
         self.fields(columns, *action, "shutdown", number)
         self.settled(made["id"], "off")
         self.until("it is unlocked", lambda: "locked" not in self.json("compute", "droplet", "get", number)[0])
@@ -226,7 +237,6 @@ class DoctlTest(LocalCloudTest):
         self.doctl("vpcs", "delete", made["id"], "--force")
         self.assertNotIn(["net"], self.fields("Name", "vpcs", "list"))
 
-    @of_processes
     def test_a_load_balancer_balances(self) -> None:
         port = free_port()
         [made] = self.json(
@@ -239,7 +249,8 @@ class DoctlTest(LocalCloudTest):
         self.assertEqual(row[2:], ["front", "active", "nyc3", "serving:web"])
         table = self.doctl("compute", "load-balancer", "list")
         self.assertNotIn("Recovered", table)
-        members = self.create("web-a", "web-b", image="web", more=("--tag-name", "serving:web"))
+        user_data = ("--user-data", WEB_USER_DATA) if BY_SYSTEMD else ()
+        members = self.create("web-a", "web-b", image="web", more=("--tag-name", "serving:web", *user_data))
         self.until("both are healthy", lambda: self.healthy(made["id"]) == 2)
         [[ids]] = self.fields("DropletIDs", "compute", "load-balancer", "get", made["id"])
         self.assertEqual({int(one) for one in ids.split(",")}, {one["id"] for one in members})

@@ -2,7 +2,7 @@
 
 import unittest
 
-from local_cloud import PUBLIC_KEY, TOKEN, LocalCloudTest, free_port, get, is_alive, of_processes
+from local_cloud import BY_SYSTEMD, PUBLIC_KEY, TOKEN, WEB_USER_DATA, LocalCloudTest, free_port, get, is_alive, of_hundreds
 
 try:
     import azure.core.exceptions
@@ -72,7 +72,7 @@ class PydoTest(LocalCloudTest):
         self.assertEqual(self.all_droplets(), [])
         self.assertFalse(any(is_alive(pid) for pid in pids))
 
-    @of_processes
+    @of_hundreds
     def test_over_200_droplets(self) -> None:
         names = [f"many-{number}" for number in range(210)]
         for start in range(0, 210, 10):
@@ -133,7 +133,6 @@ class PydoTest(LocalCloudTest):
         self.assertEqual(self.client.vpcs.get(vpc["id"], **PLAIN)["vpc"]["name"], "net")
         self.client.vpcs.delete(vpc["id"], **PLAIN)
 
-    @of_processes
     def test_a_load_balancer_balances(self) -> None:
         port = free_port()
         body = {
@@ -144,7 +143,8 @@ class PydoTest(LocalCloudTest):
         number = self.client.load_balancers.create(body=body, **PLAIN)["load_balancer"]["id"]
         balancer = self.client.load_balancers.get(number, **PLAIN)["load_balancer"]
         self.assertEqual((balancer["status"], balancer["algorithm"], balancer["tag"]), ("active", "least_connections", "serving:web"))
-        members = [self.create(name, image="web", tags=["serving:web"]) for name in ("web-a", "web-b")]
+        more = {"user_data": WEB_USER_DATA} if BY_SYSTEMD else {}
+        members = [self.create(name, image="web", tags=["serving:web"], **more) for name in ("web-a", "web-b")]
         self.until("both are healthy", lambda: self.healthy(number) == 2)
         self.assertEqual(self.client.load_balancers.get(number, **PLAIN)["load_balancer"]["droplet_ids"], members)
         names = {get(f"http://{balancer['ip']}:{port}/")["name"] for _ in range(10)}

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long anything may take; a loaded machine is slow, not wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tidepool-local-cloud");
@@ -350,8 +350,26 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
 
 /// A create's body.
 pub(crate) fn droplet_body(name: &str, image: &str, tags: &[&str]) -> Value {
-    json!({"name": name, "image": image, "region": "nyc3", "size": "s-1vcpu-1gb", "tags": tags,
-        "ssh_keys": null, "backups": false, "ipv6": false, "something_new": {"ignored": true}})
+    let mut body = json!({"name": name, "image": image, "region": "nyc3", "size": "s-1vcpu-1gb", "tags": tags,
+        "ssh_keys": null, "backups": false, "ipv6": false, "something_new": {"ignored": true}});
+    if by_systemd() && image == "web" {
+        body["user_data"] = json!(web_user_data(""));
+    }
+    body
+}
+
+/// What a droplet of the image `web` is told, with these items of `write_files`: one that is a system has to be made to do what that
+/// image's program does.
+pub(crate) fn web_user_data(files: &str) -> String {
+    let user_data = format!("#cloud-config\nwrite_files:\n{files}");
+    if !by_systemd() {
+        return user_data;
+    }
+    let program = include_str!("test_host.py").lines();
+    let program: String = program.map(|line| format!("    {line}\n")).collect();
+    format!(
+        "{user_data}- path: /opt/test-host\n  permissions: '0755'\n  content: |\n{program}runcmd:\n- [systemd-run, /opt/test-host]\n"
+    )
 }
 
 /// A whole answer.
@@ -420,7 +438,7 @@ pub(crate) fn marked(state: &Path) -> Vec<i32> {
 
 /// Whether droplets are to be systemd hosts (`TIDEPOOL_TEST_HOSTS=systemd`) in tests that are meant for both kinds.
 #[expect(clippy::disallowed_methods, reason = "how tests are run")]
-fn by_systemd() -> bool {
+pub(crate) fn by_systemd() -> bool {
     std::env::var("TIDEPOOL_TEST_HOSTS").is_ok_and(|kind| kind == "systemd")
 }
 

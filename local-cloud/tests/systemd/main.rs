@@ -16,6 +16,7 @@ mod ends;
 mod faults;
 mod hard_cases;
 mod hosts;
+mod many;
 mod networks;
 mod packages;
 mod refusals;

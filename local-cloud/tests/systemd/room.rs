@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,8 @@ use crate::common::{Cloud, PATIENCE, base_images, images};
 
 /// What the tests need beside what the program names itself.
 const NEEDED: [&str; 5] = ["systemd-nspawn", "mmdebstrap", "nft", "ssh", "ssh-keygen"];
+/// How long a boot may take: ten at once, with other tests beside them, share two processors.
+const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 /// The test images' system.
 pub(crate) const DEBIAN: &str = "debian";
 /// What makes a droplet serve HTTP on both known ports.
@@ -119,7 +121,7 @@ impl Room {
 
     pub(crate) async fn ssh_at(&self, ip: &str, command: &str) -> String {
         let mut last = None;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + BOOT_PATIENCE;
         while Instant::now() < deadline {
             let output = self.ssh_once(ip, command);
             // 255 is ssh's own: it did not come in.
@@ -127,7 +129,7 @@ impl Room {
                 return String::from_utf8(output.stdout).unwrap().trim().to_owned();
             }
             last = Some(output);
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("no ssh to {ip}: {last:?}");
     }
@@ -207,12 +209,41 @@ impl Traces {
         found.extend(groups.filter(|group| Path::new(group).exists()));
         let claim = format!("/run/tidepool-local-cloud/{}", self.block);
         found.extend(Some(claim).filter(|claim| Path::new(claim).exists()));
+        let machines = self.machines.to_str().unwrap();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mounts = mounts
-            .lines()
-            .filter(|line| line.contains(self.machines.to_str().unwrap()));
+        let mounts = mounts.lines().filter(|line| line.contains(machines));
         found.extend(mounts.map(str::to_owned));
+        found.extend(loop_devices().filter(|file| file.contains(machines)));
+        found.extend(processes().filter(|line| {
+            let is_ours = |word: &str| own(word.trim_start_matches("--machine="));
+            line.contains(machines) || line.split('\0').any(is_ours)
+        }));
         found
+    }
+
+    /// What a host takes of this machine's memory, in bytes, without copies of files, which the kernel drops when it needs the room.
+    pub(crate) fn memory(&self, droplet: u64) -> u64 {
+        let group = |hierarchy: &str| format!("/sys/fs/cgroup/{hierarchy}tidepool-{}/{droplet}", self.block);
+        let (each, one) = (group("memory/"), group(""));
+        let read = |file: String| std::fs::read_to_string(file).unwrap();
+        let (usage, stat, prefix) = if Path::new(&each).exists() {
+            (
+                format!("{each}/memory.usage_in_bytes"),
+                format!("{each}/memory.stat"),
+                "total_",
+            )
+        } else {
+            (format!("{one}/memory.current"), format!("{one}/memory.stat"), "")
+        };
+        let stat = read(stat);
+        let files = ["inactive_file", "active_file"].map(|name| {
+            let line = stat
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{prefix}{name} ")));
+            line.unwrap().parse::<u64>().unwrap()
+        });
+        let usage: u64 = read(usage).trim().parse().unwrap();
+        usage.saturating_sub(files.iter().sum())
     }
 
     /// Waits until nothing is there any more.
@@ -224,8 +255,45 @@ impl Traces {
                 return;
             }
             assert!(Instant::now() < deadline, "left: {found:#?}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// The files behind this machine's loop devices.
+fn loop_devices() -> impl Iterator<Item = String> {
+    let devices = names(Path::new("/sys/block")).into_iter();
+    devices
+        .filter_map(|device| std::fs::read_to_string(format!("/sys/block/{device}/loop/backing_file")).ok())
+}
+
+/// The command lines of all processes.
+fn processes() -> impl Iterator<Item = String> {
+    let lines = names(Path::new("/proc")).into_iter();
+    lines.filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok())
+}
+
+/// What there is of blocks that no cloud has claimed, once those that are just being given back are.
+pub(crate) fn orphans() -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let links = [
+            ("/run/netns", "tpc"),
+            ("/sys/class/net", "tpc"),
+            ("/sys/fs/cgroup/memory", "tidepool-"),
+        ];
+        let found = links.iter().flat_map(|(directory, prefix)| {
+            let entries = names(Path::new(directory)).into_iter();
+            entries.filter(move |entry| {
+                let block = entry.strip_prefix(prefix).and_then(|rest| rest.split('-').next());
+                block.is_some_and(|block| !Path::new("/run/tidepool-local-cloud").join(block).exists())
+            })
+        });
+        let found: Vec<String> = found.collect();
+        if found.is_empty() || Instant::now() > deadline {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

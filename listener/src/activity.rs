@@ -28,6 +28,10 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(90);
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Longest time that a request is worked on whose client has closed its end. It may only have sent all and wait for the answer,
+/// or it has gone, and its work would be in the way of others.
+const GONE_MAX: Duration = Duration::from_secs(5);
+
 /// hyper's own answers have a status line, a length, a date and perhaps `connection: close`: about 100 bytes.
 const OWN_ANSWER_BYTES_MAX: usize = 256;
 
@@ -56,6 +60,8 @@ pub struct Activity {
     requests: AtomicUsize,
     /// Milliseconds plus one since when writing is blocked; 0 when it is not.
     blocked_since_ms: AtomicU64,
+    /// Of HTTP/1 only: milliseconds plus one since when the client was seen to have closed its end; 0 when it has not.
+    gone_since_ms: AtomicU64,
     body_unread: AtomicBool,
     overdue: AtomicBool,
     /// Of HTTP/1 only: the target of the request that has begun has a fragment.
@@ -85,6 +91,8 @@ pub(crate) enum Cut {
     Idle,
     /// The client does not read.
     SlowReader,
+    /// The client has closed its end, and its answer isn't ready.
+    Gone,
     /// It sent on after its answer.
     Lingered,
     /// The process ends.
@@ -97,6 +105,7 @@ impl Cut {
             Self::SlowHeaders => "slow_headers",
             Self::Idle => "idle",
             Self::SlowReader => "slow_reader",
+            Self::Gone => "gone",
             Self::Lingered => "lingered",
             Self::Stop => "stop",
         }
@@ -114,6 +123,7 @@ impl Activity {
             since_ms: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             blocked_since_ms: AtomicU64::new(0),
+            gone_since_ms: AtomicU64::new(0),
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             fragment: AtomicBool::new(false),
@@ -188,6 +198,15 @@ impl Activity {
         self.blocked_since_ms.load(Ordering::Relaxed) != 0
     }
 
+    /// HTTP/1, while a request is being answered: takes note of whether the client has closed its end.
+    pub(crate) fn note_gone(&self, is_gone: bool, now: Instant) {
+        let before = self.gone_since_ms.load(Ordering::Relaxed);
+        if is_gone != (before != 0) {
+            let since = if is_gone { self.now_ms(now) + 1 } else { 0 };
+            self.gone_since_ms.store(since, Ordering::Relaxed);
+        }
+    }
+
     /// Judges the current state. Marks a request that hangs as overdue, for its own future to see.
     pub(crate) fn judge(&self, now: Instant, limits: &Limits) -> Option<Cut> {
         let now_ms = self.now_ms(now);
@@ -219,6 +238,10 @@ impl Activity {
             Phase::Reading => past(since, limits.header_timeout).then_some(Cut::SlowHeaders),
             Phase::Lingering => past(since, LINGER_MAX).then_some(Cut::Lingered),
             Phase::Busy => {
+                let gone = self.gone_since_ms.load(Ordering::Relaxed);
+                if gone != 0 && past(gone - 1, GONE_MAX) {
+                    return Some(Cut::Gone);
+                }
                 if !self.http2 && past(since, ANSWER_MAX) {
                     self.overdue.store(true, Ordering::Relaxed);
                 }
@@ -523,6 +546,24 @@ mod tests {
         assert_eq!(judged(&activity, after(60)), Some(Cut::SlowReader));
         drop(taken);
         assert_eq!(judged(&activity, after(60)), None, "nothing waits any more");
+    }
+
+    #[test]
+    fn a_request_is_given_up_some_seconds_after_its_client_has_closed_its_end() {
+        let activity = Arc::new(Activity::new(false, &Rooms::default()));
+        let after = |secs| activity.born + Duration::from_secs(secs);
+        let request = Answering::begin(&activity, after(0));
+        for secs in 3..8 {
+            activity.note_gone(true, after(secs));
+            assert_eq!(judged(&activity, after(secs)), None);
+        }
+        activity.note_gone(true, after(8));
+        assert_eq!(judged(&activity, after(8)), Some(Cut::Gone));
+        activity.note_gone(false, after(8));
+        assert_eq!(judged(&activity, after(20)), None, "it has sent more");
+        activity.note_gone(true, after(20));
+        drop(request);
+        assert_eq!(judged(&activity, after(25)), None, "it was answered");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,6 +14,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -83,6 +86,7 @@ pub(crate) async fn serve<S: Service>(
         local,
         remote,
         tls: server.tls.is_some(),
+        socket: Some(stream.as_raw_fd()),
     };
     let Some(tls) = &server.tls else {
         return match clock {
@@ -116,6 +120,8 @@ struct Ends {
     local: SocketAddr,
     remote: SocketAddr,
     tls: bool,
+    /// Open as long as the connection is; `None` for what isn't a socket.
+    socket: Option<RawFd>,
 }
 
 async fn serve_http1<S: Service>(
@@ -136,7 +142,7 @@ async fn serve_http1<S: Service>(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // Who closes its half has sent all, and still waits for the answer: see docs/adr/0131-half-closed-is-not-gone.md.
+        // Who closes its half has sent all, and may wait for the answer: see docs/adr/0131-half-closed-is-not-gone.md.
         .half_close(true)
         // The header timeout is ours: hyper's arms a timer for each request, and counts idle time as header time.
         .header_read_timeout(None)
@@ -160,7 +166,7 @@ async fn serve_http1<S: Service>(
             }
         }),
     );
-    let supervisor = Supervisor::new(server, &activity);
+    let supervisor = Supervisor::new(server, &activity, ends.socket);
     let ended = supervisor
         .drive(Pin::new(&mut connection), http1::Connection::graceful_shutdown)
         .await;
@@ -262,7 +268,7 @@ async fn serve_http2<S: Service>(
             async move { Ok::<_, Infallible>(answer(service, peer, request, body_timeout).await) }
         }),
     );
-    let supervisor = Supervisor::new(server, &activity);
+    let supervisor = Supervisor::new(server, &activity, None);
     let _cut_or_failed = supervisor
         .drive(pin!(connection), http2::Connection::graceful_shutdown)
         .await;
@@ -273,15 +279,18 @@ struct Supervisor<'a> {
     server: &'a Server,
     activity: &'a Activity,
     look_interval: Duration,
+    /// That of an HTTP/1 connection, which stays open as long as the connection is driven.
+    socket: Option<RawFd>,
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(server: &'a Server, activity: &'a Activity) -> Self {
+    fn new(server: &'a Server, activity: &'a Activity, socket: Option<RawFd>) -> Self {
         let shortest = server.limits.header_timeout.min(server.limits.idle_timeout);
         Self {
             server,
             activity,
             look_interval: (shortest / 4).min(LOOK_INTERVAL_MAX),
+            socket,
         }
     }
 
@@ -353,12 +362,26 @@ impl<'a> Supervisor<'a> {
     }
 
     fn verdict(&self, now: Instant, stopping: Stopping) -> Option<Cut> {
+        if let Some(socket) = self.socket
+            && self.activity.phase() == Phase::Busy
+        {
+            self.activity.note_gone(is_closed_by_client(socket), now);
+        }
         let still_writing = self.activity.is_write_blocked();
         let unfinished = self.activity.phase() == Phase::Busy || still_writing;
         if self.server.stages.stage() >= Stage::Cutting || (stopping == Stopping::Closing && !unfinished) {
             return Some(Cut::Stop);
         }
         self.activity.judge(now, &self.server.limits)
+    }
+}
+
+/// Whether nothing comes any more. A request that the client has sent on is in front of the end, which is seen once it is read;
+/// so is what TLS says at an end, so that of TLS connections only those are seen that end without it.
+fn is_closed_by_client(socket: RawFd) -> bool {
+    match recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error == Errno::ECONNRESET,
     }
 }
 

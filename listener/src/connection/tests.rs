@@ -22,6 +22,7 @@ const ENDS: Ends = Ends {
     local: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1)),
     remote: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2)),
     tls: true,
+    socket: None,
 };
 
 /// A setting of no more than this many bytes for each answer.

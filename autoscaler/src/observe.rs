@@ -48,7 +48,7 @@ pub struct Observed {
     pub unseen: u32,
     /// The list may go on beyond what it shows.
     pub may_go_on: bool,
-    /// By how many milliseconds the provider's clock is ahead of ours, if it told the time.
+    /// By how many milliseconds the provider's clock is ahead of ours, if it gave the time.
     pub provider_ahead_millis: Option<i64>,
     /// Those of which the provider says that there are none, and that are kept all the same.
     pub missing: BTreeSet<MemberId>,

@@ -208,7 +208,7 @@ pub struct Observation {
     /// The list may go on beyond what it shows, and nobody says how far: none are made then.
     #[serde(default)]
     pub may_go_on: bool,
-    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not told the time.
+    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not given the time.
     #[serde(default)]
     pub provider_ahead_millis: Option<i64>,
     /// Members of unknown state of which the provider says that there are none. It is not believed, for it says so of all
@@ -222,7 +222,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// A time that the provider told, by our own clock.
+    /// A time that the provider gave, by our own clock.
     pub fn by_our_clock(&self, theirs: UnixMillis) -> Option<UnixMillis> {
         let ahead = self.provider_ahead_millis?;
         Some(UnixMillis(theirs.0.saturating_sub(ahead)))

@@ -39,7 +39,7 @@ pub struct Listing {
     pub unseen: u32,
     /// It may have more, and doesn't say how many.
     pub may_go_on: bool,
-    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not told the time.
+    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not given the time.
     pub ahead_millis: Option<i64>,
     /// What an operator should know about the list, a sentence each.
     pub problems: Vec<String>,

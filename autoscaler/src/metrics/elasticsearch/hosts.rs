@@ -280,7 +280,7 @@ impl<'a> Owners<'a> {
             _ if instance.is_some() => Claim::OddId,
             _ => Claim::Sure,
         };
-        // Members of two pools that share a name are told apart by their ids alone.
+        // Only their ids distinguish members of two pools that share a name.
         let is_shared = |member: &MemberName| self.ids.get(member).is_some_and(|ids| ids.len() > 1);
         let owner = match (candidates.len(), candidates.first()) {
             (1, Some(member)) if is_shared(member) => Owner::Unclear(candidates),

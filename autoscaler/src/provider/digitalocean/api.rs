@@ -175,12 +175,12 @@ impl Account {
         (self.clock)()
     }
 
-    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not told the time.
+    /// By how many milliseconds the provider's clock is ahead of ours; `None` while it has not given the time.
     pub(super) fn ahead_millis(&self) -> Option<i64> {
         *self.ahead_millis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A time of ours by the provider's clock; `None` while it has not told the time.
+    /// A time of ours by the provider's clock; `None` while it has not given the time.
     pub(super) fn by_their_clock(&self, at: UnixMillis) -> Option<UnixMillis> {
         let ahead = self.ahead_millis();
         ahead.map(|ahead| UnixMillis(at.0.saturating_add(ahead)))

@@ -41,7 +41,7 @@ async fn a_429_keeps_every_call_back_for_as_long_as_it_says() {
     provider.members_list(&web()).await.unwrap();
 }
 
-/// Its reset is told by the provider's clock, which may be an hour ahead of ours or behind it.
+/// Its reset is a time of the provider's clock, which may be an hour ahead of ours or behind it.
 #[tokio::test]
 async fn the_hours_last_calls_are_left_alone_until_the_reset() {
     for (date, ahead_secs) in [

@@ -136,15 +136,14 @@ impl FileWatch {
         let resolved = std::fs::canonicalize(file)?;
         let known = |suffix| Known::look(beside(&resolved, suffix));
         let database = Known::look(file.to_owned())?;
-        let watch = Self {
+        Ok(Self {
             content: Content::begin(&database, connection)?,
             bytes_seen: AtomicU64::new(database.found.bytes),
             database,
             beside: [known("-wal")?, known("-shm")?],
             log: Log::open(&beside(&resolved, "-wal"))?,
             resolved,
-        };
-        Ok(watch)
+        })
     }
 
     /// Whether all of them are where they were. `connection` is asked only when the database file has shrunk.

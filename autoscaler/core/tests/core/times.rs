@@ -389,7 +389,7 @@ fn how_long_a_member_served_that_was_just_found_is_judged_by_the_providers_clock
         (Some(0), NOW - 500, NOW - 500),
         (Some(3600), NOW - 500 + 3600, NOW - 500),
         (Some(-3600), NOW - 30 - 3600, NOW - 30),
-        // Made a moment before the provider told the time, which is told in whole seconds.
+        // Made a moment before the provider gave the time, which is in whole seconds.
         (Some(0), NOW + 1, NOW),
         // Nobody can say.
         (None, NOW - 500, NOW),

@@ -4,49 +4,27 @@
 mod connection;
 mod counts;
 pub(crate) mod firewall;
+mod framing;
 mod front;
 mod health;
+mod listener;
 pub(crate) mod member;
+mod pool;
 pub(crate) mod spec;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use pingora::apps::HttpServerApp;
-use pingora::protocols::l4::stream::Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest};
-use pingora::proxy::http_proxy;
-use pingora::server::configuration::ServerConf;
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::connection::{ClientStream, Room};
-use self::counts::{Counts, count};
-use self::firewall::Firewall;
+use self::connection::Room;
 use self::front::Front;
-use self::member::{Member, MemberView, Target};
-use self::spec::{Algorithm, Check, Forward, Spec};
-
-/// Pause after a connection that could not be accepted: out of descriptors, mostly, and trying at once again would only
-/// use the processor.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// Members that left and are still shown in the state, so that counts add up: 1,000 are some 200 kB.
-const PAST_MAX: usize = 1_000;
-
-/// Why a load balancer can't listen.
-#[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address}: {source}")]
-pub(crate) struct ListenError {
-    address: SocketAddr,
-    #[source]
-    source: std::io::Error,
-}
+use self::listener::{ListenError, Shared, listen, serve};
+use self::member::{MemberView, Target};
+use self::pool::{Balancer, Behaviour};
+use self::spec::{Forward, Spec};
 
 /// All load balancers that run.
 #[derive(Debug)]
@@ -83,54 +61,6 @@ struct Running {
     balancer: Arc<Balancer>,
     ip: Ipv4Addr,
     listeners: HashMap<Forward, DropGuard>,
-}
-
-/// One load balancer.
-#[derive(Debug)]
-pub(crate) struct Balancer {
-    retry: bool,
-    behaviour: Mutex<Arc<Behaviour>>,
-    room: Arc<Room>,
-    turn: AtomicUsize,
-    roster: Mutex<Roster>,
-    pub(crate) counts: Counts,
-}
-
-/// How a balancer behaves, as its configuration says now.
-#[derive(Debug, Clone)]
-pub(crate) struct Behaviour {
-    /// How long a member or a client may be silent.
-    pub(crate) idle_timeout: Duration,
-    /// Whether connections to members are kept for the next request.
-    pub(crate) backend_keepalive: bool,
-    pub(crate) firewall: Firewall,
-    algorithm: Algorithm,
-    connections_max: u64,
-}
-
-impl Behaviour {
-    fn of(spec: &Spec) -> Self {
-        Self {
-            idle_timeout: spec.idle_timeout,
-            backend_keepalive: spec.backend_keepalive,
-            firewall: spec.firewall.clone(),
-            algorithm: spec.algorithm,
-            connections_max: spec.connections_max,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Roster {
-    check: Option<Check>,
-    present: BTreeMap<u64, Present>,
-    past: Vec<Arc<Member>>,
-}
-
-#[derive(Debug)]
-struct Present {
-    member: Arc<Member>,
-    _checks: DropGuard,
 }
 
 impl Balancers {
@@ -223,185 +153,4 @@ impl Balancers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Balancer {
-    fn new(retry: bool, behaviour: Behaviour) -> Self {
-        Self {
-            retry,
-            behaviour: Mutex::new(Arc::new(behaviour)),
-            room: Arc::default(),
-            turn: AtomicUsize::new(0),
-            roster: Mutex::new(Roster::default()),
-            counts: Counts::default(),
-        }
-    }
-
-    fn configure(&self, spec: &Spec) {
-        *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Behaviour::of(spec));
-        self.room.changed();
-        let mut roster = self.roster();
-        if roster.check.as_ref() == Some(&spec.check) {
-            return;
-        }
-        roster.check = Some(spec.check.clone());
-        for present in roster.present.values_mut() {
-            present._checks = watched(&present.member, &spec.check);
-        }
-    }
-
-    fn set_members(&self, targets: Vec<Target>) {
-        let mut roster = self.roster();
-        let Some(check) = roster.check.clone() else { return };
-        let mut before = std::mem::take(&mut roster.present);
-        for target in targets {
-            let known = before
-                .remove(&target.machine)
-                .filter(|present| present.member.target == target);
-            let present = known.unwrap_or_else(|| {
-                let member = Arc::new(Member::new(target));
-                let checks = watched(&member, &check);
-                Present {
-                    member,
-                    _checks: checks,
-                }
-            });
-            roster.present.insert(present.member.target.machine, present);
-        }
-        roster
-            .past
-            .extend(before.into_values().map(|present| present.member));
-        let surplus = roster.past.len().saturating_sub(PAST_MAX);
-        roster.past.drain(..surplus);
-    }
-
-    /// Whether a request gets its one more try.
-    pub(crate) fn retry(&self) -> bool {
-        self.retry
-    }
-
-    /// How it behaves now.
-    pub(crate) fn behaviour(&self) -> Arc<Behaviour> {
-        Arc::clone(&self.behaviour.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The member for the next request, none of `without`.
-    pub(crate) fn choose(&self, without: &[u64]) -> Option<Arc<Member>> {
-        let roster = self.roster();
-        let ready: Vec<&Arc<Member>> = roster
-            .present
-            .values()
-            .map(|present| &present.member)
-            .filter(|member| member.is_healthy() && !without.contains(&member.target.machine))
-            .collect();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let first = turn.checked_rem(ready.len())?;
-        if self.behaviour().algorithm == Algorithm::RoundRobin {
-            return ready.get(first).copied().cloned();
-        }
-        // Starting at another one each time, so that equals take turns.
-        let (behind, ahead) = ready.split_at(first);
-        ahead
-            .iter()
-            .chain(behind)
-            .min_by_key(|member| member.in_flight())
-            .map(|member| Arc::clone(member))
-    }
-
-    fn members_view(&self) -> (Vec<MemberView>, Vec<MemberView>) {
-        let roster = self.roster();
-        let present = roster.present.values().map(|present| {
-            let state = match (present.member.is_healthy(), present.member.is_joining()) {
-                (true, _) => "healthy",
-                (false, true) => "joining",
-                (false, false) => "unhealthy",
-            };
-            present.member.view(state)
-        });
-        let past = roster.past.iter().map(|member| {
-            member.view(if member.in_flight() > 0 {
-                "draining"
-            } else {
-                "left"
-            })
-        });
-        (present.collect(), past.collect())
-    }
-
-    fn roster(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn watched(member: &Arc<Member>, check: &Check) -> DropGuard {
-    let until = CancellationToken::new();
-    tokio::spawn(health::watch(Arc::clone(member), check.clone(), until.clone()));
-    until.drop_guard()
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let error = |source| ListenError { address, source };
-    let listener = std::net::TcpListener::bind(address).map_err(error)?;
-    listener.set_nonblocking(true).map_err(error)?;
-    TcpListener::from_std(listener).map_err(error)
-}
-
-/// What a listener shares with others: the room with those of all balancers.
-struct Shared {
-    room: Arc<Room>,
-    connections_max: u64,
-    stop: CancellationToken,
-}
-
-/// Accepts connections, as many as there is room for, and hands each to pingora, until `stop`.
-async fn serve(listener: TcpListener, front: Front, shared: Shared) {
-    let balancer = Arc::clone(&front.balancer);
-    let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), front));
-    let (closing, shutdown) = watch::channel(false);
-    let places = async || {
-        let of_all = shared.room.take(|| shared.connections_max).await;
-        let of_balancer = balancer.room.take(|| balancer.behaviour().connections_max).await;
-        (of_all, of_balancer)
-    };
-    loop {
-        let accepted = tokio::select! {
-            () = shared.stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, client) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
-        if !balancer.behaviour().firewall.admits(client.ip()) {
-            count(&balancer.counts.refused_by_firewall);
-            continue;
-        }
-        // Without room it waits here, and the next ones wait in the kernel's queue.
-        let places = tokio::select! {
-            () = shared.stop.cancelled() => break,
-            places = places() => places,
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let mut stream = Stream::from(stream);
-        stream.set_socket_digest(digest);
-        let (proxy, balancer, shutdown) = (Arc::clone(&proxy), Arc::clone(&balancer), shutdown.clone());
-        tokio::spawn(async move {
-            let _places = places;
-            let idle = || balancer.behaviour().idle_timeout;
-            match ClientStream::new(stream) {
-                Ok(client) => client.serve(&proxy, idle, &shutdown).await,
-                Err(error) => tracing::warn!(%error, "a connection can't be served"),
-            }
-        });
-    }
-    drop(listener);
-    closing.send_replace(true);
-    proxy.http_cleanup().await;
 }

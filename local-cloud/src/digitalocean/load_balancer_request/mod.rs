@@ -1,25 +1,23 @@
 //! What the body of a load balancer's create or update asks for, field by field: kept to, or refused with 422. Only fields
 //! that DigitalOcean does not know either, and those that it documents as read-only, are ignored, as it ignores them.
 
+mod health_check;
+mod home;
+mod rules;
+
 use serde_json::{Map, Value};
 
-use super::call::{Call, NumberBounds, Result, number_of, switch_of, text_of};
-use super::catalog;
+use self::health_check::health_check;
+pub(crate) use self::home::Home;
+use self::home::{kept_home, new_home};
+pub(crate) use self::rules::{RULES_MAX, rules};
+use super::call::{Call, NumberBounds, Result, number_of, text_of};
 use super::error::ApiError;
 use super::records::Cloud;
 use super::records::firewall::{Firewall, RULES_MAX as SOURCES_MAX, Source};
-use super::records::load_balancer::{
-    Algorithm, CheckProtocol, ForwardingRule, HealthCheck, LoadBalancer, Size,
-};
+use super::records::load_balancer::{Algorithm, LoadBalancer, Size};
 use super::{names, tags};
 
-/// Rules of one balancer at most.
-pub(crate) const RULES_MAX: usize = 50;
-const PORT: NumberBounds = NumberBounds {
-    from: 1,
-    to: 65_535,
-    default: 0,
-};
 const IDLE_SECS: NumberBounds = NumberBounds {
     from: 30,
     to: 600,
@@ -67,14 +65,6 @@ pub(crate) struct Identity {
     pub(crate) project_id: String,
     /// Where one that exists already is: a balancer can't move.
     pub(crate) home: Option<Home>,
-}
-
-/// A balancer's region and network.
-#[derive(Debug, Clone)]
-pub(crate) struct Home {
-    /// None only in records of earlier versions.
-    pub(crate) region: Option<String>,
-    pub(crate) vpc: String,
 }
 
 /// Reads the body.
@@ -236,54 +226,6 @@ fn firewall(object: Option<&Map<String, Value>>) -> Result<Firewall> {
     })
 }
 
-/// Where an update leaves a balancer: where it is. A body that says otherwise is refused.
-fn kept_home(call: &Call, old: Home) -> Result<Home> {
-    let wanted = call.region("region is invalid")?;
-    let named = call.text("region")?;
-    let moved =
-        matches!((named, &old.region), (Some(named), Some(old)) if !catalog::names_region(named, old));
-    if moved || call.text("vpc_uuid")?.is_some_and(|wanted| wanted != old.vpc) {
-        return Err(ApiError::unprocessable(
-            "region and vpc_uuid of a load balancer can't be changed",
-        ));
-    }
-    let region = old
-        .region
-        .as_deref()
-        .or(wanted)
-        .unwrap_or(catalog::DEFAULT_REGION);
-    Ok(Home {
-        region: Some(region.to_owned()),
-        vpc: old.vpc,
-    })
-}
-
-/// Where a new balancer goes: the network that the body names, or the default one of its region.
-fn new_home(cloud: &mut Cloud, call: &Call, now: &str) -> Result<Home> {
-    let region = call.region("region is invalid")?;
-    let Some(id) = call.text("vpc_uuid")? else {
-        let region = region.unwrap_or(catalog::DEFAULT_REGION);
-        let vpc = cloud.records.default_vpc(region, now);
-        return Ok(Home {
-            region: Some(region.to_owned()),
-            vpc: vpc.ok_or_else(|| ApiError::unprocessable("no address range is left for a network"))?,
-        });
-    };
-    let network = cloud
-        .records
-        .vpcs
-        .get(id)
-        .ok_or_else(|| ApiError::unprocessable("vpc_uuid is invalid"))?;
-    let named = call.text("region")?;
-    if named.is_some_and(|named| !catalog::names_region(named, &network.region)) {
-        return Err(ApiError::unprocessable("vpc_uuid is not in this region"));
-    }
-    Ok(Home {
-        region: Some(network.region.clone()),
-        vpc: id.to_owned(),
-    })
-}
-
 /// An object of the body; absent, null and empty are none.
 fn object<'a>(call: &'a Call, name: &str) -> Result<Option<&'a Map<String, Value>>> {
     match call.body.get(name) {
@@ -301,114 +243,4 @@ pub(crate) fn droplet_ids(cloud: &Cloud, call: &Call) -> Result<Vec<u64>> {
     let known = |id: &Value| id.as_u64().filter(|id| cloud.records.droplets.contains_key(id));
     let ids: Option<Vec<u64>> = call.list("droplet_ids")?.iter().map(known).collect();
     ids.ok_or_else(|| ApiError::unprocessable("droplet_ids must name existing droplets"))
-}
-
-/// The forwarding rules of a body.
-///
-/// # Errors
-/// 422 when there is none, or one that this balancer can't do.
-pub(crate) fn rules(call: &Call) -> Result<Vec<ForwardingRule>> {
-    let list = call.list("forwarding_rules")?;
-    if list.is_empty() || list.len() > RULES_MAX {
-        return Err(ApiError::unprocessable(format!(
-            "forwarding_rules must hold 1 to {RULES_MAX} rules"
-        )));
-    }
-    let mut rules: Vec<ForwardingRule> = Vec::new();
-    for value in list {
-        let Value::Object(rule) = value else {
-            return Err(ApiError::unprocessable(
-                "forwarding_rules must be a list of objects",
-            ));
-        };
-        for name in ["entry_protocol", "target_protocol"] {
-            if text_of(rule, name)? != Some("http") {
-                let message =
-                    format!("{name} must be http: local-cloud's load balancers speak plain HTTP only");
-                return Err(ApiError::unprocessable(message));
-            }
-        }
-        if text_of(rule, "certificate_id")?.is_some() || switch_of(rule, "tls_passthrough")? {
-            return Err(ApiError::unprocessable(
-                "certificate_id and tls_passthrough: local-cloud's load balancers have no TLS",
-            ));
-        }
-        let rule = ForwardingRule {
-            entry_port: port(rule, "entry_port")?,
-            target_port: port(rule, "target_port")?,
-        };
-        if rules.iter().any(|other| other.entry_port == rule.entry_port) {
-            return Err(ApiError::unprocessable(format!(
-                "entry_port {} is used twice",
-                rule.entry_port
-            )));
-        }
-        rules.push(rule);
-    }
-    Ok(rules)
-}
-
-fn port(object: &Map<String, Value>, name: &str) -> Result<u16> {
-    let number = number_of(object, name, PORT)?;
-    let port = u16::try_from(number).ok().filter(|port| *port > 0);
-    port.ok_or_else(|| ApiError::unprocessable(format!("{name} must be a number from 1 to 65535")))
-}
-
-/// Defaults and bounds are the documented ones. The interval may be 1 or 2 here, where the real one asks for 3 or more.
-fn health_check(object: Option<&Map<String, Value>>, target_port: u16) -> Result<HealthCheck> {
-    let empty = Map::new();
-    let object = object.unwrap_or(&empty);
-    if switch_of(object, "proxy_protocol")? {
-        return Err(ApiError::unprocessable(
-            "health_check.proxy_protocol: local-cloud's load balancers don't speak the PROXY protocol",
-        ));
-    }
-    let protocol = match text_of(object, "protocol")? {
-        None | Some("http") => CheckProtocol::Http,
-        Some("tcp") => CheckProtocol::Tcp,
-        Some(_) => {
-            return Err(ApiError::unprocessable(
-                "health_check.protocol must be http or tcp",
-            ));
-        }
-    };
-    let path = text_of(object, "path")?.unwrap_or("/").to_owned();
-    if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
-        return Err(ApiError::unprocessable("health_check.path must begin with /"));
-    }
-    let port = match number_of(object, "port", PORT)? {
-        0 => target_port,
-        _ => port(object, "port")?,
-    };
-    let secs = |name, default| {
-        number_of(
-            object,
-            name,
-            NumberBounds {
-                from: 1,
-                to: 300,
-                default,
-            },
-        )
-    };
-    let times = |name, default| {
-        number_of(
-            object,
-            name,
-            NumberBounds {
-                from: 1,
-                to: 10,
-                default,
-            },
-        )
-    };
-    Ok(HealthCheck {
-        protocol,
-        port,
-        path,
-        check_interval_secs: secs("check_interval_seconds", 10)?,
-        response_timeout_secs: secs("response_timeout_seconds", 5)?,
-        unhealthy_threshold: times("unhealthy_threshold", 5)?,
-        healthy_threshold: times("healthy_threshold", 3)?,
-    })
 }

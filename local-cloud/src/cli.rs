@@ -16,7 +16,7 @@ use crate::hosts::systemd::requirements;
 use crate::hosts::{guard, sweep};
 use crate::machines::addresses::AddressKind;
 use crate::problems::Problems;
-use crate::state::dir::StateDir;
+use crate::state::dir::{HeldFor, StateDir};
 use crate::{fault_command, serve, test_host};
 
 /// Ended by itself or by a signal, everything cleaned up.
@@ -334,7 +334,7 @@ fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {
         );
     }
     problems.or(())?;
-    let _lock = state.lock()?;
+    let _lock = state.lock(HeldFor::Sweeping)?;
     let ended = sweep(&state)?;
     tidepool_logging::print(&format!("{ended} processes ended\n"))?;
     Ok(())

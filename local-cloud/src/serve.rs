@@ -29,7 +29,7 @@ use crate::machines::faults::{BootFault, Faults};
 use crate::machines::{Machine, Power};
 use crate::manifests::{Images, Manifests};
 use crate::private_files;
-use crate::state::dir::StateDir;
+use crate::state::dir::{HeldFor, StateDir};
 use crate::state::file;
 
 /// How long calls under way may take after a signal.
@@ -66,7 +66,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         .with_context(|| format!("state directory {}", plan.state.display()))?;
     // Absolute, and without links: processes know it by this name, whatever directory they are in.
     let state = StateDir::new(&plan.state.canonicalize()?);
-    let _lock = state.lock()?;
+    let _lock = state.lock(HeldFor::Serving)?;
     let instance = state.instance()?;
     let swept = sweep(&state)?;
     if swept > 0 {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::process::launcher;
 use super::{SweepError, sweep, sweep_marked};
-use crate::state::dir::{DirError, StateDir};
+use crate::state::dir::{DirError, HeldFor, StateDir};
 
 /// How long the guard may take at an orderly end, when there is nothing left to sweep.
 const GUARD_ENDS_WITHIN: Duration = Duration::from_secs(6);
@@ -132,11 +132,13 @@ pub(crate) fn watch(state: &Path) -> Result<usize, SweepError> {
         if !state.was_served() {
             return sweep_marked(&instance);
         }
-        match state.lock() {
+        match state.try_lock(HeldFor::Sweeping) {
             Ok(_lock) => return sweep(&state),
-            Err(DirError::InUse(_)) if Instant::now() < deadline => std::thread::sleep(LOCK_AGAIN),
-            // A new `serve` holds it: it has swept by itself.
-            Err(DirError::InUse(_)) => return Ok(0),
+            Err(DirError::InUse(_) | DirError::BeingSwept(_)) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_AGAIN);
+            }
+            // A new `serve` holds it: it has swept by itself; or somebody sweeps for us.
+            Err(DirError::InUse(_) | DirError::BeingSwept(_)) => return Ok(0),
             Err(error) => return Err(error.into()),
         }
     }

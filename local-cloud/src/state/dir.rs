@@ -1,12 +1,22 @@
 //! The state's directory: whose it is, and where things stand in it.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::private_files;
 
 /// A mark has 36 bytes, and perhaps a line's end.
 const INSTANCE_BYTES_MAX: u64 = 4096;
+/// What the file of the lock says of whoever has it: one word.
+const HOLDER_BYTES_MAX: u64 = 64;
+/// How long a sweep may take: sixty systemd hosts take some ten seconds on two processors, and there may be more of them.
+const SWEPT_WITHIN: Duration = Duration::from_secs(120);
+/// Between the end of a killed process and the word of whoever sweeps after it.
+const WORD_WITHIN: Duration = Duration::from_secs(1);
+/// Pause between two attempts at the lock.
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Where things stand in a state directory.
 #[derive(Debug, Clone)]
@@ -16,11 +26,36 @@ pub(crate) struct StateDir(PathBuf);
 #[derive(Debug)]
 pub(crate) struct StateLock(File);
 
+impl StateLock {
+    fn say(&mut self, held_for: HeldFor) -> std::io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all(held_for.word().as_bytes())
+    }
+}
+
 impl Drop for StateLock {
     fn drop(&mut self) {
         // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
         // goes with the last of those that have the file.
         let _ = self.0.unlock();
+    }
+}
+
+/// What a state directory is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeldFor {
+    /// A cloud runs, until somebody ends it.
+    Serving,
+    /// What a cloud left is removed, which ends by itself.
+    Sweeping,
+}
+
+impl HeldFor {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Sweeping => "sweeping",
+        }
     }
 }
 
@@ -30,6 +65,9 @@ pub(crate) enum DirError {
     /// Another local cloud serves this directory.
     #[error("{0} is in use by a running tidepool-local-cloud")]
     InUse(PathBuf),
+    /// Another process removes what a killed cloud left there.
+    #[error("{0} is being swept by another process: try again when that has ended")]
+    BeingSwept(PathBuf),
     /// The directory can't be read or written.
     #[error("{path}: {source}")]
     Disk {
@@ -73,21 +111,53 @@ impl StateDir {
         }
     }
 
-    /// Takes the directory, which exists, for this process.
+    /// Takes the directory, which exists, for this process. Waits for a sweep that is under way, as after `kill -9`.
     ///
     /// # Errors
     /// When another process has it, or the disk fails.
-    pub(crate) fn lock(&self) -> Result<StateLock, DirError> {
+    pub(crate) fn lock(&self, held_for: HeldFor) -> Result<StateLock, DirError> {
+        let began = Instant::now();
+        loop {
+            let waits = match self.try_lock(held_for) {
+                Err(DirError::InUse(_)) => WORD_WITHIN,
+                Err(DirError::BeingSwept(_)) => SWEPT_WITHIN,
+                other => return other,
+            };
+            if began.elapsed() > waits {
+                return self.try_lock(held_for);
+            }
+            std::thread::sleep(LOCK_AGAIN);
+        }
+    }
+
+    /// As [`StateDir::lock`], without waiting.
+    ///
+    /// # Errors
+    /// As those.
+    pub(crate) fn try_lock(&self, held_for: HeldFor) -> Result<StateLock, DirError> {
         let path = self.0.join("lock");
         let disk = |source| DirError::Disk {
             path: path.clone(),
             source,
         };
-        let file = private_files::create(&path).map_err(disk)?;
+        let file = private_files::append(&path).map_err(disk)?;
         match file.try_lock() {
-            Ok(()) => Ok(StateLock(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Err(DirError::InUse(self.0.clone())),
-            Err(std::fs::TryLockError::Error(source)) => Err(disk(source)),
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(self.refused(&path)),
+            Err(std::fs::TryLockError::Error(source)) => return Err(disk(source)),
+        }
+        let mut lock = StateLock(file);
+        lock.say(held_for).map_err(disk)?;
+        Ok(lock)
+    }
+
+    /// By the word of whoever has the lock.
+    fn refused(&self, path: &Path) -> DirError {
+        let word = tidepool_listener::read_text(path, HOLDER_BYTES_MAX);
+        if word.is_ok_and(|word| word == HeldFor::Sweeping.word()) {
+            DirError::BeingSwept(self.0.clone())
+        } else {
+            DirError::InUse(self.0.clone())
         }
     }
 
@@ -117,4 +187,28 @@ fn new_instance(path: &Path) -> Result<String, DirError> {
         source,
     })?;
     Ok(instance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_is_waited_for_and_a_running_cloud_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        let sweeping = state.lock(HeldFor::Sweeping).unwrap();
+        assert!(matches!(
+            state.try_lock(HeldFor::Serving),
+            Err(DirError::BeingSwept(_))
+        ));
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| state.lock(HeldFor::Serving));
+            drop(sweeping);
+            let serving = next.join().unwrap().unwrap();
+            let refused = state.lock(HeldFor::Sweeping).unwrap_err();
+            assert!(matches!(refused, DirError::InUse(_)), "{refused}");
+            drop(serving);
+        });
+    }
 }

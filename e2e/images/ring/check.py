@@ -1,8 +1,9 @@
 """Database hosts of the local cloud become one ring by themselves, and stay one: what is acknowledged is there, whoever loses power.
 
-`check.py ENDPOINT WORK [--short] [--from N]`: a running local cloud with systemd hosts, and a folder with its `state`, ca.pem, node.pem,
-node.key, `key` for ssh and variables.json for the playbooks. Makes the images that are missing, then takes its steps, each with a number and a
-time; `--from N` goes on with the hosts that an earlier run left. Ends with 1 when a step failed.
+`check.py ENDPOINT WORK STATE [--short] [--made MANIFESTS] [--keep] [--from N]`: a running local cloud with systemd hosts, and a folder with ca.pem,
+node.pem, node.key, `key` for ssh and variables.json for the playbooks; the cloud's own folder. Makes the images, unless there are manifests of
+them, then takes its steps, each with a number and a time; `--from N` goes on with the hosts that an earlier run left. Ends with 1 when a step
+failed.
 """
 
 import argparse
@@ -88,12 +89,12 @@ FAILURES = (
 def prepare(trial, given):
     """The images, and the hosts that there are already."""
     names = ["db"]
-    if not given.short and images.has_packages(trial.variables):
+    if not given.short and (given.made or images.has_packages(trial.variables)):
         names.append("api")
     if given.first == 1:
         trial.clear()
     for name in names:
-        trial.images[name] = images.find_or_build(trial.cloud, name, trial.work)
+        trial.images[name] = images.find_or_build(trial.cloud, name, trial.work, given.made)
     if given.first > 1:
         trial.load()
 
@@ -102,11 +103,14 @@ def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("endpoint")
     parser.add_argument("work", type=pathlib.Path)
+    parser.add_argument("state", type=pathlib.Path)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--made", type=pathlib.Path)
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--from", dest="first", type=int, default=1)
     given = parser.parse_args(arguments)
     steps = SHORT if given.short else STEPS
-    trial = Trial(Cloud(given.endpoint, given.work / "key", SIZE), given.work)
+    trial = Trial(Cloud(given.endpoint, given.work / "key", SIZE), given.work, given.state)
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     began = time.monotonic()
     try:
@@ -117,6 +121,8 @@ def main(arguments):
     else:
         print(f"images and hosts are there after {time.monotonic() - began:.0f} s", flush=True)
         take(trial, steps, given.first, counts)
+        if not given.keep:
+            trial.clear()
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped", flush=True)
     return int(counts["failed"] > 0)
 

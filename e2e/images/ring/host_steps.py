@@ -51,7 +51,7 @@ def clones_differ_in_all_that_makes_a_host(trial):
 
 
 def nothing_of_the_build_is_in_the_snapshot_or_on_a_host(trial):
-    problems = traces.found(images.layer(trial.work, trial.images["db"]))
+    problems = traces.found(images.layer(trial.state, trial.images["db"]))
     require(not problems, problems)
     for host in trial.hosts:
         left = traces.on_host(host.run)

@@ -1,5 +1,7 @@
-"""The images of a trial, each made by its playbook on a host of the cloud, as Packer would: tested, cleaned, and taken as a snapshot."""
+"""The images of a trial: those that were made before, or each made by its playbook on a host of the cloud, as Packer would: tested, cleaned,
+and taken as a snapshot."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -44,7 +46,10 @@ def build(cloud, name, work):
     return cloud.snapshot(name)
 
 
-def find_or_build(cloud, name, work):
+def find_or_build(cloud, name, work, manifests):
+    """That of the manifest, if there are `manifests`; or else the one that an earlier run has made; or else a new one."""
+    if manifests:
+        return int(json.loads((manifests / f"{name}.json").read_text(encoding="utf-8"))["id"])
     return cloud.snapshot(name) or build(cloud, name, work)
 
 
@@ -55,6 +60,6 @@ def has_packages(variables):
     return any(folder.glob("tidepool-api_*.deb"))
 
 
-def layer(work, snapshot):
+def layer(state, snapshot):
     """The folder of this machine with the snapshot's files."""
-    return work / "state" / "snapshots" / str(snapshot) / "disk"
+    return state / "snapshots" / str(snapshot) / "disk"

@@ -52,8 +52,9 @@ class Skipped(Exception):
 class Trial:
     """Each step builds on those before it."""
 
-    def __init__(self, cloud, work):
-        self.cloud, self.work = cloud, pathlib.Path(work)
+    def __init__(self, cloud, work, state):
+        # A folder of its own, and the cloud's.
+        self.cloud, self.work, self.state = cloud, pathlib.Path(work), pathlib.Path(state)
         self.variables = json.loads((self.work / "variables.json").read_text(encoding="utf-8"))
         # Members of the ring in the order of their making, and hosts with the API.
         self.hosts, self.apis = [], []

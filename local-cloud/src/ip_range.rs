@@ -25,6 +25,12 @@ impl Ipv4Range {
         (prefix <= 32).then_some(Self { address, prefix })
     }
 
+    /// The range of `prefix` bits around `address`; a prefix over 32 is 32.
+    pub(crate) fn of(address: Ipv4Addr, prefix: u8) -> Self {
+        let prefix = prefix.min(32);
+        Self { address, prefix }
+    }
+
     /// The length of the prefix.
     pub(crate) fn prefix(self) -> u8 {
         self.prefix

@@ -2,6 +2,7 @@
 //! [`App::change`]: it is answered when it is on disk and the balancers know it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::call::Result;
 use super::faults::Faults;
 use super::limits::RateLimits;
 use super::records::{ActionState, Cloud};
+use super::traffic;
 use crate::balancer::Balancers;
 use crate::balancer::member::Target;
 use crate::fleet::Fleet;
@@ -57,6 +59,8 @@ pub(crate) struct App {
     pub(crate) limits: RateLimits,
     /// Asks droplets whether they are ready.
     pub(crate) probe: reqwest::Client,
+    /// Whether the hosts hold what firewalls say, as of the last change.
+    traffic_is_held: Arc<AtomicBool>,
     cloud: Owner<Cloud>,
 }
 
@@ -67,7 +71,9 @@ impl App {
     /// When the system has no thread to write the state.
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
         let path = parts.state.file();
+        let traffic_is_held = Arc::new(AtomicBool::new(true));
         let follower = Following {
+            traffic_is_held: Arc::clone(&traffic_is_held),
             fleet: Arc::clone(&parts.fleet),
             balancers: Arc::clone(&parts.balancers),
         };
@@ -80,6 +86,7 @@ impl App {
             faults: Faults::default(),
             limits: parts.limits,
             probe: parts.probe,
+            traffic_is_held,
             cloud: Owner::start(parts.cloud, write, follower)?,
         })
     }
@@ -91,6 +98,11 @@ impl App {
     )]
     pub(crate) fn now(&self) -> String {
         Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    /// Whether the hosts hold what firewalls say; the log has why they don't.
+    pub(crate) fn traffic_is_held(&self) -> bool {
+        self.traffic_is_held.load(Ordering::Relaxed)
     }
 
     /// Looks at the state as it is on disk.
@@ -155,14 +167,27 @@ impl App {
     }
 }
 
-/// Tells the balancers who is behind them.
+/// Tells the balancers who is behind them, and the hosts what may pass.
 struct Following {
+    traffic_is_held: Arc<AtomicBool>,
     fleet: Arc<Fleet>,
     balancers: Arc<Balancers>,
 }
 
+impl Following {
+    fn steer(&self, cloud: &Cloud) {
+        let steered = self.fleet.hosts.steer(&traffic::of(cloud, &self.fleet));
+        if let Err(error) = &steered {
+            tracing::error!(%error, "firewalls are not held");
+        }
+        self.traffic_is_held.store(steered.is_ok(), Ordering::Relaxed);
+    }
+}
+
 impl Follower<Cloud> for Following {
     fn kept(&mut self, cloud: &Cloud) {
+        // Before the balancers: no request goes to a machine that may not have it.
+        self.steer(cloud);
         for balancer in cloud.records.balancers.values() {
             let ip = self.fleet.addresses.balancer_ip(balancer.slot);
             let targets = cloud.behind(balancer).map(|machine| {

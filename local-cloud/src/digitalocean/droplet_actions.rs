@@ -141,7 +141,7 @@ pub(crate) async fn snapshots(app: &App, id: &str, call: &Call) -> Result {
     .await
 }
 
-/// Lists of a droplet that are always empty here: backups, kernels, neighbours, firewalls.
+/// Lists of a droplet that are always empty here: backups, kernels, neighbours.
 pub(crate) fn empty_list(app: &App, id: &str, key: &str, call: &Call) -> Result {
     app.read(|cloud| find(cloud, id).map(|_| ()))?;
     page::answer(call, key, &[] as &[Value], Clone::clone)

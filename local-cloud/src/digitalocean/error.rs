@@ -50,6 +50,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// 409.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
     /// 405, with the methods that the path has.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let message = format!("This method is not allowed here; {allow} are.");

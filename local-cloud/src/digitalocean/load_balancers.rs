@@ -92,12 +92,10 @@ pub(crate) async fn update(app: &App, id: &str, call: &Call) -> Result {
 /// `DELETE /v2/load_balancers/{id}`
 pub(crate) async fn delete(app: &App, id: &str) -> Result {
     app.change(|cloud| {
-        cloud
-            .records
-            .balancers
-            .remove(id)
-            .map(|_| ())
-            .ok_or_else(ApiError::not_found)
+        let removed = cloud.records.balancers.remove(id);
+        removed.ok_or_else(ApiError::not_found)?;
+        cloud.firewalls_forget_balancer(id);
+        Ok(())
     })
     .await?;
     app.balancers.remove(id);

@@ -7,6 +7,8 @@ mod droplet_actions;
 mod droplets;
 mod error;
 mod faults;
+mod firewall_request;
+mod firewalls;
 mod images;
 mod keys;
 pub(crate) mod limits;
@@ -17,6 +19,7 @@ mod names;
 mod page;
 pub(crate) mod records;
 mod tags;
+mod traffic;
 mod views;
 mod vpcs;
 
@@ -157,6 +160,7 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "tags", rest @ ..] => tags_route(app, call, rest).await,
         ["v2", "droplets", rest @ ..] => droplets_route(app, call, rest).await,
         ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest).await,
+        ["v2", "firewalls", rest @ ..] => firewalls_route(app, call, rest).await,
         ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest).await,
         ["_local", rest @ ..] => local_route(app, call, rest).await,
         ["v2", "account" | "regions" | "sizes" | "actions" | "snapshots"] | ["v2", "actions", _] => {
@@ -232,7 +236,7 @@ async fn droplets_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
         ("GET", [id, "backups"]) => droplet_actions::empty_list(app, id, "backups", call),
         ("GET", [id, "kernels"]) => droplet_actions::empty_list(app, id, "kernels", call),
         ("GET", [id, "neighbors"]) => droplet_actions::empty_list(app, id, "droplets", call),
-        ("GET", [id, "firewalls"]) => droplet_actions::empty_list(app, id, "firewalls", call),
+        ("GET", [id, "firewalls"]) => firewalls::list_of_droplet(app, id, call),
         (_, []) => Err(ApiError::method_not_allowed("GET, HEAD, POST, DELETE")),
         (_, ["actions"]) => Err(ApiError::method_not_allowed(POST)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_DELETE)),
@@ -260,6 +264,26 @@ async fn balancers_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
         (_, [_, "droplets" | "forwarding_rules"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn firewalls_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => firewalls::list(app, call),
+        ("POST", []) => firewalls::create(app, call).await,
+        ("GET", [id]) => firewalls::get(app, id),
+        ("PUT", [id]) => firewalls::update(app, id, call).await,
+        ("DELETE", [id]) => firewalls::delete(app, id).await,
+        ("POST", [id, "droplets"]) => firewalls::change_droplets(app, id, call, Change::Add).await,
+        ("DELETE", [id, "droplets"]) => firewalls::change_droplets(app, id, call, Change::Remove).await,
+        ("POST", [id, "tags"]) => firewalls::change_tags(app, id, call, Change::Add).await,
+        ("DELETE", [id, "tags"]) => firewalls::change_tags(app, id, call, Change::Remove).await,
+        ("POST", [id, "rules"]) => firewalls::change_rules(app, id, call, Change::Add).await,
+        ("DELETE", [id, "rules"]) => firewalls::change_rules(app, id, call, Change::Remove).await,
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
+        (_, [_, "droplets" | "tags" | "rules"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }

@@ -53,6 +53,25 @@ pub(crate) fn check_description(text: &str) -> Result<()> {
     )))
 }
 
+/// A firewall's name: `^[a-zA-Z0-9][a-zA-Z0-9\\.-]+$`.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_firewall(name: &str) -> Result<()> {
+    check_plain("firewall", name)?;
+    if name.len() > 1
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
+    {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "firewall name is invalid: it begins with a letter or a number, and has at least 2 characters",
+    ))
+}
+
 fn check_plain(of: &str, name: &str) -> Result<()> {
     if is_host_text(name) && !name.is_empty() && name.len() <= TEXT_MAX {
         return Ok(());

@@ -55,6 +55,7 @@ pub(crate) async fn delete(app: &App, name: &str) -> Result {
         for droplet in cloud.records.droplets.values_mut() {
             droplet.tags.retain(|tag| *tag != name);
         }
+        cloud.firewalls_forget_tag(&name);
         Answer::no_content()
     })
     .await

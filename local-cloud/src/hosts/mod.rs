@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::machines::addresses::Network;
+use crate::machines::traffic::Traffic;
 use crate::machines::{Machine, Power, Size};
 use crate::manifests::Image;
 use crate::state::dir::{DirError, StateDir};
@@ -123,6 +124,16 @@ pub(crate) trait Hosts: fmt::Debug + Send + Sync {
     /// # Errors
     /// When this kind of host does not have that fault.
     async fn fail(&self, machine: u64, fault: HostFault) -> Result<(), HostError>;
+
+    /// From now on this alone may begin between machines and others, and these addresses lead to them; the whole of it, each time.
+    /// It holds for machines that are off, too, before they boot. A kind of host without networks of its own has nothing to hold
+    /// it with, and does nothing.
+    ///
+    /// # Errors
+    /// When it can't be held; what was so before may still be.
+    fn steer(&self, _traffic: &Traffic) -> Result<(), HostError> {
+        Ok(())
+    }
 
     /// What runs of a machine now, and where what it writes can be read.
     fn view(&self, machine: u64) -> HostView;

@@ -4,6 +4,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::ip_range::Ipv4Range;
+
 /// First address of them all.
 const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 /// Addresses of one block: two /24.
@@ -17,8 +19,15 @@ const FIRST_BALANCER: u32 = 2;
 
 /// Hosts of a block: offsets 4 to 254.
 pub(crate) const HOSTS_MAX: u32 = 251;
-/// Load balancers of a block: offsets 2 to 254.
-const BALANCERS_MAX: u32 = 253;
+/// Load balancers of a block: offsets 2 to 251.
+const BALANCERS_MAX: u32 = 250;
+/// Offset of the first further address of hosts, in this machine's half: the last /30 of it.
+const FIRST_FORWARD: u32 = 252;
+/// The prefix of the further addresses.
+const FORWARDS_PREFIX: u8 = 30;
+/// Further addresses of a block, offsets 252 to 254: as many as DigitalOcean reserves for an account.
+#[cfg(test)]
+pub(crate) const FORWARDS_MAX: u32 = 3;
 
 /// One of 256 blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +74,17 @@ impl Block {
         self.at(OWN_HALF + FIRST_BALANCER + slot % BALANCERS_MAX)
     }
 
+    /// The address in that place that leads to a host of choice, beside the host's own.
+    #[cfg(test)]
+    pub(crate) fn forward(self, slot: u32) -> Ipv4Addr {
+        self.at(OWN_HALF + FIRST_FORWARD + slot % FORWARDS_MAX)
+    }
+
+    /// All of these.
+    pub(crate) fn forwards(self) -> Ipv4Range {
+        Ipv4Range::of(self.at(OWN_HALF + FIRST_FORWARD), FORWARDS_PREFIX)
+    }
+
     /// The range, for people.
     pub(crate) fn describe(self) -> String {
         format!(
@@ -93,7 +113,10 @@ mod tests {
             let single = [block.gateway(), block.machine()];
             let hosts = (0..HOSTS_MAX).map(|slot| block.host(slot));
             let balancers = (0..BALANCERS_MAX).map(|slot| block.balancer(slot));
-            for address in single.into_iter().chain(hosts).chain(balancers) {
+            let forwards = (0..FORWARDS_MAX).map(|slot| block.forward(slot));
+            assert!(forwards.clone().all(|address| block.forwards().contains(address)));
+            let all_of = single.into_iter().chain(hosts).chain(balancers).chain(forwards);
+            for address in all_of {
                 count += 1;
                 assert!(
                     matches!(address.octets(), [198, 18 | 19, _, 1..=254]),
@@ -104,7 +127,9 @@ mod tests {
         }
         assert_eq!(all.len(), count);
         assert_eq!(Block(0).host(0).to_string(), "198.18.0.4");
-        assert_eq!(Block(255).balancer(252).to_string(), "198.19.255.254");
+        assert_eq!(Block(255).balancer(249).to_string(), "198.19.255.251");
+        assert_eq!(Block(255).forward(2).to_string(), "198.19.255.254");
+        assert_eq!(Block(0).forwards().to_string(), "198.18.1.252/30");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod addresses;
 pub(crate) mod block;
 pub(crate) mod faults;
+pub(crate) mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -9,6 +9,7 @@ mod actions;
 mod calls;
 mod catalogue;
 mod droplets;
+mod firewalls;
 mod images;
 mod keys;
 mod listener;

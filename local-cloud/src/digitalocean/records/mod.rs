@@ -1,5 +1,6 @@
 //! What DigitalOcean's API knows of: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
+pub(crate) mod cloud_firewall;
 pub(crate) mod droplet;
 pub(crate) mod earlier;
 pub(crate) mod firewall;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::cloud_firewall::CloudFirewall;
 use self::droplet::{Droplet, WithMachine};
 use self::load_balancer::LoadBalancer;
 use super::catalog;
@@ -40,6 +42,8 @@ pub(crate) struct Records {
     pub(crate) snapshots: BTreeMap<u64, Snapshot>,
     pub(crate) vpcs: BTreeMap<String, Vpc>,
     pub(crate) balancers: BTreeMap<String, LoadBalancer>,
+    #[serde(default)]
+    pub(crate) firewalls: BTreeMap<String, CloudFirewall>,
     /// Shared by the copies that changes are made on: there may be many, and few change.
     pub(crate) actions: BTreeMap<u64, Arc<Action>>,
 }
@@ -142,6 +146,7 @@ impl Cloud {
         for balancer in self.records.balancers.values_mut() {
             balancer.droplet_ids.retain(|other| *other != id);
         }
+        self.firewalls_forget_droplet(id);
     }
 
     /// The id of an image of the images' directory.

@@ -9,10 +9,13 @@ mod command;
 mod console;
 mod container;
 mod disk;
+mod filters;
 mod metadata;
 mod mirror;
 mod mounts;
 mod network;
+#[cfg(test)]
+mod network_tests;
 mod packages;
 pub(crate) mod requirements;
 mod rules;
@@ -45,6 +48,7 @@ use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView,
 use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
 use crate::machines::block::Block;
 use crate::machines::faults::Faults;
+use crate::machines::traffic::Traffic;
 use crate::machines::{Machine, Power};
 use crate::manifests::{Image, System};
 use crate::private_files;
@@ -395,6 +399,10 @@ impl Hosts for SystemdHosts {
             }
         })
         .await
+    }
+
+    fn steer(&self, traffic: &Traffic) -> Result<(), HostError> {
+        self.0.switch.steer(traffic).map_err(failed("the packet filter"))
     }
 
     fn view(&self, machine: u64) -> HostView {

@@ -8,9 +8,11 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command::{self, CommandError};
+use super::filters;
 use super::rules::{self, Element};
 use crate::machines::Private;
 use crate::machines::block::Block;
+use crate::machines::traffic::Traffic;
 
 /// Where clouds serve what a machine is told.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -20,6 +22,9 @@ const PUBLIC_BRIDGE: &str = "public";
 const UPLINK: &str = "uplink";
 /// Where `ip netns` keeps namespaces by name.
 const NAMESPACES: &str = "/run/netns";
+/// Where the kernel is told that frames between two ports of a bridge pass the rules of nftables, for each network namespace. It is
+/// there once br_netfilter is.
+const BRIDGES_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 /// How one host is connected.
 #[derive(Debug, Clone)]
@@ -40,6 +45,21 @@ pub(super) struct Switch {
     bridges: Mutex<BTreeSet<String>>,
     /// What the rules know of each machine that is connected.
     known: Mutex<BTreeMap<u64, Vec<Element>>>,
+    /// What the rules let pass.
+    traffic: Mutex<Traffic>,
+    /// Whether neighbours' connections pass the filters, too.
+    filters_bridges: bool,
+}
+
+/// Why filters are not held.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SteerError {
+    #[error(transparent)]
+    Rules(#[from] CommandError),
+    #[error(
+        "the kernel has no br_netfilter, without which nothing between two hosts of one network is filtered"
+    )]
+    Bridges,
 }
 
 impl Switch {
@@ -49,7 +69,7 @@ impl Switch {
     /// When the kernel or a program refuses; something may be left then.
     pub(super) fn make(block: Block) -> Result<Self, CommandError> {
         let (name, gateway, machine) = (block.name(), block.gateway(), block.machine());
-        let (hosts, own) = (block.hosts(), block.own());
+        let (hosts, own, forwards) = (block.hosts(), block.own(), block.forwards());
         batch(
             None,
             &format!(
@@ -58,7 +78,8 @@ impl Switch {
                  addr add {machine}/32 dev {name}\n\
                  link set {name} up\n\
                  route add {hosts}/24 via {gateway} dev {name} onlink src {machine}\n\
-                 route add local {own}/24 dev {name}\n"
+                 route add local {own}/24 dev {name}\n\
+                 route add {forwards} via {gateway} dev {name} onlink src {machine} table local\n"
             ),
         )?;
         batch(
@@ -73,14 +94,23 @@ impl Switch {
                  route add {own}/24 via {machine} dev {UPLINK} onlink\n"
             ),
         )?;
+        let filters_bridges = filter_bridges();
         let mut forward = command::command("ip");
         forward.args(["netns", "exec", &name, "sh", "-c"]);
-        forward.arg("echo 1 > /proc/sys/net/ipv4/ip_forward && exec nft -f -");
+        let bridges = match filters_bridges {
+            true => format!("echo 1 > {BRIDGES_FILTER} && "),
+            false => String::new(),
+        };
+        forward.arg(format!(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward && {bridges}exec nft -f -"
+        ));
         command::finish(forward, &rules::of(block))?;
         let switch = Self {
             block,
             bridges: Mutex::default(),
             known: Mutex::default(),
+            traffic: Mutex::default(),
+            filters_bridges,
         };
         switch.rule(&rules::added(&[Element::within(PUBLIC_BRIDGE)]))?;
         Ok(switch)
@@ -171,6 +201,24 @@ impl Switch {
         command::finish(nft, lines).map(|_| ())
     }
 
+    /// Lets this pass from now on, and nothing else begin with a machine that has a filter.
+    ///
+    /// # Errors
+    /// When the kernel refuses, and it is as it was; or when it can't look between neighbours.
+    pub(super) fn steer(&self, traffic: &Traffic) -> Result<(), SteerError> {
+        let mut now = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = filters::changed(&now, traffic);
+        if !lines.is_empty() {
+            self.rule(&lines)?;
+            *now = traffic.clone();
+        }
+        if self.filters_bridges || traffic.filters.is_empty() {
+            Ok(())
+        } else {
+            Err(SteerError::Bridges)
+        }
+    }
+
     /// Cuts a host off from everything, or connects it again.
     ///
     /// # Errors
@@ -223,6 +271,25 @@ impl Switch {
         }
         Ok(bridge)
     }
+}
+
+/// Has the kernel look between the ports of bridges, and leaves this machine's own bridges as they were; whether it does.
+fn filter_bridges() -> bool {
+    if Path::new(BRIDGES_FILTER).exists() {
+        return true;
+    }
+    if let Err(error) = command::run("modprobe", &["br_netfilter"]) {
+        tracing::warn!(%error, "firewalls can't be held between hosts of one network");
+        return false;
+    }
+    // Not asked for by whoever has bridges here; each network namespace has a switch of its own.
+    for rules in ["iptables", "ip6tables", "arptables"] {
+        let switch = format!("/proc/sys/net/bridge/bridge-nf-call-{rules}");
+        if let Err(error) = std::fs::write(&switch, "0") {
+            tracing::warn!(switch, %error, "this machine's own bridges are filtered since br_netfilter is there");
+        }
+    }
+    Path::new(BRIDGES_FILTER).exists()
 }
 
 /// Removes whatever there is of a block's network: its namespaces with all that is in them, and the link.

@@ -7,17 +7,30 @@ use crate::machines::block::Block;
 
 /// This machine's connections to hosts, answers, and hosts' connections to load balancers are passed on, and what stays within one
 /// network. A balancer that connects from its own address reaches a host in their private network, and seems to come from that network's
-/// gateway. From a host's interface comes, and to it goes, what has the interface's own addresses: all public interfaces are on
+/// gateway. What may begin with a machine that has a filter is in chains of its own (`filters`), whichever way it comes: frames between
+/// two ports of a bridge pass the chain `forward`, too, by way of br_netfilter. From a host's interface comes, and to it goes, what has the interface's own addresses: all public interfaces are on
 /// one bridge, where a host would otherwise take what is meant for its private address, too.
 const RULES: &str = r#"
 table inet tidepool {
-    # Where the kernel has br_netfilter, frames between two ports of a bridge pass here, too.
     set within {
         type ifname . ifname
     }
+    map inbound {
+        type ipv4_addr : verdict
+    }
+    map outbound {
+        type ipv4_addr : verdict
+    }
+    set forwarded {
+        type ipv4_addr . ipv4_addr
+    }
     chain forward {
         type filter hook forward priority 0; policy drop;
+        # A connection by a further address goes to the machine that the address leads to now, or ends.
+        ct original ip daddr FORWARDS ct original ip daddr . ct reply ip saddr != @forwarded jump elsewhere
         ct state established,related accept
+        ip saddr vmap @outbound
+        ip daddr vmap @inbound
         iifname . oifname @within accept
         iifname "uplink" oifname "public" accept
         iifname "uplink" oifname "vpc-*" ct status dnat accept
@@ -27,7 +40,14 @@ table inet tidepool {
         type filter hook input priority 0; policy drop;
         ct state established,related accept
         meta l4proto icmp accept
-        ip daddr { 169.254.169.254, GATEWAY } tcp dport 80 accept
+        ip daddr 169.254.169.254 tcp dport 80 accept
+        # Packages are the world outside; the metadata is the cloud's own.
+        ip daddr GATEWAY tcp dport 80 ip saddr vmap @outbound
+        ip daddr GATEWAY tcp dport 80 accept
+    }
+    chain elsewhere {
+        ct state established meta l4proto tcp reject with tcp reset
+        drop
     }
 }
 table bridge tidepool {
@@ -53,13 +73,19 @@ table ip tidepool-balancers {
     map private {
         type ipv4_addr : ipv4_addr
     }
+    map forwards {
+        type ipv4_addr : ipv4_addr
+    }
     chain prerouting {
         type nat hook prerouting priority -100;
+        dnat to ip daddr map @forwards
         iifname "uplink" ip saddr != MACHINE dnat to ip daddr map @private
     }
     chain postrouting {
         type nat hook postrouting priority 100;
         oifname "vpc-*" ct status dnat masquerade
+        # Else the answer would go to the neighbour directly, and not seem to come from where it asked.
+        oifname "public" ip saddr HOSTS ct status dnat masquerade
     }
 }
 "#;
@@ -69,6 +95,8 @@ pub(super) fn of(block: Block) -> String {
     RULES
         .replace("MACHINE", &block.machine().to_string())
         .replace("GATEWAY", &block.gateway().to_string())
+        .replace("HOSTS", &format!("{}/24", block.hosts()))
+        .replace("FORWARDS", &block.forwards().to_string())
 }
 
 /// Something that the rules know: a set, and what is in it.
@@ -131,10 +159,9 @@ mod tests {
     #[test]
     fn no_name_is_left_to_fill_in() {
         let rules = of(Block(7));
-        assert!(
-            !rules.contains("MACHINE") && !rules.contains("GATEWAY"),
-            "{rules}"
-        );
+        for name in ["MACHINE", "GATEWAY", "HOSTS", "FORWARDS"] {
+            assert!(!rules.contains(name), "{name}: {rules}");
+        }
         let address = Ipv4Addr::new(10, 108, 0, 2);
         assert_eq!(
             added(&Element::own("v10000001", address, "02:01:0a:6c:00:02")),

@@ -1,7 +1,7 @@
 # `make` prints what there is. Every target is one command that can also be typed by hand.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test packages e2e-packages images image images-sweep e2e-images bench services-up services-down fmt lint mutants screenshots
+.PHONY: help demo stack test packages e2e-packages images image images-sweep e2e-images deploy promote destroy db-upgrade bench services-up services-down fmt lint mutants screenshots
 
 CACHE := $(or $(TIDEPOOL_CACHE),.cache)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
@@ -43,6 +43,18 @@ image: ## the same of one: NAME=api|db|monitoring|autoscaler
 
 images-sweep: ## remove what builds have left that were killed more than two hours ago (CLOUD=)
 	CLOUD="$(or $(CLOUD),local)" packer/sweep
+
+deploy: ## the whole service, at DigitalOcean or (CLOUD=local) on a local cloud: ENV=dev|staging|prod, the first time DOMAIN=, SSH_ALLOW=
+	digitalocean/deploy.sh deploy $(ENV)
+
+promote: ## the image versions that staging runs, into prod; refused unless staging is green
+	digitalocean/deploy.sh promote
+
+db-upgrade: ## new hosts of the newest image for the database, one at a time (ENV=)
+	digitalocean/deploy.sh db-upgrade $(ENV)
+
+destroy: ## remove it again, but for volumes and images (ENV=, VOLUMES=remove)
+	digitalocean/deploy.sh destroy $(ENV) $(if $(filter remove,$(VOLUMES)),--volumes)
 
 $(CACHE)/cargo/bin/cargo-deb:
 	cargo install --locked --version 3.8.0 --root $(CACHE)/cargo cargo-deb

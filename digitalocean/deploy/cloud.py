@@ -1,0 +1,51 @@
+"""What is asked of DigitalOcean beside what Terraform asks: members of the pool, and what a killed run has left."""
+
+import importlib.util
+import os
+import time
+
+from .outcome import Stopped
+from .settings import REPOSITORY
+
+GONE_SECS_MAX = 300
+
+
+def endpoint_module():
+    """packer/cloud.py has the client: how calls are repeated, and lists read to their end."""
+    spec = importlib.util.spec_from_file_location("packer_cloud", REPOSITORY / "packer" / "cloud.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Cloud:
+    def __init__(self, settings):
+        os.environ["DIGITALOCEAN_TOKEN"] = settings.token
+        if settings.api_url:
+            os.environ["DIGITALOCEAN_API_URL"] = settings.api_url
+        self.module = endpoint_module()
+        self.client = self.module.DigitalOcean()
+
+    def list(self, path, key):
+        return list(self.client.list(path, key))
+
+    def call(self, method, path):
+        """None for what is not there."""
+        return self.client.endpoint.call(method, path, absent_is_fine=True)
+
+    def droplets(self, tag):
+        return self.list(f"/v2/droplets?tag_name={tag}", "droplets")
+
+    def remove_droplets(self, tag, way):
+        """All of a tag; returns how many there were."""
+        removed = set()
+        deadline = time.monotonic() + GONE_SECS_MAX
+        while found := self.droplets(tag):
+            for droplet in found:
+                if droplet["id"] not in removed:
+                    self.call("DELETE", f"/v2/droplets/{droplet['id']}")
+                    removed.add(droplet["id"])
+            if time.monotonic() > deadline:
+                raise Stopped(way, f"droplets of {tag} are still there after {GONE_SECS_MAX} s: {', '.join(str(droplet['id']) for droplet in found)}")
+            time.sleep(1)
+        return len(removed)

@@ -1,0 +1,279 @@
+"""What deploy.sh can be asked for, each as a story of its parts."""
+
+import datetime
+import json
+import shutil
+
+from . import configure, keys, leftovers, needs, pool, smoke, ssh, tunnel, versions
+from .cloud import Cloud
+from .locking import only_run
+from .outcome import Stopped
+from .progress import Progress, say
+from .settings import keep, make_folder, write_private
+from .terraform import Terraform, losses, summary, volume_addresses
+
+# There while an apply is under way, with when it began: one that is still there is of a run that was killed.
+APPLYING = "applying.json"
+HOSTS = {
+    "monitoring": "module.monitoring.digitalocean_droplet.host",
+    "autoscaler": "module.autoscaler.digitalocean_droplet.host",
+}
+
+
+class Run:
+    """One run of one environment, holding its lock."""
+
+    def __init__(self, settings, environment, lock):
+        self.settings, self.environment = settings, environment
+        self.progress = Progress()
+        self.terraform = Terraform(settings, environment, lock)
+        self.ssh = ssh.Ssh(settings)
+
+    def provision(self, *, replaced=None):
+        """Plan and apply; Terraform's outputs."""
+        terraform, folder = self.terraform, self.settings.folder
+        with self.progress.part("providers"):
+            terraform.prepare()
+        if (folder / APPLYING).exists():
+            with self.progress.part("what a run that was killed has left"):
+                since = datetime.datetime.fromisoformat(json.loads((folder / APPLYING).read_text(encoding="utf-8"))["since"])
+                leftovers.remove(Cloud(self.settings), self.settings, terraform.resources(), since, say)
+        with self.progress.part("plan"):
+            terraform.given(versions.wanted(folder))
+            changes = terraform.plan(*([f"-replace={replaced}"] if replaced else []))
+            say(f"    {summary(changes)}")
+            self.refuse_losses([(address, verb) for address, verb in losses(changes) if address != replaced])
+        if changes:
+            versions.forget_green(folder)
+            with self.progress.part("apply"):
+                now = datetime.datetime.now(datetime.timezone.utc)
+                if not (folder / APPLYING).exists():
+                    write_private(folder / APPLYING, json.dumps({"since": now.isoformat()}))
+                terraform.apply()
+        (folder / APPLYING).unlink(missing_ok=True)
+        return terraform.outputs()
+
+    def refuse_losses(self, found):
+        if found and not self.settings.may_destroy:
+            lines = "\n".join(f"  - {verb} {address}" for address, verb in found)
+            raise Stopped("plan-would-destroy", f"the plan would\n{lines}\nNothing was changed. If that is meant: --may-destroy")
+
+    def configure(self, outputs):
+        settings, hosts = self.settings, outputs["hosts"]
+        write_private(settings.folder / "ssh_config", ssh.config(settings, hosts))
+        with self.progress.part("ssh to all hosts"):
+            self.ssh.wait(hosts)
+        with self.progress.part("settings and secrets of database and monitoring"):
+            configure.play(settings, outputs, "hosts", self.environment)
+        with self.progress.part("the database's ring"):
+            pool.wait_for_ring(self.ssh, hosts)
+        with self.progress.part("settings and secrets of the autoscaler"):
+            if settings.cloud == "local":
+                tunnel.begin(settings, self.ssh)
+            configure.play(settings, outputs, "autoscaler", self.environment)
+
+    def serve(self, outputs):
+        wanted = outputs["pool"]
+        with self.progress.part("the pool"):
+            found = pool.wait_for_pool(self.ssh, wanted["name"], wanted["min"])
+        old = pool.outdated(found, wanted["image"])
+        if old:
+            with self.progress.part(f"rollout of {len(old)} members to image {wanted['image']}"):
+                pool.roll_out(self.ssh, wanted["name"], wanted["image"])
+                found = pool.wait_for_pool(self.ssh, wanted["name"], wanted["min"])
+        with self.progress.part("smoke test"):
+            key = pool.ensure_key(self.ssh, self.settings, found)
+            smoke.test(outputs["service"], key, self.settings.name_server, self.settings.authority)
+
+    def settled(self):
+        with self.progress.part("second plan"):
+            changes = self.terraform.plan()
+            if changes:
+                lines = "\n".join(f"  - {verb} {address}" for address, _, verb in changes)
+                raise Stopped("plan-not-empty", f"a second plan would still\n{lines}")
+
+
+def deploy(settings, environment):
+    needs.check(settings, environment)
+    make_folder(settings)
+    with only_run(settings.folder) as lock:
+        run = Run(settings, environment, lock)
+        keep(settings)
+        with run.progress.part("keys and passwords"):
+            made = keys.make(settings.secrets)
+            say(f"    {'made ' + ', '.join(made) if made else 'all there'}, in {settings.secrets}")
+        try:
+            finish(run, run.provision())
+        finally:
+            say(run.progress.table())
+
+
+def finish(run, outputs):
+    run.configure(outputs)
+    run.serve(outputs)
+    run.settled()
+    settings = run.settings
+    versions.note_green(settings.folder, outputs["images"])
+    cost = outputs["monthly_usd"]
+    say(f"{outputs['service']['url']} serves. A key: {settings.secrets / 'api-key'}. A month costs ${cost['least']:.0f} to ${cost['most']:.0f}.")
+
+
+def replace(settings, environment, name):
+    """A new host of the newest image in the place of one, which keeps its volume."""
+    needs.check(settings, environment)
+    make_folder(settings)
+    with only_run(settings.folder) as lock:
+        run = Run(settings, environment, lock)
+        try:
+            if name in HOSTS:
+                finish(run, run.provision(replaced=HOSTS[name]))
+            else:
+                replace_database_host(run, name)
+        finally:
+            say(run.progress.table())
+
+
+def replace_database_host(run, name):
+    """Only while the ring is whole, and it is whole again before this ends."""
+    run.terraform.prepare()
+    outputs = run.terraform.outputs()
+    if outputs["hosts"].get(name, {}).get("role") != "db":
+        raise Stopped("plan-failed", f"there is no host {name}; there are {', '.join(sorted(outputs['hosts']))}")
+    write_private(run.settings.folder / "ssh_config", ssh.config(run.settings, outputs["hosts"]))
+    with run.progress.part(f"the ring is whole before {name} goes"):
+        pool.wait_for_ring(run.ssh, outputs["hosts"])
+    with run.progress.part(f"{name} writes down what it holds"):
+        code, _, error = run.ssh.run(name, "systemctl stop tidepool-db.service cassandra.service", secs=300)
+        if code != 0:
+            raise Stopped("hosts-unreachable", f"{name} could not be stopped in order: {error}")
+    finish(run, run.provision(replaced=f'module.database.digitalocean_droplet.host["{name}"]'))
+
+
+def upgrade_database(settings, environment):
+    """One host after the other, each only while the ring is whole."""
+    needs.check(settings, environment)
+    make_folder(settings)
+    with only_run(settings.folder) as lock:
+        run = Run(settings, environment, lock)
+        run.terraform.prepare()
+        names = sorted(name for name, host in run.terraform.outputs()["hosts"].items() if host["role"] == "db")
+        try:
+            for name in names:
+                replace_database_host(run, name)
+        finally:
+            say(run.progress.table())
+
+
+def promote(settings, source, environment):
+    """The image versions that `source` runs, into the environment of `settings`."""
+    found = versions.green(source.folder, source.environment)
+    needs.check(source, environment)
+    with only_run(source.folder) as lock:
+        run = Run(source, environment, lock)
+        with run.progress.part(f"whether {source.environment} is green"):
+            run.terraform.prepare()
+            # What it runs, and not what was made since.
+            run.terraform.given(found)
+            changes = run.terraform.plan()
+            if changes:
+                raise Stopped("promotion-refused", f"{source.environment} is not as it is written: {summary(changes)}. make deploy ENV={source.environment}")
+            look_at(run)
+    say(f"    promoting {', '.join(f'{image} {version}' for image, version in sorted(found.items()))}")
+    make_folder(settings)
+    versions.want(settings.folder, found)
+    deploy(settings, environment)
+
+
+def look_at(run):
+    """Raises unless the pool serves, all of it of one image, and the smoke test passes."""
+    outputs = run.terraform.outputs()
+    wanted = outputs["pool"]
+    name = run.settings.environment
+    found = pool.status(run.ssh, wanted["name"])
+    if found is None or len(pool.serving(found)) < wanted["min"] or pool.outdated(found, wanted["image"]):
+        raise Stopped("promotion-refused", f"the pool of {name} is not as it should be: {pool.describe(found)}")
+    try:
+        key = pool.ensure_key(run.ssh, run.settings, found)
+        smoke.test(outputs["service"], key, run.settings.name_server, run.settings.authority, secs=60)
+    except Stopped as stopped:
+        raise Stopped("promotion-refused", f"{name} does not pass its smoke test: {stopped.message}") from stopped
+
+
+def smoke_test(settings, environment):
+    needs.check(settings, environment)
+    run = Run(settings, environment, None)
+    outputs = run.terraform.outputs()
+    key = (settings.secrets / "api-key").read_text(encoding="ascii").strip()
+    smoke.test(outputs["service"], key, settings.name_server, settings.authority, secs=60)
+    say(f"{outputs['service']['url']} serves")
+
+
+def destroy(settings, environment):
+    """Everything but the volumes, and these too if so asked. What the autoscaler has made goes first: it is in the VPC."""
+    needs.check(settings, environment)
+    make_folder(settings)
+    with only_run(settings.folder) as lock:
+        run = Run(settings, environment, lock)
+        cloud, terraform = Cloud(settings), run.terraform
+        versions.forget_green(settings.folder)
+        keys.make(settings.secrets)
+        with run.progress.part("providers"):
+            terraform.prepare()
+            terraform.given(versions.wanted(settings.folder))
+            addresses = terraform.addresses()
+            outputs = terraform.outputs()
+        if (settings.folder / APPLYING).exists():
+            with run.progress.part("what a run that was killed has left"):
+                since = datetime.datetime.fromisoformat(json.loads((settings.folder / APPLYING).read_text(encoding="utf-8"))["since"])
+                leftovers.remove(cloud, settings, terraform.resources(), since, say)
+        with run.progress.part("the autoscaler and its members"):
+            end_pool(run, cloud, outputs)
+        with run.progress.part("what Terraform made"):
+            volumes = volume_addresses(addresses)
+            others = [address for address in addresses if address not in volumes and not address.startswith("data.") and ".data." not in address]
+            if others:
+                terraform.destroy(others)
+        (settings.folder / APPLYING).unlink(missing_ok=True)
+        kept = cloud_volumes(cloud, settings)
+        if settings.remove_volumes:
+            with run.progress.part("volumes"):
+                for volume in kept:
+                    cloud.call("DELETE", f"/v2/volumes/{volume['id']}")
+                for address in volumes:
+                    terraform.forget(address)
+        say(run.progress.table())
+        report_kept(settings, cloud, kept)
+    if settings.remove_volumes:
+        # With the documents gone, nobody needs their passwords.
+        shutil.rmtree(settings.folder)
+
+
+def end_pool(run, cloud, outputs):
+    tunnel.end(run.settings.folder)
+    name = outputs.get("pool", {}).get("name")
+    if name is None:
+        return
+    host = outputs.get("hosts", {}).get("autoscaler")
+    if host and (run.settings.folder / "ssh_config").exists() and not pool.stop_autoscaler(run.ssh):
+        # It must not make members while they are removed, whether it answers or not.
+        say("    the autoscaler's host does not answer: it is removed first")
+        cloud.call("DELETE", f"/v2/droplets/{host['id']}")
+    removed = cloud.remove_droplets(f"pool:{name}", "destroy-incomplete")
+    say(f"    removed {removed} members")
+
+
+def cloud_volumes(cloud, settings):
+    prefix = f"tidepool-{settings.environment}"
+    return [volume for volume in cloud.list("/v2/volumes", "volumes") if leftovers.ours(volume["name"], prefix)]
+
+
+def report_kept(settings, cloud, volumes):
+    snapshots = [found["name"] for found in cloud.list("/v2/snapshots?resource_type=droplet", "snapshots") if found["name"].startswith("tidepool-")]
+    if volumes and not settings.remove_volumes:
+        gib = sum(volume["size_gigabytes"] for volume in volumes)
+        say(f"kept: {len(volumes)} volumes with {gib} GiB ({', '.join(volume['name'] for volume in volumes)}), and their passwords in {settings.secrets};")
+        say(f"      the next deploy uses them again. To remove them too: make destroy ENV={settings.environment} VOLUMES=remove")
+    if snapshots:
+        say(f"kept: {len(snapshots)} snapshots, the images of all environments: {', '.join(sorted(snapshots))}")
+    if not volumes and not snapshots:
+        say("nothing is kept")

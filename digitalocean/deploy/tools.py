@@ -1,0 +1,43 @@
+"""Programs of this machine: which of them there are, and how they are run."""
+
+import shutil
+import signal
+import subprocess
+
+
+def terraform_program(environment):
+    """TERRAFORM's, else tofu or terraform of the path; None without any."""
+    path, wanted = environment.get("PATH"), environment.get("TERRAFORM")
+    if wanted:
+        return shutil.which(wanted, path=path)
+    return shutil.which("tofu", path=path) or shutil.which("terraform", path=path)
+
+
+def run(line, *, env=None, cwd=None, secs=None, log=None, pass_fds=(), apart=False):
+    """Runs a program to its end; (status, what it wrote). With `log`, an open file, its output goes there as it comes. With `apart`
+    warnings are not mixed into what it wrote, unless it failed.
+
+    In a session of its own: an interrupt is passed on once, and the program is waited for, so that Terraform can note what it has made.
+    """
+    process = subprocess.Popen(
+        [str(word) for word in line],
+        env=env, cwd=cwd, pass_fds=pass_fds, start_new_session=True, text=True, errors="replace",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if log is None else log, stderr=subprocess.PIPE if apart else subprocess.STDOUT,
+    )  # fmt: skip
+    interrupted = None
+    while True:
+        try:
+            said, warnings = process.communicate(timeout=secs)
+            break
+        except KeyboardInterrupt as interrupt:
+            interrupted = interrupt
+            process.send_signal(signal.SIGINT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+            return 124, (said or "") + f"\nit took longer than {secs} s"
+    if interrupted:
+        raise interrupted
+    if apart and process.returncode != 0:
+        said += warnings
+    return process.returncode, said or ""

@@ -1,0 +1,14 @@
+output "service_name" {
+  description = "Full name of the service."
+  value       = digitalocean_record.service.fqdn
+}
+
+output "address" {
+  description = "The load balancer's address."
+  value       = digitalocean_loadbalancer.service.ip
+}
+
+output "load_balancer_id" {
+  description = "The load balancer."
+  value       = digitalocean_loadbalancer.service.id
+}

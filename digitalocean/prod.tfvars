@@ -1,0 +1,14 @@
+environment           = "prod"
+ip_range              = "10.40.0.0/20"
+other_ranges          = ["10.20.0.0/20", "10.30.0.0/22"]
+pool                  = "api"
+pool_min              = 3
+pool_max              = 20
+pool_size             = "s-2vcpu-2gb"
+database_count        = 3
+database_size         = "s-4vcpu-8gb"
+database_volume_gib   = 200
+monitoring_size       = "s-4vcpu-8gb"
+monitoring_volume_gib = 100
+monitoring_days       = 30
+load_balancer_units   = 2

@@ -1,0 +1,356 @@
+"""The parts of deploy.sh that decide something, without a cloud."""
+
+import datetime
+import json
+import os
+import pathlib
+import stat
+import struct
+import subprocess
+
+import pytest
+from deploy import configure, keys, leftovers, needs, outcome, pool, progress, settings, smoke, ssh, terraform, tools, versions
+from deploy.locking import only_run
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUNBOOKS = ROOT.parent / "docs" / "runbooks"
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Variables of a user who has said everything."""
+    return {
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "PATH": os.environ["PATH"],
+        "DIGITALOCEAN_TOKEN": "canary-token",
+        "DOMAIN": "staging.example.com",
+        "SSH_ALLOW": "203.0.113.7/32, 198.51.100.0/24",
+        "MANIFESTS": str(tmp_path / "manifests"),
+    }
+
+
+def manifests(folder):
+    folder.mkdir(parents=True)
+    for image in needs.IMAGES:
+        (folder / f"{image}.json").write_text("{}")
+
+
+class TestSettings:
+    def test_what_was_said_once_is_known_afterwards(self, given):
+        first = settings.read("staging", given)
+        settings.make_folder(first)
+        settings.keep(first)
+        again = settings.read("staging", {name: given[name] for name in ("HOME", "XDG_DATA_HOME")})
+        assert (again.domain, again.ssh_allowed_ranges) == ("staging.example.com", ["203.0.113.7/32", "198.51.100.0/24"])
+        kept = (first.folder / "settings.json").read_text()
+        assert "canary" not in kept
+
+    def test_folders_and_files_are_the_owners_alone(self, given):
+        made = settings.read("staging", given)
+        settings.make_folder(made)
+        settings.keep(made)
+        assert stat.S_IMODE(made.folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((made.folder / "settings.json").stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("name", ["", "../prod", "Prod", "p", "a b", "x" * 17])
+    def test_names_that_are_none_are_refused(self, given, name):
+        with pytest.raises(outcome.Usage, match="not the name of an environment"):
+            settings.read(name, given)
+
+    def test_an_environment_without_a_file_is_refused(self, given):
+        with pytest.raises(outcome.Usage, match="there is no digitalocean/elsewhere.tfvars"):
+            settings.read("elsewhere", given)
+
+    def test_an_unknown_cloud_is_refused(self, given):
+        with pytest.raises(outcome.Usage, match="there is no cloud 'gce'"):
+            settings.read("staging", {**given, "CLOUD": "gce"})
+
+    def test_secrets_never_go_into_the_repository(self, given):
+        with pytest.raises(outcome.Usage, match="where secrets must not be"):
+            settings.read("staging", {**given, "TIDEPOOL_DEPLOY_DIR": str(ROOT / "state")})
+
+    def test_clouds_and_environments_are_apart(self, given):
+        folders = {settings.read(name, {**given, "CLOUD": cloud}).folder for name in ("dev", "prod") for cloud in settings.CLOUDS}
+        assert len(folders) == 4
+
+    def test_tokens_are_not_shown(self, given):
+        assert "canary" not in repr(settings.read("staging", given))
+
+
+class TestNeeds:
+    def test_all_that_is_missing_is_said_at_once(self, tmp_path):
+        bare = {"HOME": str(tmp_path), "PATH": "/nonexistent", "TIDEPOOL_PYTHON": "/nonexistent/python", "MANIFESTS": str(tmp_path)}
+        with pytest.raises(outcome.Stopped) as stopped:
+            needs.check(settings.read("staging", bare), bare)
+        for part in ("OpenTofu or Terraform", "Ansible", "DIGITALOCEAN_TOKEN", "DOMAIN", "SSH_ALLOW", "images of api, db, monitoring, autoscaler"):
+            assert part in stopped.value.message
+        assert (stopped.value.status, stopped.value.page) == (65, "docs/runbooks/missing-needs.md")
+
+    def test_a_local_cloud_needs_its_address_and_nothing_of_an_account(self, tmp_path, given):
+        del given["DIGITALOCEAN_TOKEN"], given["DOMAIN"], given["SSH_ALLOW"]
+        asked = settings.read("staging", {**given, "CLOUD": "local"})
+        manifests(asked.manifests)
+        found = " ".join(needs.missing(asked, {"TIDEPOOL_PYTHON": "/nonexistent/python"}))
+        assert "DIGITALOCEAN_API_URL" in found
+        assert "TOKEN:" not in found and "DOMAIN" not in found and "images of" not in found
+
+    @pytest.mark.parametrize(
+        ("said", "version"),
+        [
+            ("Terraform v1.11.4\non linux_amd64\n", ("Terraform", (1, 11))),
+            ("╷\n│ Warning: something\n╵\n\nOpenTofu v1.12.6\non linux_amd64\n", ("OpenTofu", (1, 12))),
+            ("Terraform v2.0.0-alpha1\n", ("Terraform", (2, 0))),
+            ("bash: no such program", None),
+            ("", None),
+        ],
+    )
+    def test_versions_are_read(self, said, version):
+        assert needs.version_of(said) == version
+
+
+class TestKeys:
+    def test_they_are_made_once_and_are_the_owners_alone(self, tmp_path):
+        made = keys.make(tmp_path)
+        assert set(made) == {"id_ed25519", *keys.PASSWORDS, "ca.pem", "node.pem"}
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        assert set(before) == {"id_ed25519", "id_ed25519.pub", "ca.key", "ca.pem", "node.key", "node.pem", *keys.PASSWORDS}
+        assert keys.make(tmp_path) == []
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+        assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+
+    def test_the_authority_vouches_for_the_hosts(self, tmp_path):
+        keys.make(tmp_path)
+        line = ["openssl", "verify", "-CAfile", tmp_path / "ca.pem", tmp_path / "node.pem"]
+        assert subprocess.run(line, capture_output=True, check=False).returncode == 0
+        text = subprocess.run(["openssl", "x509", "-in", tmp_path / "node.pem", "-noout", "-text"], capture_output=True, text=True, check=True).stdout
+        assert "Version: 3" in text and "TLS Web Server Authentication, TLS Web Client Authentication" in text
+        # What Cassandra reads: PKCS #8.
+        assert (tmp_path / "node.key").read_text().startswith("-----BEGIN PRIVATE KEY-----")
+
+    def test_a_half_that_an_interrupt_left_is_made_whole(self, tmp_path):
+        keys.make(tmp_path)
+        authority = (tmp_path / "ca.pem").read_bytes()
+        (tmp_path / "node.pem").unlink()
+        assert keys.make(tmp_path) == ["node.pem"]
+        assert (tmp_path / "ca.pem").read_bytes() == authority
+
+
+class TestLock:
+    def test_two_runs_of_one_environment_are_refused(self, tmp_path):
+        with only_run(tmp_path), pytest.raises(outcome.Stopped, match="another run of this environment") as stopped, only_run(tmp_path):
+            pass
+        assert stopped.value.status == 75
+        with only_run(tmp_path):
+            pass
+
+
+def change(address, kind, *actions):
+    return {"address": address, "type": kind, "change": {"actions": list(actions)}}
+
+
+class TestPlans:
+    PLAN = {
+        "resource_changes": [
+            change("a", "digitalocean_droplet", "no-op"),
+            change("b", "digitalocean_tag", "create"),
+            change("c", "digitalocean_droplet", "delete", "create"),
+            change("d", "digitalocean_certificate", "create", "delete"),
+            change("e", "digitalocean_volume", "delete"),
+            change("f", "digitalocean_domain", "read"),
+            change("g", "digitalocean_record", "update"),
+        ]
+    }
+
+    def test_changes_are_read(self):
+        assert [(address, verb) for address, _, verb in terraform.changes_of(self.PLAN)] == [
+            ("b", "create"), ("c", "replace"), ("d", "replace"), ("e", "delete"), ("g", "update"),
+        ]  # fmt: skip
+
+    def test_only_what_has_data_or_a_known_address_is_a_loss(self):
+        assert terraform.losses(terraform.changes_of(self.PLAN)) == [("c", "replace"), ("e", "delete")]
+
+    def test_a_summary_counts(self):
+        assert terraform.summary(terraform.changes_of(self.PLAN)) == "1 to create, 1 to update, 2 to replace, 1 to delete"
+        assert terraform.summary([]) == "nothing to change"
+
+    def test_resources_of_all_modules_are_found_by_the_id_that_the_api_has(self):
+        resource = {"mode": "managed", "type": "digitalocean_vpc", "values": {"id": "1"}}
+        certificate = {"mode": "managed", "type": "digitalocean_certificate", "values": {"id": "its name", "uuid": "2"}}
+        data = {"mode": "data", "type": "digitalocean_domain", "values": {"id": "3"}}
+        state = {"values": {"root_module": {"resources": [resource], "child_modules": [{"resources": [certificate, data]}]}}}
+        assert terraform.resources_of(state) == [("digitalocean_vpc", "1"), ("digitalocean_certificate", "2")]
+        assert terraform.resources_of({}) == []
+
+    def test_volumes_are_known_by_their_address(self):
+        volume = 'module.database.digitalocean_volume.data["db-1"]'
+        found = terraform.volume_addresses([volume, 'module.database.digitalocean_volume_attachment.data["db-1"]', "digitalocean_volume.x"])
+        assert found == [volume, "digitalocean_volume.x"]
+
+    def test_no_trace_of_calls_is_asked_for(self, given):
+        """TF_LOG=trace would write user data and tokens."""
+        made = terraform.environment_of(settings.read("staging", given), {"TF_LOG": "trace", "TF_LOG_PATH": "x", "TF_CLI_ARGS_plan": "-y", "HOME": "h"})
+        assert not [name for name in made if name.startswith(("TF_LOG", "TF_CLI_ARGS"))]
+
+
+SINCE = datetime.datetime(2026, 11, 30, 12, 0, tzinfo=datetime.timezone.utc)
+
+
+class TestLeftovers:
+    @pytest.mark.parametrize(
+        ("found", "is_one"),
+        [
+            ({"name": "tidepool-staging", "id": "1", "created_at": "2026-11-30T12:00:05Z"}, True),
+            ({"name": "tidepool-staging-db-1", "id": 7, "created_at": "2026-11-30T12:00:05Z"}, True),
+            ({"name": "tidepool-staging-deploy", "id": 8}, True),
+            ({"name": "tidepool-staging", "id": "known", "created_at": "2026-11-30T12:00:05Z"}, False),
+            ({"name": "tidepool-staging2", "id": "1", "created_at": "2026-11-30T12:00:05Z"}, False),
+            ({"name": "tidepool-prod", "id": "1", "created_at": "2026-11-30T12:00:05Z"}, False),
+            ({"name": "tidepool-staging", "id": "1", "created_at": "2026-11-30T11:00:00Z"}, False),
+        ],
+    )
+    def test_only_what_that_apply_made_and_nobody_noted_is_one(self, found, is_one):
+        assert leftovers.is_leftover(found, "tidepool-staging", {"known"}, SINCE) is is_one
+
+    def test_a_volume_that_nobody_noted_stops_the_run(self, given):
+        class Account:
+            def list(self, path, _key):
+                return [{"name": "tidepool-staging-db-1", "id": "v"}] if path == "/v2/volumes" else []
+
+        with pytest.raises(outcome.Stopped, match="it may hold data") as stopped:
+            leftovers.remove(Account(), settings.read("staging", given), [], SINCE, print)
+        assert stopped.value.status == 68
+
+
+HOSTS = {
+    "db-1": {"role": "db", "id": "11", "name": "tidepool-staging-db-1", "private": "10.20.0.2", "public": "", "volume": "tidepool-staging-db-1"},
+    "monitoring": {"role": "monitoring", "id": "12", "name": "m", "private": "10.20.0.3", "public": "", "volume": "tidepool-staging-monitoring"},
+    "autoscaler": {"role": "autoscaler", "id": "13", "name": "a", "private": "10.20.0.4", "public": "198.18.0.9", "volume": None},
+}
+OUTPUTS = {
+    "hosts": HOSTS,
+    "names": {"db-1.internal.staging.example.com": "10.20.0.2"},
+    "monitoring": {"url": "http://monitoring.internal.staging.example.com:9200", "days": 7},
+    "database": {
+        "cluster": "tidepool-staging", "founder": "tidepool-staging-db-1", "count": 1, "replication": 1, "heap": "auto",
+        "seeds": ["seed-1.internal.staging.example.com"], "datacenter": "nyc3",
+    },
+    "pool": {"name": "api", "min": 1, "max": 2, "image": "9", "public_port": 8080, "operations_port": 9090},
+    "autoscaler_config": "tick_secs = 5\n",
+}  # fmt: skip
+
+
+class TestHosts:
+    def test_the_way_leads_over_the_one_with_a_public_address(self, given):
+        text = ssh.config(settings.read("staging", given), HOSTS)
+        assert "Host autoscaler\n  HostKeyAlias droplet-13\n  HostName 198.18.0.9\n" in text
+        assert "Host db-1\n  HostKeyAlias droplet-11\n  HostName 10.20.0.2\n  ProxyJump autoscaler\n" in text
+
+    def test_the_inventory_has_a_group_for_each_role(self):
+        found = configure.inventory(HOSTS)["all"]["children"]
+        assert set(found) == {"db", "monitoring", "autoscaler"}
+        assert found["db"]["hosts"]["db-1"] == {"host_role": "db", "host_volume": "tidepool-staging-db-1"}
+
+    def test_variables_of_the_playbooks_hold_no_secret(self, given):
+        asked = settings.read("staging", given)
+        settings.make_folder(asked)
+        keys.make(asked.secrets)
+        text = json.dumps(configure.variables(asked, OUTPUTS))
+        assert "canary" not in text
+        for name in keys.PASSWORDS:
+            assert (asked.secrets / name).read_text() not in text
+
+
+class TestPool:
+    POOL = {"min": 2, "members": [{"name": "a", "state": "serving", "image": "9"}, {"name": "b", "state": "booting", "image": "8"}]}
+
+    def test_members_of_another_image_are_found(self):
+        assert pool.outdated(self.POOL, 9) == ["b"]
+        assert pool.outdated(self.POOL, "8") == ["a"]
+
+    def test_it_is_described_for_people(self):
+        assert pool.describe(self.POOL) == "1 of 2 serve (a serving, b booting)"
+        assert "says nothing" in pool.describe(None)
+
+
+def answer(number, records, flags=0x8180):
+    """An answer of DNS to a question for a.test."""
+    text = smoke.question(number, "a.test")
+    text = struct.pack(">6H", number, flags, 1, len(records), 0, 0) + text[12:]
+    for kind, data in records:
+        text += b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 30, len(data)) + data
+    return text
+
+
+class TestNames:
+    def test_the_first_address_is_taken_past_other_records(self):
+        text = answer(7, [(5, b"\x01b\xc0\x0e"), (1, bytes([198, 18, 1, 2]))])
+        assert smoke.first_address(text, 7, "a.test") == "198.18.1.2"
+
+    @pytest.mark.parametrize(
+        "text",
+        [answer(7, [], flags=0x8183), answer(7, []), answer(8, [(1, b"abcd")]), b"", b"\x00" * 12, answer(7, [(1, b"abcd")])[:-3]],
+        ids=["NXDOMAIN", "no record", "of another question", "empty", "zeros", "cut"],
+    )
+    def test_an_answer_without_one_says_so(self, text):
+        with pytest.raises(smoke.NotYet):
+            smoke.first_address(text, 7, "a.test")
+
+
+class TestVersions:
+    def test_only_a_green_environment_is_promoted(self, tmp_path):
+        with pytest.raises(outcome.Stopped, match="staging is not green") as stopped:
+            versions.green(tmp_path, "staging")
+        assert stopped.value.status == 77
+        versions.note_green(tmp_path, {"api": {"version": "1.2.3", "id": "9"}})
+        assert versions.green(tmp_path, "staging") == {"api": "1.2.3"}
+        versions.forget_green(tmp_path)
+        with pytest.raises(outcome.Stopped):
+            versions.green(tmp_path, "staging")
+
+    def test_what_is_wanted_is_kept(self, tmp_path):
+        assert versions.wanted(tmp_path) == {}
+        versions.want(tmp_path, {"api": "1.2.3"})
+        assert versions.wanted(tmp_path) == {"api": "1.2.3"}
+
+
+class TestProgress:
+    def test_each_part_has_its_seconds_also_when_it_fails(self):
+        now, said = iter([0, 3, 10, 14]), []
+        shown = progress.Progress(clock=lambda: next(now), write=said.append)
+        with shown.part("plan"):
+            pass
+        with pytest.raises(ValueError), shown.part("apply"):
+            raise ValueError
+        assert said == ["[1] plan …", "[1] plan: done after 3 s", "[2] apply …", "[2] apply: stopped after 4 s"]
+        assert shown.table().splitlines()[-1] == "       7 s  all"
+
+    def test_waiting_ends_with_its_deadline(self):
+        now = iter(range(100))
+        assert progress.until(lambda: None, 5, clock=lambda: next(now), sleep=lambda _: None) is None
+        assert progress.until(lambda: "there", 5) == "there"
+
+
+class TestPrograms:
+    def test_output_and_status_come_back(self):
+        assert tools.run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "out\nerr\n")
+
+    def test_warnings_stay_apart_where_json_is_asked_for(self):
+        assert tools.run(["sh", "-c", "echo '{}'; echo warning >&2"], apart=True) == (0, "{}\n")
+        assert tools.run(["sh", "-c", "echo error >&2; exit 1"], apart=True) == (1, "error\n")
+
+
+class TestRunbooks:
+    @pytest.mark.parametrize("way", outcome.WAYS)
+    def test_each_way_to_stop_has_a_page_that_names_its_status(self, way):
+        text = (RUNBOOKS / f"{way}.md").read_text()
+        assert f"exit status {outcome.WAYS[way]}" in text
+
+    def test_statuses_are_different(self):
+        assert len(set(outcome.WAYS.values())) == len(outcome.WAYS)
+
+
+def test_bad_usage_ends_with_64():
+    for words in ([], ["deploy"], ["fly", "staging"], ["deploy", "../x"]):
+        done = subprocess.run([ROOT / "deploy.sh", *words], capture_output=True, text=True, check=False)
+        assert (words, done.returncode) == (words, 64)

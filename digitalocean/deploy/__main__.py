@@ -31,6 +31,7 @@ import sys
 from . import commands, settings
 from .outcome import INTERRUPTED, USAGE, WAYS, Stopped, Usage
 from .progress import say
+from .tools import with_provider
 
 
 def parser():
@@ -57,6 +58,8 @@ def parser():
 def carry_out(arguments, environment):
     options = {"may_destroy": getattr(arguments, "may_destroy", False), "remove_volumes": getattr(arguments, "volumes", False)}
     asked = settings.read(arguments.environment, environment, **options)
+    if asked.cloud == "local":
+        environment = with_provider(environment, settings.REPOSITORY / "e2e" / "terraform" / "tofu") or environment
     match arguments.command:
         case "deploy":
             commands.deploy(asked, environment)

@@ -1,5 +1,6 @@
 """Programs of this machine: which of them there are, and how they are run."""
 
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,19 @@ def terraform_program(environment):
     if wanted:
         return shutil.which(wanted, path=path)
     return shutil.which("tofu", path=path) or shutil.which("terraform", path=path)
+
+
+def with_provider(environment, helper):
+    """The environment with what `helper` (e2e/terraform/tofu) found or built: for a local cloud, where the registry may be out of reach.
+    What the user has said himself stays. None when it could build nothing."""
+    if environment.get("TERRAFORM") or environment.get("TF_CLI_CONFIG_FILE"):
+        return environment
+    done = subprocess.run([helper], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    values = {name: shlex.split(value)[0] for name, value in found.items() if value}
+    return {**environment, "TERRAFORM": values["TOFU"], "TF_CLI_CONFIG_FILE": values["TF_CLI_CONFIG_FILE"]}
 
 
 def run(line, *, env=None, cwd=None, secs=None, log=None, pass_fds=(), apart=False):

@@ -354,3 +354,22 @@ def test_bad_usage_ends_with_64():
     for words in ([], ["deploy"], ["fly", "staging"], ["deploy", "../x"]):
         done = subprocess.run([ROOT / "deploy.sh", *words], capture_output=True, text=True, check=False)
         assert (words, done.returncode) == (words, 64)
+
+
+class TestProvider:
+    @pytest.fixture
+    def helper(self, tmp_path):
+        file = tmp_path / "tofu"
+        file.write_text("#!/bin/sh\necho said on the side >&2\nprintf 'TOFU=%s\\nTF_CLI_CONFIG_FILE=%s\\nPROVIDER=stand-in\\n' /some/tofu '/a\\ b/c.tfrc'\n")
+        file.chmod(0o755)
+        return file
+
+    def test_what_the_helper_says_is_taken(self, helper):
+        found = tools.with_provider({"PATH": os.environ["PATH"]}, helper)
+        assert (found["TERRAFORM"], found["TF_CLI_CONFIG_FILE"]) == ("/some/tofu", "/a b/c.tfrc")
+
+    def test_what_the_user_says_stays(self, helper):
+        assert tools.with_provider({"TERRAFORM": "mine"}, helper) == {"TERRAFORM": "mine"}
+
+    def test_a_helper_that_fails_changes_nothing(self):
+        assert tools.with_provider({"PATH": ""}, "/bin/false") is None

@@ -210,7 +210,7 @@ def smoke_test(settings, environment):
 
 def destroy(settings, environment):
     """Everything but the volumes, and these too if so asked. What the autoscaler has made goes first: it is in the VPC."""
-    needs.check(settings, environment)
+    needs.check(settings, environment, images=False)
     make_folder(settings)
     with only_run(settings.folder) as lock:
         run = Run(settings, environment, lock)
@@ -219,9 +219,9 @@ def destroy(settings, environment):
         keys.make(settings.secrets)
         with run.progress.part("providers"):
             terraform.prepare()
-            terraform.given(versions.wanted(settings.folder))
             addresses = terraform.addresses()
             outputs = terraform.outputs()
+            terraform.given({}, terraform.images_of_no_account(outputs.get("region", "nyc3")))
         if (settings.folder / APPLYING).exists():
             with run.progress.part("what a run that was killed has left"):
                 since = datetime.datetime.fromisoformat(json.loads((settings.folder / APPLYING).read_text(encoding="utf-8"))["since"])

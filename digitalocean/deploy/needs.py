@@ -52,8 +52,8 @@ def ansible_problem(environment):
     return None
 
 
-def missing(settings, environment):
-    """Sentences about all that is missing."""
+def missing(settings, environment, images=True):
+    """Sentences about all that is missing; without `images`, for what needs none any more."""
     found = [terraform_problem(environment), ansible_problem(environment)]
     for program, package in (("ssh", "openssh-client"), ("ssh-keygen", "openssh-client"), ("openssl", "openssl")):
         if shutil.which(program, path=environment.get("PATH")) is None:
@@ -68,7 +68,7 @@ def missing(settings, environment):
         found.append("SSH_ALLOW: from where ssh is let in, your own address first, such as SSH_ALLOW=203.0.113.7/32")
     if settings.variables and not settings.variables.is_file():
         found.append(f"VARIABLES: there is no file {settings.variables}")
-    lacking = [image for image in IMAGES if not (settings.manifests / f"{image}.json").is_file()]
+    lacking = [image for image in IMAGES if images and not (settings.manifests / f"{image}.json").is_file()]
     if lacking:
         found.append(f"images of {', '.join(lacking)}: make images CLOUD={settings.cloud} (their manifests are looked for in {settings.manifests})")
     for file in (settings.authority,):
@@ -77,7 +77,7 @@ def missing(settings, environment):
     return [problem for problem in found if problem]
 
 
-def check(settings, environment):
-    found = missing(settings, environment)
+def check(settings, environment, images=True):
+    found = missing(settings, environment, images)
     if found:
         raise Stopped("missing-needs", "\n".join(["this is missing:", *(f"  - {problem}" for problem in found)]))

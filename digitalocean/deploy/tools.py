@@ -1,5 +1,6 @@
 """Programs of this machine: which of them there are, and how they are run."""
 
+import os
 import shlex
 import shutil
 import signal
@@ -17,7 +18,7 @@ def terraform_program(environment):
 def with_provider(environment, helper):
     """The environment with what `helper` (e2e/terraform/tofu) found or built: for a local cloud, where the registry may be out of reach.
     What the user has said himself stays. None when it could build nothing."""
-    if environment.get("TERRAFORM") or environment.get("TF_CLI_CONFIG_FILE"):
+    if environment.get("TERRAFORM") or os.path.isfile(environment.get("TF_CLI_CONFIG_FILE", "")):
         return environment
     done = subprocess.run([helper], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:

@@ -73,7 +73,9 @@ def test_an_environment_is_made_planned_again_without_change_and_removed_but_for
     run.terraform.given({})
     assert run.terraform.plan() == []
 
-    # All is gone, members first, and the volumes are there.
+    # All is gone, also when the images are gone already, members first, and the volumes are there.
+    for file in asked.manifests.iterdir():
+        file.unlink()
     commands.destroy(asked, programs)
     assert account.names("droplets") == account.names("vpcs") == account.names("load_balancers") == account.names("firewalls") == []
     assert account.names("domains") == account.names("certificates") == account.names("tags") == account.names("account/keys") == []
@@ -83,6 +85,7 @@ def test_an_environment_is_made_planned_again_without_change_and_removed_but_for
     assert (asked.secrets / "database-password").exists()
 
     # The next deploy takes the same volumes again.
+    asked = asked_of(tmp_path, account)
     before = {volume["id"] for volume in account.things["volumes"].values()}
     run, _ = provision(asked, programs)
     assert {volume["id"] for volume in account.things["volumes"].values()} == before

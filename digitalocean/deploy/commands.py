@@ -64,13 +64,16 @@ class Run:
         with self.progress.part("ssh to all hosts"):
             self.ssh.wait(hosts)
         with self.progress.part("settings and secrets of database and monitoring"):
-            configure.play(settings, outputs, "hosts", self.environment)
+            self.play(outputs, "hosts")
         with self.progress.part("the database's ring"):
             pool.wait_for_ring(self.ssh, hosts)
         with self.progress.part("settings and secrets of the autoscaler"):
             if settings.cloud == "local":
                 tunnel.begin(settings, self.ssh)
-            configure.play(settings, outputs, "autoscaler", self.environment)
+            self.play(outputs, "autoscaler")
+
+    def play(self, outputs, playbook):
+        configure.play(self.settings, outputs, playbook, self.environment, self.terraform.pass_fds)
 
     def serve(self, outputs):
         wanted = outputs["pool"]

@@ -47,7 +47,7 @@ def variables(settings, outputs):
     }
 
 
-def play(settings, outputs, playbook, environment):
+def play(settings, outputs, playbook, environment, pass_fds=()):
     """One playbook, to its end; its output is in the log."""
     folder = settings.folder
     (folder / "inventory.json").write_text(json.dumps(inventory(outputs["hosts"]), indent=2) + "\n", encoding="utf-8")
@@ -67,7 +67,7 @@ def play(settings, outputs, playbook, environment):
     line = [program, "--inventory", folder / "inventory.json", "--extra-vars", f"@{folder / 'variables.json'}", ROOT / "configure" / f"{playbook}.yml"]
     path = settings.log(f"configure-{playbook}")
     with open(path, "w", encoding="utf-8") as log:
-        status, _ = run(line, env=env, cwd=ROOT / "configure", log=log, secs=SECS_MAX)
+        status, _ = run(line, env=env, cwd=ROOT / "configure", log=log, secs=SECS_MAX, pass_fds=pass_fds)
     if status != 0:
         tail = "\n".join(path.read_text(encoding="utf-8").strip().splitlines()[-LINES_SHOWN:])
         raise Stopped("configuration-failed", f"the playbook {playbook} failed; all it said is in {path}:\n{tail}")

@@ -7,6 +7,7 @@ import pathlib
 import stat
 import struct
 import subprocess
+import sys
 
 import pytest
 from deploy import configure, keys, leftovers, needs, outcome, pool, progress, settings, smoke, ssh, terraform, tools, versions
@@ -142,6 +143,21 @@ class TestLock:
             pass
         assert stopped.value.status == 75
         with only_run(tmp_path):
+            pass
+
+    def test_what_a_killed_run_had_started_is_waited_for(self, tmp_path):
+        """A run that is killed leaves a program behind, which has the lock; the next run goes on when that is done."""
+        code = (
+            "import os, pathlib, subprocess, sys\n"
+            "from deploy.locking import only_run\n"
+            "with only_run(pathlib.Path(sys.argv[1])) as lock:\n"
+            "    subprocess.Popen(['sleep', '2'], pass_fds=[lock])\n"
+            "    os.kill(os.getpid(), 9)\n"
+        )
+        subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)
+        with pytest.raises(outcome.Stopped, match="not done within 0 s"), only_run(tmp_path, orphans_secs=0):
+            pass
+        with only_run(tmp_path, orphans_secs=60):
             pass
 
 
@@ -338,6 +354,23 @@ class TestPrograms:
     def test_warnings_stay_apart_where_json_is_asked_for(self):
         assert tools.run(["sh", "-c", "echo '{}'; echo warning >&2"], apart=True) == (0, "{}\n")
         assert tools.run(["sh", "-c", "echo error >&2; exit 1"], apart=True) == (1, "error\n")
+
+
+    def test_an_interrupt_is_passed_on_and_what_runs_may_end_in_order(self, tmp_path):
+        """Terraform writes down what it has made when it is asked to stop, and must not be killed instead."""
+        code = (
+            "import signal, sys\n"
+            "from deploy.__main__ import interrupt\n"
+            "from deploy.tools import run\n"
+            "signal.signal(signal.SIGTERM, interrupt)\n"
+            "run(['sh', '-c', 'trap \"echo >noted; exit 0\" INT; echo >begun; while :; do sleep 0.1; done'], cwd=sys.argv[1])\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stderr=subprocess.PIPE)
+        assert progress.until((tmp_path / "begun").exists, 30, pause=0.05)
+        process.terminate()
+        _, error = process.communicate(timeout=30)
+        assert (tmp_path / "noted").exists()
+        assert b"KeyboardInterrupt" in error
 
 
 class TestRunbooks:

@@ -15,8 +15,8 @@ Variables:
   SSH_ALLOW             ranges from which ssh is let in, with commas, kept after the first run
   VARIABLES             a file of further variables of the root (*.tfvars), kept after the first run
   MANIFESTS             directory of the images' manifests (packer/manifests)
-  NAME_SERVER           who answers for the zone, HOST:PORT, where this machine does not know: a local cloud
-  AUTHORITY             file with the authority that signed the service's certificate, if the system does not trust it: a local cloud's
+  NAME_SERVER           who answers for the zone, HOST:PORT, where this machine does not know; a local cloud says so itself
+  AUTHORITY             file with the authority that signed the service's certificate, if the system does not trust it; a local cloud says so itself
   TERRAFORM             program (default: tofu, else terraform)
   TIDEPOOL_DEPLOY_DIR   where keys, state and logs are ($XDG_DATA_HOME/tidepool)
 
@@ -68,7 +68,7 @@ def carry_out(arguments, environment):
             plain = {name: value for name, value in environment.items() if name not in ("DOMAIN", "VARIABLES")}
             commands.promote(asked, settings.read(arguments.source, plain), environment)
         case "smoke":
-            commands.smoke_test(asked, environment)
+            commands.smoke_alone(asked, environment)
         case "replace":
             commands.replace(asked, environment, arguments.host)
         case "db-upgrade":

@@ -49,3 +49,8 @@ class Cloud:
                 raise Stopped(way, f"droplets of {tag} are still there after {GONE_SECS_MAX} s: {', '.join(str(droplet['id']) for droplet in found)}")
             time.sleep(1)
         return len(removed)
+
+    def surroundings(self):
+        """Who answers for names and who signs certificates of a local cloud, as it says itself."""
+        said = self.call("GET", "/_local/state") or {}
+        return said.get("name_server"), said.get("authority")

@@ -85,8 +85,7 @@ class Run:
                 pool.roll_out(self.ssh, wanted["name"], wanted["image"])
                 found = pool.wait_for_pool(self.ssh, wanted["name"], wanted["min"])
         with self.progress.part("smoke test"):
-            key = pool.ensure_key(self.ssh, self.settings, found)
-            smoke.test(outputs["service"], key, self.settings.name_server, self.settings.authority)
+            smoke_test(self.settings, outputs["service"], pool.ensure_key(self.ssh, self.settings, found))
 
     def settled(self):
         with self.progress.part("second plan"):
@@ -196,18 +195,26 @@ def look_at(run):
     if found is None or len(pool.serving(found)) < wanted["min"] or pool.outdated(found, wanted["image"]):
         raise Stopped("promotion-refused", f"the pool of {name} is not as it should be: {pool.describe(found)}")
     try:
-        key = pool.ensure_key(run.ssh, run.settings, found)
-        smoke.test(outputs["service"], key, run.settings.name_server, run.settings.authority, secs=60)
+        smoke_test(run.settings, outputs["service"], pool.ensure_key(run.ssh, run.settings, found), secs=60)
     except Stopped as stopped:
         raise Stopped("promotion-refused", f"{name} does not pass its smoke test: {stopped.message}") from stopped
 
 
-def smoke_test(settings, environment):
+def smoke_test(settings, service, key, secs=smoke.SECS_MAX):
+    """As a client who asks the name servers, and trusts the authorities, that the settings or a local cloud name."""
+    name_server, authority = settings.name_server, settings.authority
+    if settings.cloud == "local":
+        of_cloud = Cloud(settings).surroundings()
+        name_server, authority = name_server or of_cloud[0], authority or of_cloud[1]
+    smoke.test(service, key, name_server, authority, secs)
+
+
+def smoke_alone(settings, environment):
     needs.check(settings, environment)
     run = Run(settings, environment, None)
     outputs = run.terraform.outputs()
     key = (settings.secrets / "api-key").read_text(encoding="ascii").strip()
-    smoke.test(outputs["service"], key, settings.name_server, settings.authority, secs=60)
+    smoke_test(settings, outputs["service"], key, secs=60)
     say(f"{outputs['service']['url']} serves")
 
 

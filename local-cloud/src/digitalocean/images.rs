@@ -7,6 +7,7 @@ use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::error::ApiError;
 use super::records::Snapshot;
+use super::records::reserved_ip::RESERVED_IPS_MAX;
 use super::views::Scene;
 use super::{droplet_actions, images_now, page, scene, scene_of};
 use crate::manifests::{self, Image, Images};
@@ -162,8 +163,8 @@ pub(crate) async fn snapshot(app: &App, id: &str) -> Result {
 pub(crate) fn account(app: &App) -> Result {
     Answer::ok(json!({"account": {
         "droplet_limit": app.settings.droplet_limit,
-        "floating_ip_limit": 0,
-        "reserved_ip_limit": 0,
+        "floating_ip_limit": RESERVED_IPS_MAX,
+        "reserved_ip_limit": RESERVED_IPS_MAX,
         "volume_limit": 0,
         "email": "you@localhost",
         "name": "Local Cloud",

@@ -13,7 +13,7 @@ use super::views::set;
 use super::{page, views};
 
 /// The account's only project: projects are not there, but every balancer belongs to one.
-const DEFAULT_PROJECT: &str = "00000000-0000-4000-8000-000000000002";
+pub(super) const DEFAULT_PROJECT: &str = "00000000-0000-4000-8000-000000000002";
 
 /// `GET /v2/load_balancers`
 pub(crate) fn list(app: &App, call: &Call) -> Result {

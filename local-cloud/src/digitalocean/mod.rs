@@ -18,6 +18,7 @@ mod local;
 mod names;
 mod page;
 pub(crate) mod records;
+mod reserved_ips;
 mod tags;
 mod traffic;
 mod views;
@@ -161,6 +162,7 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "droplets", rest @ ..] => droplets_route(app, call, rest).await,
         ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest).await,
         ["v2", "firewalls", rest @ ..] => firewalls_route(app, call, rest).await,
+        ["v2", "reserved_ips", rest @ ..] => reserved_ips_route(app, call, rest).await,
         ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest).await,
         ["_local", rest @ ..] => local_route(app, call, rest).await,
         ["v2", "account" | "regions" | "sizes" | "actions" | "snapshots"] | ["v2", "actions", _] => {
@@ -284,6 +286,22 @@ async fn firewalls_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed(GET_PUT_DELETE)),
         (_, [_, "droplets" | "tags" | "rules"]) => Err(ApiError::method_not_allowed(POST_DELETE)),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn reserved_ips_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => reserved_ips::list(app, call).await,
+        ("POST", []) => reserved_ips::create(app, call).await,
+        ("GET", [ip]) => reserved_ips::get(app, ip).await,
+        ("DELETE", [ip]) => reserved_ips::delete(app, ip).await,
+        ("GET", [ip, "actions"]) => reserved_ips::actions(app, ip, call),
+        ("POST", [ip, "actions"]) => reserved_ips::act(app, ip, call).await,
+        ("GET", [ip, "actions", action]) => reserved_ips::action(app, ip, action),
+        (_, [] | [_, "actions"]) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_DELETE)),
+        (_, [_, "actions", _]) => Err(ApiError::method_not_allowed(GET)),
         _ => Err(ApiError::not_found()),
     }
 }

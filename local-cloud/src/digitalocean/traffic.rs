@@ -1,4 +1,5 @@
-//! What firewalls come to for each machine: plain lists of flows, without names of anything of the API.
+//! What firewalls and reserved addresses come to for each machine: plain lists of flows and addresses, without names of anything of the
+//! API.
 
 use std::net::Ipv4Addr;
 
@@ -27,6 +28,12 @@ pub(super) fn of(cloud: &Cloud, fleet: &Fleet) -> Traffic {
             });
             filter.inbound.extend(inbound.iter().cloned());
             filter.outbound.extend(outbound.iter().cloned());
+        }
+    }
+    for (slot, reserved) in &cloud.records.reserved_ips {
+        if let Some(found) = reserved.droplet.and_then(|id| cloud.droplet(id)) {
+            let own = fleet.network(found.machine).public.ip;
+            traffic.forwards.insert(fleet.addresses.reserved_ip(*slot), own);
         }
     }
     traffic

@@ -242,6 +242,7 @@ pub(crate) fn action(action: &Action) -> Value {
         "resource_type": match action.resource_kind {
             ResourceKind::Droplet => "droplet",
             ResourceKind::Image => "image",
+            ResourceKind::ReservedIp => "reserved_ip",
         },
         "region": catalog::region_view(&action.region),
         "region_slug": action.region,

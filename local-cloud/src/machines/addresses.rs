@@ -264,6 +264,15 @@ impl Addresses {
         }
     }
 
+    /// The reserved address in that place. Machines that are processes have none that anything answers at: theirs are of the
+    /// range that is kept for documents (RFC 5737), which is nowhere.
+    pub(crate) fn reserved_ip(&self, slot: u32) -> Ipv4Addr {
+        match self.way {
+            Way::Loopback { .. } | Way::Ports { .. } => Ipv4Addr::new(192, 0, 2, byte(1 + slot)),
+            Way::Block(block) => block.forward(slot),
+        }
+    }
+
     /// The range, for people.
     pub(crate) fn describe(&self) -> String {
         match self.way {

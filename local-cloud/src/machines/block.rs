@@ -26,8 +26,7 @@ const FIRST_FORWARD: u32 = 252;
 /// The prefix of the further addresses.
 const FORWARDS_PREFIX: u8 = 30;
 /// Further addresses of a block, offsets 252 to 254: as many as DigitalOcean reserves for an account.
-#[cfg(test)]
-pub(crate) const FORWARDS_MAX: u32 = 3;
+const FORWARDS_MAX: u32 = 3;
 
 /// One of 256 blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +74,6 @@ impl Block {
     }
 
     /// The address in that place that leads to a host of choice, beside the host's own.
-    #[cfg(test)]
     pub(crate) fn forward(self, slot: u32) -> Ipv4Addr {
         self.at(OWN_HALF + FIRST_FORWARD + slot % FORWARDS_MAX)
     }

@@ -14,5 +14,6 @@ mod images;
 mod keys;
 mod listener;
 mod load_balancers;
+mod reserved_ips;
 mod tags;
 mod vpcs;

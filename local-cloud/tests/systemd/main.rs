@@ -14,6 +14,7 @@ mod common;
 mod disks;
 mod ends;
 mod faults;
+mod firewalls;
 mod hard_cases;
 mod hosts;
 mod many;

@@ -5,6 +5,7 @@ pub(crate) mod droplet;
 pub(crate) mod earlier;
 pub(crate) mod firewall;
 pub(crate) mod load_balancer;
+pub(crate) mod reserved_ip;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::cloud_firewall::CloudFirewall;
 use self::droplet::{Droplet, WithMachine};
 use self::load_balancer::LoadBalancer;
+use self::reserved_ip::ReservedIp;
 use super::catalog;
 use crate::ip_range::Ipv4Range;
 use crate::machines::Machine;
@@ -44,6 +46,9 @@ pub(crate) struct Records {
     pub(crate) balancers: BTreeMap<String, LoadBalancer>,
     #[serde(default)]
     pub(crate) firewalls: BTreeMap<String, CloudFirewall>,
+    /// By their place among the addresses.
+    #[serde(default)]
+    pub(crate) reserved_ips: BTreeMap<u32, ReservedIp>,
     /// Shared by the copies that changes are made on: there may be many, and few change.
     pub(crate) actions: BTreeMap<u64, Arc<Action>>,
 }
@@ -123,6 +128,7 @@ pub(crate) enum ActionState {
 pub(crate) enum ResourceKind {
     Droplet,
     Image,
+    ReservedIp,
 }
 
 impl Cloud {
@@ -147,6 +153,7 @@ impl Cloud {
             balancer.droplet_ids.retain(|other| *other != id);
         }
         self.firewalls_forget_droplet(id);
+        self.reserved_ips_forget_droplet(id);
     }
 
     /// The id of an image of the images' directory.
@@ -167,7 +174,7 @@ impl Cloud {
                 .droplets
                 .get(&id)
                 .map(|droplet| droplet.region.clone()),
-            (ResourceKind::Image, _) => None,
+            (ResourceKind::Image | ResourceKind::ReservedIp, _) => None,
         };
         let action = Action {
             id: self.machines.new_id(),

@@ -36,11 +36,21 @@ pub(super) struct Facts {
     pub(super) private: Interface,
 }
 
+/// A host's facts, and what changes while it runs.
+#[derive(Debug, Clone)]
+struct Now {
+    facts: Arc<Facts>,
+    /// The address that leads to it beside its own.
+    further: Option<Ipv4Addr>,
+}
+
 /// All hosts' facts.
 #[derive(Debug, Clone)]
 pub(super) struct Metadata {
     /// By address: a host without a public interface asks from its private one. Private networks of a cloud never overlap.
     hosts: Arc<RwLock<HashMap<Ipv4Addr, Arc<Facts>>>>,
+    /// Further addresses, by the address of their host that each leads to.
+    further: Arc<RwLock<HashMap<Ipv4Addr, Ipv4Addr>>>,
     faults: Arc<Faults>,
 }
 
@@ -48,6 +58,7 @@ impl Metadata {
     pub(super) fn new(faults: Arc<Faults>) -> Self {
         Self {
             hosts: Arc::default(),
+            further: Arc::default(),
             faults,
         }
     }
@@ -65,9 +76,18 @@ impl Metadata {
         all.retain(|_, facts| facts.id != machine);
     }
 
-    fn of(&self, address: Ipv4Addr) -> Option<Arc<Facts>> {
+    /// From now on these addresses lead to hosts.
+    pub(super) fn lead(&self, forwards: &BTreeMap<Ipv4Addr, Ipv4Addr>) {
+        let further = forwards.iter().map(|(address, own)| (*own, *address)).collect();
+        *self.further.write().unwrap_or_else(PoisonError::into_inner) = further;
+    }
+
+    fn of(&self, address: Ipv4Addr) -> Option<Now> {
         let all = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(&address).cloned()
+        let facts = all.get(&address).cloned()?;
+        let further = self.further.read().unwrap_or_else(PoisonError::into_inner);
+        let further = facts.public.and_then(|public| further.get(&public.ip).copied());
+        Some(Now { facts, further })
     }
 }
 
@@ -89,7 +109,7 @@ impl Endpoint for Metadata {
             Some(IpAddr::V4(address)) => self.of(address),
             _ => None,
         };
-        let found = facts.and_then(|facts| answer(&facts, request.uri().path()));
+        let found = facts.and_then(|now| answer(&now, request.uri().path()));
         Ok(match (request.method(), found) {
             (&Method::GET | &Method::HEAD, Some(text)) => plain(StatusCode::OK).body(text),
             (&Method::GET | &Method::HEAD, None) => plain(StatusCode::NOT_FOUND).body("not found\n"),
@@ -98,15 +118,16 @@ impl Endpoint for Metadata {
     }
 }
 
-fn answer(facts: &Facts, path: &str) -> Option<String> {
+fn answer(now: &Now, path: &str) -> Option<String> {
+    let facts = &now.facts;
     match path {
-        "/metadata/v1.json" => Some(facts.json().to_string()),
+        "/metadata/v1.json" => Some(facts.json(now.further).to_string()),
         "/nocloud/meta-data" => Some(facts.nocloud().to_string()),
         "/nocloud/user-data" => Some(facts.user_data.clone()),
         "/nocloud/vendor-data" => Some(VENDOR_DATA.to_owned()),
         _ => {
             let path = path.strip_prefix("/metadata/v1")?;
-            leaf_or_index(&facts.tree(), path.strip_prefix('/').unwrap_or(path))
+            leaf_or_index(&facts.tree(now.further), path.strip_prefix('/').unwrap_or(path))
         }
     }
 }
@@ -132,7 +153,13 @@ fn leaf_or_index(tree: &BTreeMap<String, String>, path: &str) -> Option<String> 
 
 impl Facts {
     /// `/metadata/v1.json`
-    fn json(&self) -> Value {
+    fn json(&self, further: Option<Ipv4Addr>) -> Value {
+        let mut reserved = json!({"ipv4": {"active": further.is_some()}});
+        if let (Some(address), Some(ipv4)) =
+            (further, reserved.get_mut("ipv4").and_then(Value::as_object_mut))
+        {
+            ipv4.insert("ip_address".to_owned(), json!(address));
+        }
         let interfaces: serde_json::Map<String, Value> = self
             .interfaces()
             .map(|(kind, shown, mac)| {
@@ -151,8 +178,8 @@ impl Facts {
             "public_keys": self.public_keys,
             "region": self.region,
             "interfaces": interfaces,
-            "floating_ip": {"ipv4": {"active": false}},
-            "reserved_ip": {"ipv4": {"active": false}},
+            "floating_ip": reserved,
+            "reserved_ip": reserved,
             "dns": {"nameservers": []},
             "tags": self.tags,
             "features": {"dhcp_enabled": false},
@@ -164,7 +191,7 @@ impl Facts {
     }
 
     /// `/metadata/v1/…`, path by path.
-    fn tree(&self) -> BTreeMap<String, String> {
+    fn tree(&self, further: Option<Ipv4Addr>) -> BTreeMap<String, String> {
         let mut tree = BTreeMap::from(
             [
                 ("id", self.id.to_string()),
@@ -174,13 +201,17 @@ impl Facts {
                 ("public-keys", self.public_keys.join("\n")),
                 ("region", self.region.clone()),
                 ("dns/nameservers", String::new()),
-                ("floating_ip/ipv4/active", "false".to_owned()),
-                ("reserved_ip/ipv4/active", "false".to_owned()),
                 ("features/dhcp_enabled", "false".to_owned()),
                 ("tags/", self.tags.join("\n")),
             ]
             .map(|(path, value)| (path.to_owned(), value)),
         );
+        for kind in ["floating_ip", "reserved_ip"] {
+            tree.insert(format!("{kind}/ipv4/active"), further.is_some().to_string());
+            if let Some(address) = further {
+                tree.insert(format!("{kind}/ipv4/ip_address"), address.to_string());
+            }
+        }
         for (kind, shown, mac) in self.interfaces() {
             for (name, value) in [
                 ("type", kind.to_owned()),
@@ -216,6 +247,11 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn now(further: Option<Ipv4Addr>) -> Now {
+        let facts = Arc::new(facts());
+        Now { facts, further }
+    }
 
     fn facts() -> Facts {
         Facts {
@@ -257,11 +293,11 @@ mod tests {
             ("/metadata/v1/interfaces/private/0/ipv4/netmask", "255.255.240.0"),
             ("/metadata/v1/interfaces/private/0/type", "private"),
         ] {
-            assert_eq!(answer(&facts(), path).as_deref(), Some(expected), "{path}");
+            assert_eq!(answer(&now(None), path).as_deref(), Some(expected), "{path}");
         }
-        let index = answer(&facts(), "/metadata/v1/").unwrap();
+        let index = answer(&now(None), "/metadata/v1/").unwrap();
         assert!(index.lines().any(|line| line == "interfaces/") && index.lines().any(|line| line == "id"));
-        assert_eq!(answer(&facts(), "/metadata/v1"), Some(index));
+        assert_eq!(answer(&now(None), "/metadata/v1"), Some(index));
         for path in [
             "/",
             "/metadata",
@@ -269,21 +305,38 @@ mod tests {
             "/metadata/v1/ids",
             "/metadata/v2.json",
         ] {
-            assert_eq!(answer(&facts(), path), None, "{path}");
+            assert_eq!(answer(&now(None), path), None, "{path}");
         }
     }
 
     #[test]
     fn the_whole_is_shown_as_one_document_and_as_a_seed() {
-        let json: Value = serde_json::from_str(&answer(&facts(), "/metadata/v1.json").unwrap()).unwrap();
+        let json: Value = serde_json::from_str(&answer(&now(None), "/metadata/v1.json").unwrap()).unwrap();
         assert_eq!(json["droplet_id"], 10_000_001);
         assert_eq!(
             json["interfaces"]["private"][0]["ipv4"]["ip_address"],
             "10.108.0.2"
         );
         assert_eq!(json["user_data"], "#cloud-config\n");
-        let seed: Value = serde_json::from_str(&answer(&facts(), "/nocloud/meta-data").unwrap()).unwrap();
+        let seed: Value = serde_json::from_str(&answer(&now(None), "/nocloud/meta-data").unwrap()).unwrap();
         assert_eq!(seed["instance-id"], "10000001");
         assert_eq!(seed["public-keys"][1], "ssh-ed25519 BBBB two");
+    }
+
+    #[test]
+    fn a_further_address_is_shown_while_it_leads_here() {
+        let further = now(Some(Ipv4Addr::new(198, 18, 1, 252)));
+        for kind in ["floating_ip", "reserved_ip"] {
+            let leaf = |now: &Now, leaf: &str| answer(now, &format!("/metadata/v1/{kind}/ipv4/{leaf}"));
+            assert_eq!(leaf(&further, "active").as_deref(), Some("true"));
+            assert_eq!(leaf(&further, "ip_address").as_deref(), Some("198.18.1.252"));
+            assert_eq!(leaf(&now(None), "active").as_deref(), Some("false"));
+            assert_eq!(leaf(&now(None), "ip_address"), None);
+            let json: Value = serde_json::from_str(&answer(&further, "/metadata/v1.json").unwrap()).unwrap();
+            assert_eq!(
+                json[kind],
+                json!({"ipv4": {"active": true, "ip_address": "198.18.1.252"}})
+            );
+        }
     }
 }

@@ -402,6 +402,7 @@ impl Hosts for SystemdHosts {
     }
 
     fn steer(&self, traffic: &Traffic) -> Result<(), HostError> {
+        self.0.metadata.lead(&traffic.forwards);
         self.0.switch.steer(traffic).map_err(failed("the packet filter"))
     }
 

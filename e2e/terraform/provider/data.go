@@ -54,12 +54,15 @@ func (r *run) look(ctx context.Context, name string, row *dataRow) error {
 			return err
 		}
 	}
+	if err := r.take(); err != nil {
+		return err
+	}
 	id, err := r.fillText(row.ID)
 	if err != nil {
 		return err
 	}
 	r.d.SetId(id)
-	return r.take()
+	return nil
 }
 
 // way is the lookup by the attribute that is configured.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,6 +114,9 @@ func (r *run) ask(ctx context.Context, s *step, method, path string, body any) e
 		got, err := r.cloud.api.call(ctx, method, path, body)
 		if err == nil {
 			r.note(got)
+			if err := present(got.body, s.Must); err != nil {
+				return err
+			}
 			return r.pages(ctx, s, got)
 		}
 		var refused *refusal
@@ -456,6 +460,21 @@ func at(value any, path string) any {
 		var number int
 		if _, err := fmt.Sscanf(name, "%d", &number); err == nil && number >= 0 && number < len(each) {
 			return at(each[number], rest)
+		}
+	}
+	return nil
+}
+
+// present fails when one of the members is missing; with `*` in its path, when it is missing of any element.
+func present(body map[string]any, members []string) error {
+	for _, member := range members {
+		value := at(body, member)
+		missing := value == nil
+		if strings.Contains(member, "*") {
+			missing = value != nil && slices.Contains(value.([]any), nil)
+		}
+		if missing {
+			return fmt.Errorf("the answer has no `%s`; the real provider crashes without it", member)
 		}
 	}
 	return nil

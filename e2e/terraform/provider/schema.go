@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-sdk/v2/helper/schema"
@@ -147,8 +148,8 @@ func behave(path string, facts attributeFacts, made *schema.Schema) error {
 			return fmt.Errorf("%s has a default that the stand-in does not know", path)
 		}
 	}
-	// What the real one checks is not known in general; that no required text is empty, is.
-	if facts.Validated && facts.Required && made.Type == schema.TypeString {
+	// What the real one checks is not known in general; that no required text is empty, and no text of a list, is.
+	if facts.Validated && (facts.Required || strings.HasSuffix(path, ".*")) && made.Type == schema.TypeString {
 		made.ValidateFunc = notEmpty
 	}
 	return nil

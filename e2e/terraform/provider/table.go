@@ -77,6 +77,8 @@ type step struct {
 	Absent      string            `json:"absent"`
 	GoneUnless  map[string]string `json:"gone_unless"`
 	GoneWithout string            `json:"gone_without"`
+	// Must are members that the answer has to have.
+	Must []string `json:"must"`
 	// Pages is the answer's list whose further pages belong to it.
 	Pages string `json:"pages"`
 	// Take sets the state from what was answered so far; Read does all of the resource's own reading.
@@ -100,8 +102,9 @@ type field struct {
 	SendAs string `json:"send_as"`
 	ReadAs string `json:"read_as"`
 	With   string `json:"with"`
-	// Read: "" always, "never", "set" when not empty, "there" when the member is there.
+	// Read: "" always, "never", "set" when not empty; If is a member that must be there for it, else the state's value stays.
 	Read string `json:"read"`
+	If   string `json:"if"`
 	// Value is a text to fill in, for what is in no answer; Constant is sent and never read.
 	Value    string `json:"value"`
 	Constant any    `json:"constant"`
@@ -109,6 +112,8 @@ type field struct {
 	Block []field `json:"block"`
 	As    string  `json:"as"`
 	Group []field `json:"group"`
+	// DropEmpty: a block without anything in it is as good as none.
+	DropEmpty bool `json:"drop_empty"`
 }
 
 func (f *field) sent(operation string) string {

@@ -11,10 +11,8 @@ import (
 
 // take sets the state's attributes from what was answered.
 func (r *run) take() error {
-	for _, member := range r.row.Must {
-		if at(r.seen, member) == nil {
-			return fmt.Errorf("the answer has no `%s`; the real provider crashes without it", member)
-		}
+	if err := present(r.seen, r.row.Must); err != nil {
+		return err
 	}
 	for i := range r.row.Fields {
 		f := &r.row.Fields[i]
@@ -45,7 +43,7 @@ func (r *run) decoded(f *field) (any, bool, error) {
 		member = absolute
 	}
 	raw := at(r.seen, member)
-	if f.Read == "there" && raw == nil {
+	if f.If != "" && at(r.seen, f.If) == nil {
 		return nil, false, nil
 	}
 	value, err := r.decode(f, r.schema[f.Attribute], raw, r.seen)
@@ -82,8 +80,7 @@ func (r *run) decodeBlocks(f *field, kind *schema.Schema, raw any) (any, error) 
 		if err != nil {
 			return nil, err
 		}
-		// An object without anything in it is as good as none.
-		if f.Read != "set" || !allEmpty(block) {
+		if !f.DropEmpty || !allEmpty(block) {
 			made = append(made, block)
 		}
 	}
@@ -174,6 +171,9 @@ func (r *run) readAs(f *field, raw any, scope map[string]any) (any, error) {
 	text, _ := raw.(string)
 	switch f.ReadAs {
 	case "go_time":
+		if raw == nil {
+			return time.Time{}.String(), nil
+		}
 		when, err := time.Parse(time.RFC3339, text)
 		return when.UTC().String(), err
 	case "contains":
@@ -202,7 +202,7 @@ func (r *run) readAs(f *field, raw any, scope map[string]any) (any, error) {
 		if id := at(raw, "id"); id != nil {
 			return fmt.Sprint(id), nil
 		}
-		return "", nil
+		return "0", nil
 	case "ports":
 		return ports(text, fmt.Sprint(scope["protocol"])), nil
 	case "certificate":

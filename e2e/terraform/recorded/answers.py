@@ -1,6 +1,7 @@
 """An API that gives the answers that were recorded with the real provider, each to the call that got it."""
 
 import collections
+import copy
 import http.server
 import json
 import pathlib
@@ -45,6 +46,8 @@ class Answers:
         self.phase = None
         self.calls = collections.defaultdict(collections.Counter)
         self.tokens = set()
+        # What is done to an answer before it is given: a function of its path, status and body.
+        self.alter = None
         self.lock = threading.Lock()
 
     def answer(self, method, path, query, body):
@@ -54,7 +57,10 @@ class Answers:
             queue = self.queues[self.phase, text]
             if not queue:
                 return 501, {"id": "not_recorded", "message": f"not recorded in {self.phase}: {text}"}
-            return queue.pop(0) if len(queue) > 1 else queue[0]
+            status, body = queue.pop(0) if len(queue) > 1 else queue[0]
+        if self.alter is None or method != "GET":
+            return status, body
+        return self.alter(path, status, copy.deepcopy(body))
 
     def differences(self, phase):
         """What was called otherwise than recorded, a line each."""

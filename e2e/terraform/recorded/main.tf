@@ -117,7 +117,7 @@ resource "digitalocean_droplet" "db" {
   tags              = local.db_tags
   depends_on        = [digitalocean_tag.all]
   lifecycle {
-    ignore_changes = [image, user_data]
+    ignore_changes = [image, user_data, ssh_keys]
   }
 }
 

@@ -2,6 +2,7 @@
 replaced is another one, and one that pretends to be it is refused."""
 
 import os
+import shlex
 import subprocess
 
 from .outcome import Stopped
@@ -13,11 +14,11 @@ COMMAND_SECS_MAX = 120
 HEAD = """# Written by deploy.sh: ssh -F {path} <host>
 Host *
   User root
-  IdentityFile {secrets}/id_ed25519
+  IdentityFile "{secrets}/id_ed25519"
   IdentitiesOnly yes
   BatchMode yes
   StrictHostKeyChecking accept-new
-  UserKnownHostsFile {folder}/known_hosts
+  UserKnownHostsFile "{folder}/known_hosts"
   ConnectTimeout 10
   ServerAliveInterval 15
   ServerAliveCountMax 8
@@ -75,4 +76,4 @@ class Ssh:
 def control_arguments(settings):
     """For Ansible: the same way, and connections that are shared."""
     sockets = f"/tmp/tidepool-{os.getuid()}-%C"
-    return f"-F {settings.folder / 'ssh_config'} -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}"
+    return f"-F {shlex.quote(str(settings.folder / 'ssh_config'))} -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}"

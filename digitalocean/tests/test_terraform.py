@@ -158,3 +158,41 @@ def test_members_are_removed_by_their_tag_and_no_others(asked, account):
 def test_addresses_of_volumes_are_those_of_the_root(asked, programs):
     run, _ = provision(asked, programs)
     assert len(volume_addresses(run.terraform.addresses())) == 4
+
+
+def test_promotion_takes_what_was_seen_green_and_nothing_newer(asked, programs, account, tmp_path, monkeypatch):
+    _, outputs = provision(asked, programs)
+    pool_status = {"name": "api-staging", "min": 2, "members": [{"name": name, "state": "serving", "image": "12"} for name in "ab"]}
+    monkeypatch.setattr(commands.pool, "status", lambda *_: pool_status)
+    monkeypatch.setattr(commands.pool, "ensure_key", lambda *_: "key")
+    monkeypatch.setattr(commands, "smoke_test", lambda *_, **__: None)
+    deployed = []
+    monkeypatch.setattr(commands, "deploy", lambda target, _: deployed.append(target.environment))
+    given = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "CLOUD": "local", "DIGITALOCEAN_API_URL": account.url, "MANIFESTS": str(tmp_path / "manifests")}
+    prod = settings.read("prod", given)
+
+    # It was not deployed to its end.
+    with pytest.raises(Stopped, match="staging is not green"):
+        commands.promote(prod, asked, programs)
+
+    # What was made since is not what staging runs.
+    commands.versions.note_green(asked.folder, outputs["images"])
+    (asked.manifests / "api-1.0.0.json").write_text((asked.manifests / "api.json").read_text())
+    for image in ("db", "monitoring", "autoscaler"):
+        (asked.manifests / f"{image}-1.0.0.json").write_text((asked.manifests / f"{image}.json").read_text())
+    (asked.manifests / "api.json").write_text(json.dumps({"image": "api", "version": "2.0.0", "id": "99", "region": "nyc3"}))
+    commands.promote(prod, asked, programs)
+    assert deployed == ["prod"]
+    assert commands.versions.wanted(prod.folder) == dict.fromkeys(("api", "db", "monitoring", "autoscaler"), "1.0.0")
+
+    # Half of it was replaced.
+    pool_status["members"][0]["image"] = "99"
+    with pytest.raises(Stopped, match="the pool of staging is not as it should be"):
+        commands.promote(prod, asked, programs)
+
+    # Somebody has changed it by hand.
+    pool_status["members"][0]["image"] = "12"
+    next(iter(account.things["load_balancers"].values()))["redirect_http_to_https"] = False
+    with pytest.raises(Stopped, match="staging is not as it is written: 1 to update"):
+        commands.promote(prod, asked, programs)
+    assert deployed == ["prod"]

@@ -136,10 +136,14 @@ class Roots(unittest.TestCase):
     def test_access(self):
         self.needs("/v2/firewalls")
         self.needs("/v2/reserved_ips")
-        self.needs("/v2/projects")
         self.lives("access")
         self.assertEqual(self.cloud.names("/v2/firewalls", "firewalls"), [])
         self.assertEqual(self.cloud.names("/v2/reserved_ips", "reserved_ips", name="ip"), [])
+
+    def test_project(self):
+        self.needs("/v2/projects")
+        self.lives("project")
+        # The default one stays.
         self.assertEqual(len(self.cloud.names("/v2/projects", "projects")), 1)
 
     def needs(self, path):

@@ -102,9 +102,11 @@ type field struct {
 	SendAs string `json:"send_as"`
 	ReadAs string `json:"read_as"`
 	With   string `json:"with"`
-	// Read: "" always, "never", "set" when not empty; If is a member that must be there for it, else the state's value stays.
-	Read string `json:"read"`
-	If   string `json:"if"`
+	// Read: "" always, "never", "set" when not empty. If is a member that must be there for it, and Unless one that must be empty;
+	// else the state's value stays.
+	Read   string `json:"read"`
+	If     string `json:"if"`
+	Unless string `json:"unless"`
 	// Value is a text to fill in, for what is in no answer; Constant is sent and never read.
 	Value    string `json:"value"`
 	Constant any    `json:"constant"`

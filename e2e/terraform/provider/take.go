@@ -43,7 +43,7 @@ func (r *run) decoded(f *field) (any, bool, error) {
 		member = absolute
 	}
 	raw := at(r.seen, member)
-	if f.If != "" && at(r.seen, f.If) == nil {
+	if f.If != "" && at(r.seen, f.If) == nil || f.Unless != "" && !zero(at(r.seen, f.Unless)) {
 		return nil, false, nil
 	}
 	value, err := r.decode(f, r.schema[f.Attribute], raw, r.seen)
@@ -165,6 +165,9 @@ func plain(kind *schema.Schema, raw any) (any, error) {
 	}
 	return nil, fmt.Errorf("a member of the type %v is not known how to read", kind.Type)
 }
+
+// zero: a member that is missing, or empty, or the number 0.
+func zero(raw any) bool { return empty(raw) || fmt.Sprint(raw) == "0" }
 
 // readAs: forms that the state has and an answer has not.
 func (r *run) readAs(f *field, raw any, scope map[string]any) (any, error) {

@@ -14,8 +14,6 @@ variable "updated" {
   default = false
 }
 
-data "digitalocean_project" "default" {}
-
 resource "digitalocean_tag" "web" {
   name = "web"
 }
@@ -78,16 +76,4 @@ resource "digitalocean_reserved_ip" "web" {
 resource "digitalocean_reserved_ip_assignment" "web" {
   ip_address = digitalocean_reserved_ip.web.ip_address
   droplet_id = digitalocean_droplet.web.id
-}
-
-resource "digitalocean_project" "main" {
-  name        = "main"
-  description = var.updated ? "changed" : "first"
-  purpose     = "Service or API"
-  environment = "Staging"
-}
-
-resource "digitalocean_project_resources" "main" {
-  project   = digitalocean_project.main.id
-  resources = concat([digitalocean_droplet.web.urn], var.updated ? [digitalocean_reserved_ip.web.urn] : [])
 }

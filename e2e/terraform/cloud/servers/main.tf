@@ -32,9 +32,8 @@ data "digitalocean_image" "web" {
 
 data "digitalocean_images" "all" {}
 
-data "digitalocean_vpc" "default" {
-  region     = "nyc3"
-  depends_on = [digitalocean_droplet.web]
+data "digitalocean_vpc" "main" {
+  id = digitalocean_vpc.main.id
 }
 
 data "digitalocean_droplets" "web" {

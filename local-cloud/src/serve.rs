@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::balancer::{self, Balancers};
 use crate::descriptors;
 use crate::digitalocean::app::{App, Parts, Settings};
+use crate::digitalocean::attachments::attached;
 use crate::digitalocean::limits::{RateLimits, Rates};
+use crate::digitalocean::records::volume::Volume;
 use crate::digitalocean::records::{Cloud, earlier};
 use crate::digitalocean::{Api, early};
 use crate::fleet::Fleet;
@@ -150,7 +152,13 @@ fn announce(address: SocketAddr) {
 
 fn load(state: &StateDir, fresh: bool) -> anyhow::Result<Cloud> {
     if fresh {
-        for path in [state.file(), state.hosts(), state.path().join("snapshots")] {
+        for path in [
+            state.file(),
+            state.hosts(),
+            state.path().join("snapshots"),
+            state.volumes(),
+            state.volume_snapshots(),
+        ] {
             let removed = if path.is_dir() {
                 std::fs::remove_dir_all(&path)
             } else {
@@ -187,10 +195,16 @@ async fn resume(app: &App) -> anyhow::Result<()> {
     if booting > 0 {
         tracing::info!(droplets = booting, "booting the droplets of the earlier run");
     }
+    let volumes: Vec<Volume> = app.read(|cloud| cloud.records.volumes.values().cloned().collect());
+    keep_volumes(app, &volumes).await?;
     for machine in &machines {
         let hosts = &app.fleet.hosts;
         let adopted = hosts.adopt(machine).await;
         adopted.with_context(|| format!("directory of droplet {}", machine.id))?;
+        for volume in volumes.iter().filter(|volume| volume.droplet == Some(machine.id)) {
+            let attached = hosts.volume_attach(machine.id, &attached(volume)).await;
+            attached.with_context(|| format!("volume {} of droplet {}", volume.name, machine.id))?;
+        }
         if on(&machine)
             && let Some(boot) = app.fleet.boot_of(&images, machine, BootFault::default())
         {
@@ -198,6 +212,14 @@ async fn resume(app: &App) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes disks of volumes that a run which was killed had just made, or had not yet removed.
+async fn keep_volumes(app: &App, volumes: &[Volume]) -> anyhow::Result<()> {
+    let volumes: Vec<String> = volumes.iter().map(|volume| volume.id.clone()).collect();
+    let snapshots = app.read(|cloud| cloud.records.volume_snapshots.keys().cloned().collect::<Vec<_>>());
+    let kept = app.fleet.hosts.volumes_retain(&volumes, &snapshots).await;
+    kept.context("the disks of volumes")
 }
 
 /// Starts that kind of hosts, with the addresses that they have.

@@ -121,15 +121,23 @@ impl App {
     /// Notes how an action on a droplet ended, and the power that the droplet has since; None leaves it as it was.
     pub(crate) async fn action_done(&self, ended: Ended) {
         let now = self.now();
+        self.note_end(&format!("action {}", ended.action), |cloud| {
+            if let Some(droplet) = cloud.records.droplets.get_mut(&ended.droplet) {
+                droplet.locked = false;
+            }
+            if let Some(machine) = cloud.machines.get_mut(ended.droplet) {
+                machine.power = ended.power.unwrap_or(machine.power);
+            }
+            cloud.records.action_end(ended.action, ended.state, &now);
+        })
+        .await;
+    }
+
+    /// Notes how something ended, as soon as the disk has room for it.
+    pub(crate) async fn note_end(&self, what: &str, note: impl Fn(&mut Cloud)) {
         for _try in 0..NOTED_TRIES_MAX {
             let noted = self.change(|cloud| {
-                if let Some(droplet) = cloud.records.droplets.get_mut(&ended.droplet) {
-                    droplet.locked = false;
-                }
-                if let Some(machine) = cloud.machines.get_mut(ended.droplet) {
-                    machine.power = ended.power.unwrap_or(machine.power);
-                }
-                cloud.records.action_end(ended.action, ended.state, &now);
+                note(cloud);
                 Ok(())
             });
             if noted.await.is_ok() {
@@ -138,7 +146,7 @@ impl App {
             // It has happened, whatever the disk says: without it the droplet stays locked.
             tokio::time::sleep(NOTED_AGAIN).await;
         }
-        tracing::error!(action = ended.action, "the end of an action is not noted");
+        tracing::error!(what, "its end is not noted");
     }
 
     /// Takes droplets out of the state, then ends what runs of them and removes what is left.

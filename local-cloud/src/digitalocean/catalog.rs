@@ -8,7 +8,7 @@ use crate::machines;
 pub(crate) const DEFAULT_REGION: &str = "nyc3";
 
 /// Only what droplets really have here.
-const REGION_FEATURES: [&str; 1] = ["image_transfer"];
+const REGION_FEATURES: [&str; 2] = ["image_transfer", "storage"];
 
 /// Slug and name.
 const REGIONS: [(&str, &str); 13] = [

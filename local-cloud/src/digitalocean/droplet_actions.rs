@@ -106,7 +106,11 @@ pub(crate) fn list_of_droplet(app: &App, id: &str, call: &Call) -> Result {
     app.read(|cloud| {
         let droplet = find(cloud, id)?.droplet.id;
         list_where(cloud, call, |action| {
-            action.resource == droplet && action.resource_kind == ResourceKind::Droplet
+            action.resource == droplet
+                && matches!(
+                    action.resource_kind,
+                    ResourceKind::Droplet | ResourceKind::Backend
+                )
         })
     })
 }
@@ -147,7 +151,7 @@ pub(crate) fn empty_list(app: &App, id: &str, key: &str, call: &Call) -> Result 
     page::answer(call, key, &[] as &[Value], Clone::clone)
 }
 
-fn list_where(cloud: &Cloud, call: &Call, keep: impl Fn(&Action) -> bool) -> Result {
+pub(super) fn list_where(cloud: &Cloud, call: &Call, keep: impl Fn(&Action) -> bool) -> Result {
     // The newest first, as people look for them.
     let actions: Vec<&Action> = cloud
         .records

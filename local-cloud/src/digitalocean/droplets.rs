@@ -13,7 +13,8 @@ use super::error::ApiError;
 use super::records::ActionState;
 use super::records::droplet::{Droplet, WithMachine};
 use super::records::{Action, Cloud, ResourceKind};
-use super::{names, page, scene, scene_of};
+use super::{attachments, names, page, scene, scene_of};
+use crate::hosts::volumes::Attached;
 use crate::hosts::{Boot, FirstBoot, HostError, Wanted};
 use crate::machines::{Machine, Power, Private};
 use crate::manifests::Images;
@@ -36,6 +37,8 @@ struct CreateRequest {
     public_networking: bool,
     vpc: Option<String>,
     first_boot: FirstBoot,
+    /// Ids of the volumes that it is to have.
+    volumes: Vec<String>,
 }
 
 /// `GET /v2/droplets`: those without a GPU, unless `type=gpus` asks for the others.
@@ -79,7 +82,11 @@ pub(crate) async fn create(app: &Arc<App>, call: &Call) -> Result {
     let made = make(app, &request).await?;
     for one in &made {
         let created = app.fleet.hosts.create(&one.machine, &request.first_boot).await;
-        if let Err(error) = created {
+        let made_whole = match created {
+            Ok(()) => attach(app, one.machine.id, &request).await,
+            failed => failed,
+        };
+        if let Err(error) = made_whole {
             forget(app, &made).await?;
             return Err(of_host(error));
         }
@@ -163,7 +170,7 @@ async fn begin(app: &App, made: &Made, boot: Option<Boot>) {
 }
 
 /// What a host refuses is the client's mistake; everything else is this server's.
-fn of_host(error: HostError) -> ApiError {
+pub(crate) fn of_host(error: HostError) -> ApiError {
     match error {
         HostError::Refused(reason) => ApiError::unprocessable(reason),
         other => ApiError::server_error(other.to_string()),
@@ -182,11 +189,10 @@ pub(crate) fn find<'a>(cloud: &'a Cloud, id: &str) -> Result<WithMachine<'a>> {
 }
 
 /// Fields that ask for what local-cloud does not have.
-const REFUSED: [(&str, &str); 5] = [
+const REFUSED: [(&str, &str); 4] = [
     ("ipv6", "local-cloud's droplets have no IPv6 addresses"),
     ("backups", "local-cloud takes no backups"),
     ("backup_policy", "local-cloud takes no backups"),
-    ("volumes", "local-cloud has no volumes"),
     (
         "with_droplet_agent",
         "the Droplet agent can't be installed here; leave it out, or send false",
@@ -206,7 +212,6 @@ fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<Creat
         ));
     }
     let (region, vpc) = place(cloud, call)?;
-    call.list("volumes")?;
     for name in ["ipv6", "backups", "with_droplet_agent", "private_networking"] {
         call.switch(name)?;
     }
@@ -250,7 +255,53 @@ fn check(app: &App, cloud: &Cloud, images: &Images, call: &Call) -> Result<Creat
         public_networking: call.optional_switch("public_networking")?.unwrap_or(true),
         vpc,
         first_boot,
+        volumes: volumes(cloud, call, region)?,
     })
+}
+
+/// The volumes that a droplet is to have, by their ids.
+fn volumes(cloud: &Cloud, call: &Call, region: &str) -> Result<Vec<String>> {
+    let wrong = || ApiError::unprocessable("volumes must be a list of volumes' ids");
+    let ids = call.list("volumes")?.iter();
+    let ids: Option<Vec<String>> = ids.map(|id| id.as_str().map(str::to_owned)).collect();
+    let ids = ids.ok_or_else(wrong)?;
+    if !ids.is_empty() && !call.list("names")?.is_empty() {
+        return Err(ApiError::unprocessable(
+            "volumes: a volume can be attached to one Droplet only; use name instead of names",
+        ));
+    }
+    check_volumes(cloud, &ids, region)
+}
+
+/// Looks whether a new droplet can have these volumes; each is named once then.
+fn check_volumes(cloud: &Cloud, ids: &[String], region: &str) -> Result<Vec<String>> {
+    let mut named: Vec<String> = Vec::new();
+    for id in ids.iter().filter(|id| !id.is_empty()) {
+        if named.contains(id) {
+            continue;
+        }
+        let volume = cloud.records.volumes.get(id);
+        let volume =
+            volume.ok_or_else(|| ApiError::unprocessable(format!("volumes: there is no volume {id}")))?;
+        attachments::check_attach(volume, region, named.len())?;
+        named.push(id.clone());
+    }
+    Ok(named)
+}
+
+/// Attaches its volumes to a new droplet.
+async fn attach(app: &App, machine: u64, request: &CreateRequest) -> std::result::Result<(), HostError> {
+    let volumes: Vec<Attached> = app.read(|cloud| {
+        let records = request
+            .volumes
+            .iter()
+            .filter_map(|id| cloud.records.volumes.get(id));
+        records.map(attachments::attached).collect()
+    });
+    for volume in &volumes {
+        app.fleet.hosts.volume_attach(machine, volume).await?;
+    }
+    Ok(())
 }
 
 /// Region and network. A network names its region; a region that is given, too, has to be the same.
@@ -413,6 +464,11 @@ async fn make(app: &App, request: &CreateRequest) -> Result<Vec<Made>> {
             cloud.machines.insert(machine.clone());
             for tag in &tags {
                 cloud.records.tag_droplet(tag, droplet.id);
+            }
+            for id in check_volumes(cloud, &request.volumes, &request.region)? {
+                if let Some(volume) = cloud.records.volumes.get_mut(&id) {
+                    volume.droplet = Some(droplet.id);
+                }
             }
             let action = cloud.action_start("create", (ResourceKind::Droplet, droplet.id), &now);
             made.push(Made {

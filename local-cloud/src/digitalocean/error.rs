@@ -79,6 +79,11 @@ impl ApiError {
         error
     }
 
+    /// 412: something else has to be done first.
+    pub(crate) fn precondition_failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
     /// 413.
     pub(crate) fn too_large(bytes_max: usize) -> Self {
         let message = format!("The body has more than {bytes_max} bytes.");

@@ -8,9 +8,13 @@ use super::catalog;
 use super::error::ApiError;
 use super::records::Snapshot;
 use super::records::reserved_ip::RESERVED_IPS_MAX;
+use super::records::volume::VolumeSnapshot;
 use super::views::Scene;
-use super::{droplet_actions, images_now, page, scene, scene_of};
+use super::{droplet_actions, images_now, page, scene, scene_of, volume_snapshots};
 use crate::manifests::{self, Image, Images};
+
+/// The account's id.
+pub(crate) const ACCOUNT: &str = "00000000-0000-4000-8000-000000000000";
 
 /// An image of either kind.
 enum Found<'a> {
@@ -135,14 +139,29 @@ pub(crate) async fn act(app: &App, id: &str, call: &Call) -> Result {
     droplet_actions::act_on_image(app, id.parse().map_err(|_| ApiError::not_found())?, call).await
 }
 
-/// `GET /v2/snapshots`: the same snapshots, with ids as strings.
+/// A snapshot of either kind.
+enum AnySnapshot<'a> {
+    OfDroplet(&'a Snapshot),
+    OfVolume(&'a VolumeSnapshot),
+}
+
+/// `GET /v2/snapshots`: the same snapshots, with ids as strings, and those of volumes.
 pub(crate) async fn snapshots(app: &App, call: &Call) -> Result {
     scene(app, |scene| {
-        let mut all: Vec<&Snapshot> = scene.cloud.records.snapshots.values().collect();
-        if call.param("resource_type").is_some_and(|kind| kind != "droplet") {
-            all.clear();
+        let kind = call.param("resource_type");
+        let mut all: Vec<AnySnapshot<'_>> = Vec::new();
+        if kind.is_none_or(|kind| kind == "droplet") {
+            let of_droplets = scene.cloud.records.snapshots.values();
+            all.extend(of_droplets.map(AnySnapshot::OfDroplet));
         }
-        page::answer(call, "snapshots", &all, |snapshot| snapshot_view(scene, snapshot))
+        if kind.is_none_or(|kind| kind == "volume") {
+            let of_volumes = volume_snapshots::all(scene.cloud);
+            all.extend(of_volumes.into_iter().map(AnySnapshot::OfVolume));
+        }
+        page::answer(call, "snapshots", &all, |snapshot| match snapshot {
+            AnySnapshot::OfDroplet(snapshot) => snapshot_view(scene, snapshot),
+            AnySnapshot::OfVolume(snapshot) => volume_snapshots::view(snapshot),
+        })
     })
     .await
 }
@@ -165,10 +184,10 @@ pub(crate) fn account(app: &App) -> Result {
         "droplet_limit": app.settings.droplet_limit,
         "floating_ip_limit": RESERVED_IPS_MAX,
         "reserved_ip_limit": RESERVED_IPS_MAX,
-        "volume_limit": 0,
+        "volume_limit": super::volumes::VOLUMES_MAX,
         "email": "you@localhost",
         "name": "Local Cloud",
-        "uuid": "00000000-0000-4000-8000-000000000000",
+        "uuid": ACCOUNT,
         "email_verified": true,
         "status": "active",
         "status_message": "",

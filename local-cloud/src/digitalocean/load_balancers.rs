@@ -9,11 +9,9 @@ use super::error::ApiError;
 use super::load_balancer_request::{Home, Identity, RULES_MAX, droplet_ids, parse, rules};
 use super::records::Cloud;
 use super::records::load_balancer::LoadBalancer;
+use super::resources::{self, Kind, Urn};
 use super::views::set;
 use super::{page, views};
-
-/// The account's only project: projects are not there, but every balancer belongs to one.
-pub(super) const DEFAULT_PROJECT: &str = "00000000-0000-4000-8000-000000000002";
 
 /// `GET /v2/load_balancers`
 pub(crate) fn list(app: &App, call: &Call) -> Result {
@@ -40,18 +38,20 @@ pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let now = app.now();
     let id = app
         .change(|cloud| {
+            let project = resources::named_project(cloud, call)?;
             let slot = cloud.records.new_balancer_slot();
             let slot =
                 slot.ok_or_else(|| ApiError::unprocessable("You have reached the load balancer limit."))?;
             let identity = Identity {
                 id: uuid::Uuid::new_v4().to_string(),
                 slot,
-                created_at: now,
-                project_id: DEFAULT_PROJECT.to_owned(),
+                created_at: now.clone(),
                 home: None,
             };
             let balancer = parse(cloud, call, identity)?;
-            install(app, cloud, balancer)
+            let id = install(app, cloud, balancer)?;
+            put_into(cloud, &id, project, &now);
+            Ok(id)
         })
         .await?;
     let mut answer = get(app, &id)?;
@@ -70,20 +70,23 @@ pub(crate) async fn create(app: &App, call: &Call) -> Result {
 
 /// `PUT /v2/load_balancers/{id}`: the whole configuration; what is not said goes back to its default.
 pub(crate) async fn update(app: &App, id: &str, call: &Call) -> Result {
+    let now = app.now();
     app.change(|cloud| {
+        let project = resources::named_project(cloud, call)?;
         let old = cloud.records.balancers.get(id).ok_or_else(ApiError::not_found)?;
         let identity = Identity {
             id: old.id.clone(),
             slot: old.slot,
             created_at: old.created_at.clone(),
-            project_id: old.project_id.clone(),
             home: Some(Home {
                 region: old.region.clone(),
                 vpc: old.vpc.clone(),
             }),
         };
         let balancer = parse(cloud, call, identity)?;
-        install(app, cloud, balancer)
+        let id = install(app, cloud, balancer)?;
+        put_into(cloud, &id, project, &now);
+        Ok(())
     })
     .await?;
     get(app, id)
@@ -169,6 +172,13 @@ pub(crate) async fn change_rules(app: &App, id: &str, call: &Call, change: Chang
         Answer::no_content()
     })
     .await
+}
+
+/// Puts a balancer into the project that a call names, if it names one.
+fn put_into(cloud: &mut Cloud, id: &str, project: Option<&str>, now: &str) {
+    if let Some(project) = project {
+        resources::assign(cloud, &Urn::new(Kind::LoadBalancer, &id), project, now);
+    }
 }
 
 /// Lets the balancer run, then notes it: a port that can't be had refuses the change.

@@ -1,6 +1,7 @@
 //! The HTTP API: every route on one screen ([`route`]), and what all calls share: token, rate limit, decoding, errors.
 
 pub(crate) mod app;
+pub(crate) mod attachments;
 mod call;
 pub(crate) mod catalog;
 mod droplet_actions;
@@ -17,11 +18,16 @@ mod load_balancers;
 mod local;
 mod names;
 mod page;
+mod projects;
 pub(crate) mod records;
 mod reserved_ips;
+mod resources;
 mod tags;
 mod traffic;
 mod views;
+mod volume_actions;
+mod volume_snapshots;
+mod volumes;
 mod vpcs;
 
 use std::net::SocketAddr;
@@ -154,8 +160,7 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "sizes"] if method == "GET" => images::sizes(call),
         ["v2", "images", rest @ ..] => images_route(app, call, rest).await,
         ["v2", "snapshots"] if method == "GET" => images::snapshots(app, call).await,
-        ["v2", "snapshots", id] if method == "GET" => images::snapshot(app, id).await,
-        ["v2", "snapshots", id] if method == "DELETE" => images::delete(app, id).await,
+        ["v2", "snapshots", id] => snapshot_route(app, call, id).await,
         ["v2", "actions"] if method == "GET" => droplet_actions::list(app, call),
         ["v2", "actions", id] if method == "GET" => droplet_actions::get(app, id, None),
         ["v2", "tags", rest @ ..] => tags_route(app, call, rest).await,
@@ -164,11 +169,12 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "firewalls", rest @ ..] => firewalls_route(app, call, rest).await,
         ["v2", "reserved_ips", rest @ ..] => reserved_ips_route(app, call, rest).await,
         ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest).await,
+        ["v2", "volumes", rest @ ..] => volumes_route(app, call, rest).await,
+        ["v2", "projects", rest @ ..] => projects_route(app, call, rest).await,
         ["_local", rest @ ..] => local_route(app, call, rest).await,
         ["v2", "account" | "regions" | "sizes" | "actions" | "snapshots"] | ["v2", "actions", _] => {
             Err(ApiError::method_not_allowed(GET))
         }
-        ["v2", "snapshots", _] => Err(ApiError::method_not_allowed(GET_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }
@@ -317,6 +323,56 @@ async fn vpcs_route(app: &App, call: &Call, rest: &[&str]) -> Result {
         (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
         (_, [_]) => Err(ApiError::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
         (_, [_, "members"]) => Err(ApiError::method_not_allowed(GET)),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn snapshot_route(app: &App, call: &Call, id: &str) -> Result {
+    match (call.method.as_str(), volume_snapshots::is_one(app, id)) {
+        ("GET", false) => images::snapshot(app, id).await,
+        ("DELETE", false) => images::delete(app, id).await,
+        ("GET", true) => volume_snapshots::get(app, id),
+        ("DELETE", true) => volume_snapshots::delete(app, id).await,
+        _ => Err(ApiError::method_not_allowed(GET_DELETE)),
+    }
+}
+
+async fn volumes_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => volumes::list(app, call),
+        ("POST", []) => volumes::create(app, call).await,
+        ("DELETE", []) => volumes::delete_by_name(app, call).await,
+        ("POST", ["actions"]) => volume_actions::act_by_name(app, call).await,
+        ("GET", ["snapshots", id]) => volume_snapshots::get(app, id),
+        ("DELETE", ["snapshots", id]) => volume_snapshots::delete(app, id).await,
+        ("GET", [id]) => volumes::get(app, id),
+        ("DELETE", [id]) => volumes::delete(app, id).await,
+        ("GET", [id, "snapshots"]) => volume_snapshots::list_of_volume(app, id, call),
+        ("POST", [id, "snapshots"]) => volume_snapshots::create(app, id, call).await,
+        ("GET", [id, "actions"]) => volume_actions::list(app, id, call),
+        ("POST", [id, "actions"]) => volume_actions::act(app, id, call).await,
+        ("GET", [id, "actions", action]) => volume_actions::get(app, id, action),
+        (_, []) => Err(ApiError::method_not_allowed("GET, HEAD, POST, DELETE")),
+        (_, ["actions"]) => Err(ApiError::method_not_allowed(POST)),
+        (_, [_] | ["snapshots", _]) => Err(ApiError::method_not_allowed(GET_DELETE)),
+        (_, [_, "snapshots" | "actions"]) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_, "actions", _]) => Err(ApiError::method_not_allowed(GET)),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn projects_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => projects::list(app, call),
+        ("POST", []) => projects::create(app, call).await,
+        ("GET", [id]) => projects::get(app, id),
+        ("PUT" | "PATCH", [id]) => projects::update(app, id, call).await,
+        ("DELETE", [id]) => projects::delete(app, id).await,
+        ("GET", [id, "resources"]) => projects::resources(app, id, call),
+        ("POST", [id, "resources"]) => projects::add(app, id, call).await,
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
+        (_, [_, "resources"]) => Err(ApiError::method_not_allowed(GET_POST)),
         _ => Err(ApiError::not_found()),
     }
 }

@@ -6,9 +6,9 @@ use super::app::App;
 use super::call::{Answer, Call, Result};
 use super::catalog;
 use super::error::ApiError;
-use super::load_balancers::DEFAULT_PROJECT;
 use super::records::reserved_ip::{Lead, RESERVED_IPS_MAX, ReservedIp, resource_id};
 use super::records::{Action, Cloud, ResourceKind};
+use super::resources::{self, Kind, Resource};
 use super::views::{self, Scene, set};
 use super::{page, scene};
 
@@ -35,10 +35,10 @@ pub(crate) async fn get(app: &App, ip: &str) -> Result {
 /// `POST /v2/reserved_ips`: for a region, or for a droplet, to which it leads.
 pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let region = call.region("region is invalid")?;
-    let project_id = call.text("project_id")?.unwrap_or(DEFAULT_PROJECT).to_owned();
     let now = app.now();
     let (slot, reserved, action) = app
         .change(|cloud| {
+            let project = resources::named_project(cloud, call)?;
             let droplet = match call.body.get("droplet_id") {
                 None | Some(Value::Null) => None,
                 Some(id) => Some(target(cloud, id)?),
@@ -58,10 +58,13 @@ pub(crate) async fn create(app: &App, call: &Call) -> Result {
             let reserved = ReservedIp {
                 id: cloud.machines.new_id(),
                 region,
-                project_id,
+                created_at: now.clone(),
                 droplet: None,
             };
             cloud.records.reserved_ips.insert(slot, reserved.clone());
+            if let Some(project) = project {
+                resources::assign(cloud, &belonging(app, slot, &reserved).urn, project, &now);
+            }
             let ip = app.fleet.addresses.reserved_ip(slot);
             let lead = |to| Lead {
                 slot,
@@ -80,7 +83,7 @@ pub(crate) async fn create(app: &App, call: &Call) -> Result {
         set(&mut links, "actions", link("assign_ip", action.id, "actions"));
     }
     // It leads to its droplet by now, and is shown as by the real one: on its way there.
-    let mut shown = fields(app, slot, &reserved);
+    let mut shown = app.read(|cloud| fields((app, cloud), slot, &reserved));
     set(&mut shown, "locked", json!(action.is_some()));
     Answer::accepted(json!({"reserved_ip": shown, "links": links}))
 }
@@ -88,7 +91,10 @@ pub(crate) async fn create(app: &App, call: &Call) -> Result {
 /// `DELETE /v2/reserved_ips/{ip}`
 pub(crate) async fn delete(app: &App, ip: &str) -> Result {
     app.change(|cloud| {
-        let (slot, _) = find(app, cloud, ip)?;
+        let (slot, reserved) = find(app, cloud, ip)?;
+        // The address may be reserved again at once.
+        let urn = belonging(app, slot, reserved).urn;
+        resources::forget(cloud, &urn);
         cloud.records.reserved_ips.remove(&slot);
         Answer::no_content()
     })
@@ -122,7 +128,8 @@ pub(crate) async fn act(app: &App, ip: &str, call: &Call) -> Result {
                 to,
                 now: &now,
             };
-            Ok((cloud.reserved_ip_lead(&lead), reserved.project_id))
+            let project = resources::membership(cloud, &belonging(app, slot, &reserved)).project;
+            Ok((cloud.reserved_ip_lead(&lead), project))
         })
         .await?;
     let mut shown = views::action(&action);
@@ -207,7 +214,7 @@ fn find<'a>(app: &App, cloud: &'a Cloud, ip: &str) -> Result<(u32, &'a ReservedI
 }
 
 fn view(scene: &Scene<'_>, slot: u32, reserved: &ReservedIp) -> Value {
-    let mut view = fields(scene.app, slot, reserved);
+    let mut view = fields((scene.app, scene.cloud), slot, reserved);
     let found = reserved.droplet.and_then(|id| scene.cloud.droplet(id));
     if let Some(found) = found {
         set(&mut view, "droplet", scene.droplet(found));
@@ -215,12 +222,18 @@ fn view(scene: &Scene<'_>, slot: u32, reserved: &ReservedIp) -> Value {
     view
 }
 
-fn fields(app: &App, slot: u32, reserved: &ReservedIp) -> Value {
+/// The address as a project has it.
+fn belonging(app: &App, slot: u32, reserved: &ReservedIp) -> Resource {
+    let ip = app.fleet.addresses.reserved_ip(slot);
+    Resource::new(Kind::ReservedIp, &ip, &reserved.created_at)
+}
+
+fn fields((app, cloud): (&App, &Cloud), slot: u32, reserved: &ReservedIp) -> Value {
     json!({
         "ip": app.fleet.addresses.reserved_ip(slot),
         "region": catalog::region_view(&reserved.region),
         "droplet": null,
         "locked": false,
-        "project_id": reserved.project_id,
+        "project_id": resources::membership(cloud, &belonging(app, slot, reserved)).project,
     })
 }

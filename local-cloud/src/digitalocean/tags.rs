@@ -15,6 +15,8 @@ const NAME_MAX: usize = 255;
 enum Resource {
     Droplet(u64),
     Image(u64),
+    Volume(String),
+    VolumeSnapshot(String),
 }
 
 /// `GET /v2/tags`
@@ -56,6 +58,7 @@ pub(crate) async fn delete(app: &App, name: &str) -> Result {
             droplet.tags.retain(|tag| *tag != name);
         }
         cloud.firewalls_forget_tag(&name);
+        cloud.volumes_forget_tag(&name);
         Answer::no_content()
     })
     .await
@@ -71,6 +74,14 @@ pub(crate) async fn add(app: &App, name: &str, call: &Call) -> Result {
                 Resource::Image(id) => {
                     if let Some(tag) = cloud.records.tags.get_mut(&name) {
                         tag.images.insert(id);
+                    }
+                }
+                Resource::Volume(id) => cloud.records.tag_volume(&name, &id),
+                Resource::VolumeSnapshot(id) => {
+                    if let Some(snapshot) = cloud.records.volume_snapshots.get_mut(&id)
+                        && !snapshot.tags.contains(&name)
+                    {
+                        snapshot.tags.push(name.clone());
                     }
                 }
             }
@@ -94,6 +105,16 @@ pub(crate) async fn remove(app: &App, name: &str, call: &Call) -> Result {
                 Resource::Image(id) => {
                     if let Some(tag) = cloud.records.tags.get_mut(&name) {
                         tag.images.remove(&id);
+                    }
+                }
+                Resource::Volume(id) => {
+                    if let Some(volume) = cloud.records.volumes.get_mut(&id) {
+                        volume.tags.retain(|tag| *tag != name);
+                    }
+                }
+                Resource::VolumeSnapshot(id) => {
+                    if let Some(snapshot) = cloud.records.volume_snapshots.get_mut(&id) {
+                        snapshot.tags.retain(|tag| *tag != name);
                     }
                 }
             }
@@ -150,11 +171,12 @@ fn known(cloud: &Cloud, call: &Call) -> Result<Vec<Resource>> {
 
 fn known_one(cloud: &Cloud, resource: &Value) -> Result<Resource> {
     let wrong = || ApiError::unprocessable("resources must be a list of {resource_id, resource_type}");
-    let id = match resource.get("resource_id") {
-        Some(Value::String(text)) => text.parse().ok(),
-        Some(Value::Number(number)) => number.as_u64(),
+    let text = match resource.get("resource_id") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
         _ => return Err(wrong()),
     };
+    let id: Option<u64> = text.parse().ok();
     let kind = resource
         .get("resource_type")
         .and_then(Value::as_str)
@@ -162,6 +184,10 @@ fn known_one(cloud: &Cloud, resource: &Value) -> Result<Resource> {
     let found = match (kind, id) {
         ("droplet", Some(id)) if cloud.records.droplets.contains_key(&id) => Some(Resource::Droplet(id)),
         ("image", Some(id)) if cloud.records.snapshots.contains_key(&id) => Some(Resource::Image(id)),
+        ("volume", _) if cloud.records.volumes.contains_key(&text) => Some(Resource::Volume(text)),
+        ("volume_snapshot", _) if cloud.records.volume_snapshots.contains_key(&text) => {
+            Some(Resource::VolumeSnapshot(text))
+        }
         _ => None,
     };
     found.ok_or_else(ApiError::not_found)

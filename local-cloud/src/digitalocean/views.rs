@@ -8,6 +8,7 @@ use super::records::droplet::{WithMachine, status};
 use super::records::firewall::Source;
 use super::records::load_balancer::LoadBalancer;
 use super::records::{Action, ActionState, Cloud, Key, ResourceKind, Snapshot, Tag, Vpc};
+use super::resources::{self, Kind, Resource};
 use crate::machines::Power;
 use crate::machines::addresses::Interface;
 use crate::manifests::{self, Image, Images};
@@ -41,7 +42,7 @@ impl Scene<'_> {
             "next_backup_window": null,
             "snapshot_ids": droplet.snapshots,
             "image": self.image_of(found),
-            "volume_ids": [],
+            "volume_ids": self.cloud.volumes_of(droplet.id).map(|volume| &volume.id).collect::<Vec<_>>(),
             "size": size.map_or_else(|| json!({"slug": droplet.size}), catalog::size_view),
             "size_slug": droplet.size,
             "networks": self.networks(found),
@@ -142,10 +143,20 @@ impl Scene<'_> {
         let uri = last
             .map(|id| format!("{base}/v2/droplets/{id}"))
             .filter(|_| droplets > 0);
+        let volumes = self.cloud.records.tagged_volumes(name);
+        let snapshots = self.cloud.records.tagged_volume_snapshots(name);
         let mut of_droplets = json!({"count": droplets});
+        let mut of_volumes = json!({"count": volumes.len()});
+        if let Some(last) = tag.last_volume.as_ref().filter(|last| volumes.contains(last)) {
+            set(
+                &mut of_volumes,
+                "last_tagged_uri",
+                json!(format!("{base}/v2/volumes/{last}")),
+            );
+        }
         let mut all = json!({
-            "count": droplets + images, "images": {"count": images},
-            "volumes": {"count": 0}, "volume_snapshots": {"count": 0}, "databases": {"count": 0},
+            "count": droplets + images + volumes.len() + snapshots, "images": {"count": images},
+            "volumes": of_volumes, "volume_snapshots": {"count": snapshots}, "databases": {"count": 0},
         });
         if let (Some(uri), Some(id)) = (uri, last) {
             set(&mut of_droplets, "last_tagged_uri", json!(uri));
@@ -164,6 +175,7 @@ impl Scene<'_> {
 /// A load balancer.
 pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -> Value {
     let droplet_ids: Vec<u64> = cloud.behind(balancer).map(|machine| machine.id).collect();
+    let belonging = Resource::new(Kind::LoadBalancer, &balancer.id, &balancer.created_at);
     let check = &balancer.health_check;
     let rules = balancer.forwarding_rules.iter().map(|rule| {
         json!({
@@ -199,7 +211,7 @@ pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -
         "http_idle_timeout_seconds": balancer.http_idle_timeout_secs,
         "disable_lets_encrypt_dns_records": balancer.disable_lets_encrypt_dns_records,
         "vpc_uuid": balancer.vpc,
-        "project_id": balancer.project_id,
+        "project_id": resources::membership(cloud, &belonging).project,
         "network": "EXTERNAL",
         "network_stack": "IPV4",
         "tls_cipher_policy": "DEFAULT",
@@ -238,11 +250,13 @@ pub(crate) fn action(action: &Action) -> Value {
         "type": action.kind,
         "started_at": action.started_at,
         "completed_at": action.completed_at,
-        "resource_id": action.resource,
+        "resource_id": Some(action.resource).filter(|_| action.resource_kind != ResourceKind::Volume),
         "resource_type": match action.resource_kind {
             ResourceKind::Droplet => "droplet",
             ResourceKind::Image => "image",
             ResourceKind::ReservedIp => "reserved_ip",
+            ResourceKind::Backend => "backend",
+            ResourceKind::Volume => "volume",
         },
         "region": catalog::region_view(&action.region),
         "region_slug": action.region,

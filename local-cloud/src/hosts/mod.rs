@@ -4,6 +4,7 @@
 pub(crate) mod guard;
 pub(crate) mod process;
 pub(crate) mod systemd;
+pub(crate) mod volumes;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::volumes::Volumes;
 use crate::machines::addresses::Network;
 use crate::machines::traffic::Traffic;
 use crate::machines::{Machine, Power, Size};
@@ -19,7 +21,7 @@ use crate::state::dir::{DirError, StateDir};
 
 /// A kind of host. Every call names a machine; calls about different machines don't wait for each other.
 #[async_trait]
-pub(crate) trait Hosts: fmt::Debug + Send + Sync {
+pub(crate) trait Hosts: Volumes + fmt::Debug + Send + Sync {
     /// Looks whether there could be such a machine; changes nothing.
     ///
     /// # Errors

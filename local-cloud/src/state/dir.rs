@@ -98,6 +98,16 @@ impl StateDir {
         self.0.join("droplets")
     }
 
+    /// Where the disks of volumes are kept, which belong to no machine.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.0.join("volumes")
+    }
+
+    /// Where what snapshots of volumes kept is.
+    pub(crate) fn volume_snapshots(&self) -> PathBuf {
+        self.0.join("volume-snapshots")
+    }
+
     /// Whether a local cloud was served from here.
     pub(crate) fn was_served(&self) -> bool {
         self.0.join("instance").is_file()

@@ -84,7 +84,7 @@ async fn bad_requests_for_droplets_are_refused_and_nothing_is_made() {
         ("tags", json!([1])),
         ("tags", json!("x")),
         ("vpc_uuid", json!("nowhere")),
-        ("volumes", json!(["v"])),
+        ("volumes", json!(["none"])),
         (
             "names",
             json!((0..11).map(|nth| format!("n{nth}")).collect::<Vec<_>>()),

@@ -48,7 +48,10 @@ async fn without_a_word_about_them_fields_have_the_documented_defaults() {
 #[tokio::test]
 async fn what_is_taken_is_shown_as_sent_at_create_and_at_update() {
     let cloud = Cloud::start(&[]);
-    let project = "4de7ac8b-495b-4884-9a69-1050c6793cd6";
+    let project = cloud
+        .post("/v2/projects", json!({"name": "p", "purpose": "Service or API"}))
+        .await
+        .text("/project/id");
     let vpc = cloud
         .post("/v2/vpcs", json!({"name": "net", "region": "fra1"}))
         .await
@@ -141,6 +144,7 @@ async fn what_is_not_there_is_refused_with_the_fields_name() {
         ("http_idle_timeout_seconds", json!(29)),
         ("http_idle_timeout_seconds", json!(601)),
         ("project_id", json!("mine")),
+        ("project_id", json!("4de7ac8b-495b-4884-9a69-1050c6793cd6")),
         ("region", json!("")),
         ("region", json!("mars1")),
         ("vpc_uuid", json!("nowhere")),

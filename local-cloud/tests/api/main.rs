@@ -1,6 +1,6 @@
 //! The API as clients see it: fields, pages, errors, limits. A file by what is asked for.
 
-#![expect(clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,6 +14,8 @@ mod images;
 mod keys;
 mod listener;
 mod load_balancers;
+mod projects;
 mod reserved_ips;
 mod tags;
+mod volumes;
 mod vpcs;

@@ -62,7 +62,6 @@ pub(crate) struct Identity {
     pub(crate) id: String,
     pub(crate) slot: u32,
     pub(crate) created_at: String,
-    pub(crate) project_id: String,
     /// Where one that exists already is: a balancer can't move.
     pub(crate) home: Option<Home>,
 }
@@ -93,7 +92,6 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Resul
     let enable_backend_keepalive = call.switch("enable_backend_keepalive")?;
     let disable_lets_encrypt_dns_records = call.switch("disable_lets_encrypt_dns_records")?;
     let firewall = firewall(object(call, "firewall")?)?;
-    let project_id = project(call)?.unwrap_or(identity.project_id);
     // Last, because it may make the region's default network.
     let home = match identity.home {
         Some(old) => kept_home(call, old)?,
@@ -116,7 +114,6 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Resul
         tag,
         droplet_ids,
         vpc: home.vpc,
-        project_id,
     })
 }
 
@@ -188,15 +185,6 @@ fn targets(cloud: &Cloud, call: &Call) -> Result<(Option<String>, Vec<u64>)> {
     }
     let known = cloud.records.tag(wanted).map(|(canonical, _)| canonical.as_str());
     Ok((Some(known.unwrap_or(wanted).to_owned()), droplets))
-}
-
-/// Projects are not there: a project's id is a label.
-fn project(call: &Call) -> Result<Option<String>> {
-    let wanted = call.text("project_id")?;
-    if wanted.is_some_and(|id| uuid::Uuid::try_parse(id).is_err()) {
-        return Err(ApiError::unprocessable("project_id must be a UUID"));
-    }
-    Ok(wanted.map(str::to_owned))
 }
 
 fn firewall(object: Option<&Map<String, Value>>) -> Result<Firewall> {

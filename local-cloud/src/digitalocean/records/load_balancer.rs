@@ -42,7 +42,6 @@ pub(crate) struct LoadBalancer {
     /// … or else these.
     pub(crate) droplet_ids: Vec<u64>,
     pub(crate) vpc: String,
-    pub(crate) project_id: String,
 }
 
 impl LoadBalancer {

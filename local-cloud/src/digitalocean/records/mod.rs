@@ -5,7 +5,9 @@ pub(crate) mod droplet;
 pub(crate) mod earlier;
 pub(crate) mod firewall;
 pub(crate) mod load_balancer;
+pub(crate) mod project;
 pub(crate) mod reserved_ip;
+pub(crate) mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -16,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use self::cloud_firewall::CloudFirewall;
 use self::droplet::{Droplet, WithMachine};
 use self::load_balancer::LoadBalancer;
+use self::project::{Membership, Project};
 use self::reserved_ip::ReservedIp;
+use self::volume::{Volume, VolumeSnapshot};
 use super::catalog;
 use crate::ip_range::Ipv4Range;
 use crate::machines::Machine;
@@ -49,6 +53,15 @@ pub(crate) struct Records {
     /// By their place among the addresses.
     #[serde(default)]
     pub(crate) reserved_ips: BTreeMap<u32, ReservedIp>,
+    #[serde(default)]
+    pub(crate) volumes: BTreeMap<String, Volume>,
+    #[serde(default)]
+    pub(crate) volume_snapshots: BTreeMap<String, VolumeSnapshot>,
+    #[serde(default)]
+    pub(crate) projects: BTreeMap<String, Project>,
+    /// Resources that were put into a project, by URN; those that were not are in the default one.
+    #[serde(default)]
+    pub(crate) memberships: BTreeMap<String, Membership>,
     /// Shared by the copies that changes are made on: there may be many, and few change.
     pub(crate) actions: BTreeMap<u64, Arc<Action>>,
 }
@@ -60,6 +73,9 @@ pub(crate) struct Tag {
     pub(crate) images: BTreeSet<u64>,
     /// The last droplet that got it.
     pub(crate) last_droplet: Option<u64>,
+    /// The last volume that got it.
+    #[serde(default)]
+    pub(crate) last_volume: Option<String>,
 }
 
 /// An SSH key.
@@ -112,6 +128,9 @@ pub(crate) struct Action {
     pub(crate) completed_at: Option<String>,
     pub(crate) resource: u64,
     pub(crate) resource_kind: ResourceKind,
+    /// The volume that it is about.
+    #[serde(default)]
+    pub(crate) volume: Option<String>,
     pub(crate) region: String,
 }
 
@@ -129,6 +148,10 @@ pub(crate) enum ResourceKind {
     Droplet,
     Image,
     ReservedIp,
+    /// A droplet, too, with something that it is given or loses.
+    Backend,
+    /// Named by the action's `volume`: it has no number.
+    Volume,
 }
 
 impl Cloud {
@@ -154,6 +177,7 @@ impl Cloud {
         }
         self.firewalls_forget_droplet(id);
         self.reserved_ips_forget_droplet(id);
+        self.volumes_forget_droplet(id);
     }
 
     /// The id of an image of the images' directory.
@@ -169,12 +193,12 @@ impl Cloud {
     /// Notes a new action on a resource.
     pub(crate) fn action_start(&mut self, kind: &str, resource: (ResourceKind, u64), now: &str) -> Action {
         let region = match resource {
-            (ResourceKind::Droplet, id) => self
+            (ResourceKind::Droplet | ResourceKind::Backend, id) => self
                 .records
                 .droplets
                 .get(&id)
                 .map(|droplet| droplet.region.clone()),
-            (ResourceKind::Image | ResourceKind::ReservedIp, _) => None,
+            (ResourceKind::Image | ResourceKind::ReservedIp | ResourceKind::Volume, _) => None,
         };
         let action = Action {
             id: self.machines.new_id(),
@@ -184,6 +208,7 @@ impl Cloud {
             completed_at: None,
             resource: resource.1,
             resource_kind: resource.0,
+            volume: None,
             region: region.unwrap_or_else(|| catalog::DEFAULT_REGION.to_owned()),
         };
         let actions = &mut self.records.actions;
@@ -206,6 +231,11 @@ impl Cloud {
     /// After a restart: what was under way when the last run ended is settled.
     pub(crate) fn settle(&mut self, now: &str) {
         self.machines.settle();
+        self.settle_volumes();
+        if !self.records.projects.values().any(|project| project.is_default) {
+            let first = Project::first(now);
+            self.records.projects.insert(first.id.clone(), first);
+        }
         for action in self
             .records
             .actions

@@ -17,7 +17,8 @@ pub(crate) struct ReservedIp {
     /// A number of its own: actions with a lower one are of an earlier reservation of the address.
     pub(crate) id: u64,
     pub(crate) region: String,
-    pub(crate) project_id: String,
+    #[serde(default)]
+    pub(crate) created_at: String,
     /// The droplet that it leads to.
     pub(crate) droplet: Option<u64>,
 }

@@ -22,6 +22,7 @@ use self::cloud_init::FileToWrite;
 use self::dirs::Dirs;
 use self::launcher::Launcher;
 use self::sweep::{PidEntry, PidFile};
+use super::volumes::Volumes;
 use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
 use crate::machines::addresses::Network;
 use crate::machines::{Machine, Power};
@@ -101,6 +102,9 @@ impl ProcessHosts {
         Ok(())
     }
 }
+
+/// A process sees this machine's devices: a volume is its record.
+impl Volumes for ProcessHosts {}
 
 #[async_trait]
 impl Hosts for ProcessHosts {

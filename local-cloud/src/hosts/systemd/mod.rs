@@ -44,6 +44,7 @@ use self::metadata::Metadata;
 use self::mounts::DiskError;
 use self::network::{METADATA, Switch};
 use self::packages::Packages;
+use super::volumes::Volumes;
 use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
 use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
 use crate::machines::block::Block;
@@ -216,6 +217,8 @@ impl SystemdHosts {
         self.0.table().runs.get(&machine).cloned()
     }
 }
+
+impl Volumes for SystemdHosts {}
 
 #[async_trait]
 impl Hosts for SystemdHosts {

@@ -13,6 +13,7 @@ RING_SECS_MAX = 1200
 POOL_SECS_MAX = 900
 ROLLOUT_SECS_MAX = 3600
 KEY = re.compile(r"tp_[A-Za-z0-9_-]+")
+CONFIG = "/etc/tidepool-autoscaler/config.toml"
 FIRST_KEY = "/var/lib/tidepool-api/first-key"
 
 
@@ -102,20 +103,30 @@ def outdated(pool, image):
     return [member["name"] for member in pool["members"] if str(member.get("image")) != str(image)]
 
 
-def roll_out(ssh, name, image):
-    """Members of another image are replaced by the autoscaler, a few at a time."""
-    code, out, error = ssh.run("autoscaler", f"tidepool-autoscaler rollout {name} --image {image}", secs=300)
+def roll_out(ssh, name, image, pause=5):
+    """Members of another image are replaced by the autoscaler, a few at a time; it turns back by itself when new ones fail."""
+    code, out, error = ssh.run("autoscaler", f"tidepool-autoscaler rollout {name} --image {image} --config {CONFIG}", secs=300)
     if code != 0:
         raise Stopped("pool-not-ready", f"the rollout was not taken: {(error or out).strip()[-1000:]}")
     last = None
 
-    def done():
+    def ended():
         nonlocal last
         last = status(ssh, name)
-        return last is not None and not outdated(last, image) and len(serving(last)) >= last["min"]
+        return last is not None and (turned_back(last) or rolled_out(last, image))
 
-    if not until(done, ROLLOUT_SECS_MAX, pause=5):
+    if not until(ended, ROLLOUT_SECS_MAX, pause=pause):
         raise Stopped("pool-not-ready", f"the rollout is not done within {ROLLOUT_SECS_MAX} s: {describe(last)}")
+    if turned_back(last):
+        raise Stopped("pool-not-ready", f"the rollout to image {image} went back: {last['rollout'].get('cause')}")
+
+
+def turned_back(pool):
+    return bool((pool.get("rollout") or {}).get("back"))
+
+
+def rolled_out(pool, image):
+    return not outdated(pool, image) and len(serving(pool)) >= pool["min"]
 
 
 def stop_autoscaler(ssh):

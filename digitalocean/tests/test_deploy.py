@@ -277,12 +277,64 @@ class TestHosts:
             assert (asked.secrets / name).read_text() not in text
 
 
+class Hosts:
+    """What ssh would say, one answer after the other, the last one again and again."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, []
+
+    def run(self, _host, command, address=None, secs=None):
+        self.asked.append(command)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
 class TestPool:
     POOL = {"min": 2, "members": [{"name": "a", "state": "serving", "image": "9"}, {"name": "b", "state": "booting", "image": "8"}]}
 
     def test_members_of_another_image_are_found(self):
         assert pool.outdated(self.POOL, 9) == ["b"]
         assert pool.outdated(self.POOL, "8") == ["a"]
+
+    @pytest.mark.parametrize(
+        ("said", "message"),
+        [
+            ((0, "", ""), None),
+            ((1, "", "there is no image 9"), "the rollout was not taken: there is no image 9"),
+        ],
+    )
+    def test_a_rollout_is_ordered_and_waited_for(self, said, message):
+        done = {"min": 1, "members": [{"name": "c", "state": "serving", "image": "9"}], "rollout": {"back": False}}
+        ssh_of = Hosts([said, *[(0, json.dumps({"pools": [{"name": "api", **pool_status}]}), "") for pool_status in (self.POOL, done)]])
+        if message is None:
+            pool.roll_out(ssh_of, "api", "9", pause=0)
+        else:
+            with pytest.raises(outcome.Stopped, match=message):
+                pool.roll_out(ssh_of, "api", "9", pause=0)
+        assert ssh_of.asked[0] == "tidepool-autoscaler rollout api --image 9 --config /etc/tidepool-autoscaler/config.toml"
+
+    def test_a_rollout_that_goes_back_is_a_failure_with_its_cause(self):
+        back = {"name": "api", **self.POOL, "rollout": {"back": True, "cause": "2 of 2 new members failed"}}
+        ssh_of = Hosts([(0, "", ""), (0, json.dumps({"pools": [back]}), "")])
+        with pytest.raises(outcome.Stopped, match="went back: 2 of 2 new members failed") as stopped:
+            pool.roll_out(ssh_of, "api", "9", pause=0)
+        assert stopped.value.status == 72
+
+    def test_the_first_key_is_kept_before_it_is_removed_and_asked_for_once(self, given):
+        asked = settings.read("staging", given)
+        settings.make_folder(asked)
+        serving = {"members": [{"name": "a", "state": "serving", "address": "10.0.0.2"}]}
+        ssh_of = Hosts([(0, "tp_abc_DEF-1\n", ""), (0, "", "")])
+        assert pool.ensure_key(ssh_of, asked, serving) == "tp_abc_DEF-1"
+        assert ssh_of.asked[1] == "rm -f /var/lib/tidepool-api/first-key"
+        assert stat.S_IMODE((asked.secrets / "api-key").stat().st_mode) == 0o600
+        assert pool.ensure_key(Hosts([]), asked, serving) == "tp_abc_DEF-1"
+
+    def test_a_store_whose_first_key_is_gone_gets_another(self, given):
+        asked = settings.read("staging", given)
+        settings.make_folder(asked)
+        ssh_of = Hosts([(1, "", ""), (0, "tp_other\n", "")])
+        assert pool.ensure_key(ssh_of, asked, {"members": [{"name": "a", "state": "serving", "address": "10.0.0.2"}]}) == "tp_other"
+        assert "tidepool-api keys create" in ssh_of.asked[1]
 
     def test_it_is_described_for_people(self):
         assert pool.describe(self.POOL) == "1 of 2 serve (a serving, b booting)"

@@ -1,10 +1,23 @@
-"""Runs the tests of this folder and says, last of all, `N passed, N failed, N skipped`."""
+"""tests.py [FOLDER/MODULE…]: runs the tests of this folder and says, last of all, `N passed, N failed, N skipped`."""
 
 import pathlib
 import sys
 import unittest
 
 HERE = pathlib.Path(__file__).parent
+
+
+class Counted(unittest.TextTestResult):
+    """A test of several cases counts once, and a class that could not be set up as one that failed."""
+
+    passed = 0
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.passed += 1
+
+    def failed(self):
+        return len({getattr(test, "test_case", test).id() for test, _ in self.failures + self.errors})
 
 
 def main():
@@ -15,9 +28,8 @@ def main():
         folder, _, module = name.partition("/")
         sys.path.insert(0, str(HERE / folder))
         suite.addTests(unittest.defaultTestLoader.loadTestsFromName(module))
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    failed = len({id(each.test_case if hasattr(each, "test_case") else each) for each, _ in result.failures + result.errors})
-    print(f"{result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
+    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout, resultclass=Counted).run(suite)
+    print(f"{result.passed} passed, {result.failed()} failed, {len(result.skipped)} skipped")
     return 0 if result.wasSuccessful() else 1
 
 

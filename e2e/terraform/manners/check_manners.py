@@ -183,6 +183,14 @@ class Manners(unittest.TestCase):
         ((posted, _),), ((looked, _),) = self.script.calls["POST /v2/droplets"], self.script.calls["GET /v2/droplets/7"]
         self.assertGreaterEqual(looked - posted, FIRST_LOOK_SECS)
 
+    def test_calls_are_kept_apart_when_that_is_asked_for(self):
+        root = self.root("vpc")
+        root.environment["DIGITALOCEAN_REQUESTS_PER_SECOND"] = "1"
+        root.apply()
+        ((posted, _),), ((looked, _),) = self.script.calls["POST /v2/vpcs"], self.script.calls[f"GET /v2/vpcs/{VPC['id']}"]
+        # A second, less what a busy server sees the first call late.
+        self.assertGreaterEqual(looked - posted, 0.3)
+
     def test_the_token_is_in_no_output(self):
         root = self.root("vpc")
         root.environment.update(TF_LOG="TRACE", DIGITALOCEAN_TOKEN="canary-of-the-token")

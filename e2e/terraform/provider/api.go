@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,6 +27,29 @@ type api struct {
 	retries          int
 	waitMin, waitMax time.Duration
 	client           http.Client
+	pace             pace
+}
+
+// pace keeps calls apart; without a gap it doesn't.
+type pace struct {
+	gap  time.Duration
+	lock sync.Mutex
+	next time.Time
+}
+
+func (p *pace) wait(ctx context.Context) error {
+	if p.gap == 0 {
+		return nil
+	}
+	p.lock.Lock()
+	now := time.Now()
+	if p.next.Before(now) {
+		p.next = now
+	}
+	pause := p.next.Sub(now)
+	p.next = p.next.Add(p.gap)
+	p.lock.Unlock()
+	return sleep(ctx, pause)
 }
 
 // answer is what came back; body is nil when it was empty.
@@ -72,6 +96,9 @@ func (a *api) call(ctx context.Context, method, path string, body any) (answer, 
 
 // once makes one call. after is negative when another one would be no use, and how long the server asks to wait if it says so.
 func (a *api) once(ctx context.Context, method, path string, payload []byte) (got answer, after time.Duration, err error) {
+	if err := a.pace.wait(ctx); err != nil {
+		return answer{}, -1, fmt.Errorf("%s %s: %w", method, path, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, callSecsMax*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(a.endpoint, "/")+path, bytes.NewReader(payload))

@@ -81,6 +81,9 @@ func configure(d *schema.ResourceData, calls *table) (any, diag.Diagnostics) {
 		endpoint: endpoint, token: d.Get("token").(string), retries: d.Get("http_retry_max").(int),
 		waitMin: secs("http_retry_wait_min"), waitMax: secs("http_retry_wait_max"),
 	}}
+	if rate := d.Get("requests_per_second").(float64); rate > 0 {
+		made.api.pace.gap = seconds(1 / rate)
+	}
 	return made, diag.Diagnostics{{Severity: diag.Warning, Summary: warning,
 		Detail: "It makes the calls that the real one was seen to make, for the resource types that Tidepool uses. What it does proves nothing of DigitalOcean."}}
 }

@@ -7,6 +7,7 @@
 mod balancer;
 mod descriptors;
 mod digitalocean;
+mod dns;
 mod fleet;
 mod hosts;
 mod http_server;

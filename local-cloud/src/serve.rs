@@ -20,6 +20,7 @@ use crate::digitalocean::limits::{RateLimits, Rates};
 use crate::digitalocean::records::volume::Volume;
 use crate::digitalocean::records::{Cloud, earlier};
 use crate::digitalocean::{Api, early};
+use crate::dns::{Server, Sockets, Zones};
 use crate::fleet::Fleet;
 use crate::hosts::guard::Guard;
 use crate::hosts::process::ProcessHosts;
@@ -82,7 +83,14 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     let guard = Guard::start(&state).context("start the guard process")?;
     let division = descriptors::divide(plan.droplet_limit).context("the limit of open files")?;
     let faults = Arc::new(Faults::default());
-    let (hosts, addresses) = start_hosts(&plan.hosts, (&state, instance), (&images, &faults)).await?;
+    let (zones, calls) = (Zones::default(), CancellationToken::new());
+    let names = Server::new(zones.clone(), calls.child_token());
+    let started = start_hosts(&plan.hosts, (&state, instance), (&images, &faults), &names).await?;
+    let Started {
+        hosts,
+        addresses,
+        name_server,
+    } = started;
     let fleet = Arc::new(Fleet {
         hosts,
         addresses,
@@ -95,6 +103,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
             droplet_limit: plan.droplet_limit,
             token: plan.token.clone(),
             trusted: plan.trusted.clone(),
+            name_server,
         },
         fleet,
         state,
@@ -108,10 +117,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         }),
         probe: reqwest::Client::builder().no_proxy().build()?,
         cloud,
+        zones,
     })?);
     resume(&app).await?;
     let address = listener.local_addr()?;
-    let calls = CancellationToken::new();
     let settings = http_server::Settings {
         name: "api",
         limits: division.api,
@@ -120,6 +129,8 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
     let service = EndpointService::new(Api(Arc::clone(&app)), early);
     let server = http_server::serve(settings, listener, service, calls.clone())?;
     tracing::info!(addresses = app.fleet.addresses.describe(), state = %app.state.path().display(), "serving");
+    let (ip, port) = (name_server.ip(), name_server.port());
+    tracing::info!("domains are answered: dig @{ip} -p {port} NAME");
     announce(address);
     ServiceManager::of_process().ready();
     let watch = tokio::spawn(note_off(Arc::clone(&app)));
@@ -222,17 +233,30 @@ async fn keep_volumes(app: &App, volumes: &[Volume]) -> anyhow::Result<()> {
     kept.context("the disks of volumes")
 }
 
-/// Starts that kind of hosts, with the addresses that they have.
+/// Hosts that are started, and how they are reached.
+struct Started {
+    hosts: Arc<dyn Hosts>,
+    addresses: Addresses,
+    name_server: SocketAddr,
+}
+
+/// Starts that kind of hosts, with the addresses that they have, and the name server where they find it.
 async fn start_hosts(
     plan: &HostsPlan,
     (state, instance): (&StateDir, String),
     (images, faults): (&Images, &Arc<Faults>),
-) -> anyhow::Result<(Arc<dyn Hosts>, Addresses)> {
+    names: &Server,
+) -> anyhow::Result<Started> {
     match plan {
         HostsPlan::Process(kind) => {
             let addresses = Addresses::claim(*kind, state.path())?;
+            let name_server = serve_names(names, &addresses.name_servers()).context("the name server")?;
             let hosts = ProcessHosts::start(state, instance).context("the directory of the droplets")?;
-            Ok((Arc::new(hosts), addresses))
+            Ok(Started {
+                hosts: Arc::new(hosts),
+                addresses,
+                name_server,
+            })
         }
         HostsPlan::Systemd {
             base_images,
@@ -244,16 +268,36 @@ async fn start_hosts(
                 base_images: base_images.clone(),
                 packages: *packages,
                 faults: Arc::clone(faults),
+                names: names.clone(),
             })?;
             let systems = images.iter().filter_map(|image| image.system.clone()).collect();
             if let Err(error) = hosts.prepare(systems).await {
                 hosts.close().await?;
                 return Err(error.into());
             }
-            let addresses = Addresses::of_block(hosts.block());
-            Ok((Arc::new(hosts), addresses))
+            Ok(Started {
+                addresses: Addresses::of_block(hosts.block()),
+                name_server: hosts.name_server(),
+                hosts: Arc::new(hosts),
+            })
         }
     }
+}
+
+/// Answers at the first of these addresses that can be had.
+fn serve_names(names: &Server, candidates: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+    let mut last = anyhow!("there is no address for it");
+    for candidate in candidates {
+        match Sockets::bind(*candidate) {
+            Ok(sockets) => {
+                let address = sockets.address()?;
+                names.serve(sockets)?;
+                return Ok(address);
+            }
+            Err(error) => last = anyhow::Error::new(error).context(format!("listen on {candidate}")),
+        }
+    }
+    Err(last)
 }
 
 /// Notes machines that went off without having been asked to.

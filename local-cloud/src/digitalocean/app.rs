@@ -1,6 +1,7 @@
 //! What DigitalOcean's routes share: the fleet, the records, the balancers before it. Every change goes through
 //! [`App::change`]: it is answered when it is on disk and the balancers know it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,8 +15,10 @@ use super::faults::Faults;
 use super::limits::RateLimits;
 use super::records::{ActionState, Cloud};
 use super::traffic;
+use super::zones::Published;
 use crate::balancer::Balancers;
 use crate::balancer::member::Target;
+use crate::dns::Zones;
 use crate::fleet::Fleet;
 use crate::machines::Power;
 use crate::state::dir::StateDir;
@@ -35,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) token: Option<Secret>,
     /// The hosts that are served while there is no such token.
     pub(crate) trusted: TrustedHosts,
+    /// Where domains are answered.
+    pub(crate) name_server: SocketAddr,
 }
 
 /// What an app is put together from.
@@ -46,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) limits: RateLimits,
     pub(crate) probe: reqwest::Client,
     pub(crate) cloud: Cloud,
+    /// What the name server answers.
+    pub(crate) zones: Zones,
 }
 
 /// DigitalOcean's API of one running local cloud.
@@ -76,6 +83,7 @@ impl App {
             traffic_is_held: Arc::clone(&traffic_is_held),
             fleet: Arc::clone(&parts.fleet),
             balancers: Arc::clone(&parts.balancers),
+            published: Published::new(parts.zones),
         };
         let write = move |cloud: &Cloud| file::save(&path, cloud);
         Ok(Self {
@@ -103,6 +111,15 @@ impl App {
     /// Whether the hosts hold what firewalls say; the log has why they don't.
     pub(crate) fn traffic_is_held(&self) -> bool {
         self.traffic_is_held.load(Ordering::Relaxed)
+    }
+
+    /// The time in seconds, as serial numbers of zones have it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source of the whole program"
+    )]
+    pub(crate) fn now_secs(&self) -> u32 {
+        u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX)
     }
 
     /// Looks at the state as it is on disk.
@@ -175,11 +192,12 @@ impl App {
     }
 }
 
-/// Tells the balancers who is behind them, and the hosts what may pass.
+/// Tells the balancers who is behind them, the hosts what may pass, and the name server what it answers.
 struct Following {
     traffic_is_held: Arc<AtomicBool>,
     fleet: Arc<Fleet>,
     balancers: Arc<Balancers>,
+    published: Published,
 }
 
 impl Following {
@@ -196,6 +214,7 @@ impl Follower<Cloud> for Following {
     fn kept(&mut self, cloud: &Cloud) {
         // Before the balancers: no request goes to a machine that may not have it.
         self.steer(cloud);
+        self.published.publish(&cloud.records.domains);
         for balancer in cloud.records.balancers.values() {
             let ip = self.fleet.addresses.balancer_ip(balancer.slot);
             let targets = cloud.behind(balancer).map(|machine| {

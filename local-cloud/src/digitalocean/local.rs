@@ -182,6 +182,7 @@ pub(crate) async fn state(app: &App) -> Result {
         .collect();
     Answer::ok(json!({
         "addresses": app.fleet.addresses.describe(),
+        "name_server": app.settings.name_server.to_string(),
         "state_dir": app.state.path(),
         "droplets": droplets,
         "load_balancers": balancers,

@@ -4,6 +4,8 @@ pub(crate) mod app;
 pub(crate) mod attachments;
 mod call;
 pub(crate) mod catalog;
+mod domain_record_request;
+mod domains;
 mod droplet_actions;
 mod droplets;
 mod error;
@@ -29,6 +31,7 @@ mod volume_actions;
 mod volume_snapshots;
 mod volumes;
 mod vpcs;
+mod zones;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -168,6 +171,7 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest).await,
         ["v2", "firewalls", rest @ ..] => firewalls_route(app, call, rest).await,
         ["v2", "reserved_ips", rest @ ..] => reserved_ips_route(app, call, rest).await,
+        ["v2", "domains", rest @ ..] => domains::route(app, call, rest).await,
         ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest).await,
         ["v2", "volumes", rest @ ..] => volumes_route(app, call, rest).await,
         ["v2", "projects", rest @ ..] => projects_route(app, call, rest).await,

@@ -13,6 +13,7 @@ use super::records::project::{FIRST_PROJECT, Membership};
 /// A kind of resource that can be in a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Domain,
     Droplet,
     LoadBalancer,
     ReservedIp,
@@ -20,7 +21,8 @@ pub(crate) enum Kind {
 }
 
 /// Each kind: its word in a URN, and the path below which it stands.
-const KINDS: [(Kind, &str, &str); 4] = [
+const KINDS: [(Kind, &str, &str); 5] = [
+    (Kind::Domain, "domain", "domains"),
     (Kind::Droplet, "droplet", "droplets"),
     (Kind::LoadBalancer, "loadbalancer", "load_balancers"),
     (Kind::ReservedIp, "reservedip", "reserved_ips"),
@@ -57,7 +59,12 @@ pub(crate) fn all(app: &App, cloud: &Cloud) -> impl Iterator<Item = Resource> {
         let ip = app.fleet.addresses.reserved_ip(*slot);
         Resource::new(Kind::ReservedIp, &ip, &reserved.created_at)
     });
-    droplets.chain(balancers).chain(volumes).chain(reserved)
+    let domains = records
+        .domains
+        .values()
+        .map(|domain| Resource::new(Kind::Domain, &domain.name, &domain.created_at));
+    let others = balancers.chain(volumes).chain(reserved).chain(domains);
+    droplets.chain(others)
 }
 
 /// The project that a resource is in, and since when.

@@ -25,11 +25,14 @@ const CLAIM_PORT: u16 = 47_999;
 /// The file of the state's directory that names the range of the last run: its second byte, or its first port.
 const RANGE_FILE: &str = "range";
 /// The ports-only way takes a block of 1,000 ports, below those that systems give to clients (32,768 and up): 12 blocks,
-/// so 12 clouds at once, of 499 machines with two ports each; the last port of a block is its claim.
+/// so 12 clouds at once, of 499 machines with two ports each; the last port of a block is its claim, the one before the name server's.
 const PORTS_FIRST: u16 = 20_000;
 const BLOCK_PORTS: u16 = 1_000;
 const BLOCKS: u16 = 12;
 const PORT_SLOTS_MAX: u32 = 499;
+
+/// Where names are asked for: the standard port, or one that needs no root.
+const DNS_PORTS: [u16; 2] = [53, 1_053];
 
 /// The port of a machine's public listener.
 pub(crate) const PUBLIC_PORT: u16 = 8_080;
@@ -204,6 +207,20 @@ impl Addresses {
             Way::Loopback { .. } => SLOTS_MAX,
             Way::Ports { .. } => PORT_SLOTS_MAX,
             Way::Block(_) => HOSTS_MAX,
+        }
+    }
+
+    /// Where the name server of machines that are processes may listen, the best first; systemd hosts have one in their network.
+    pub(crate) fn name_servers(&self) -> Vec<SocketAddr> {
+        match self.way {
+            Way::Loopback { second, .. } => {
+                let ip = Ipv4Addr::new(127, second, 255, 253);
+                DNS_PORTS.map(|port| SocketAddr::from((ip, port))).to_vec()
+            }
+            Way::Ports { first, .. } => {
+                vec![SocketAddr::from((Ipv4Addr::LOCALHOST, first + BLOCK_PORTS - 2))]
+            }
+            Way::Block(_) => Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ mod firewalls;
 mod hard_cases;
 mod hosts;
 mod many;
+mod names;
 mod networks;
 mod packages;
 mod refusals;

@@ -1,6 +1,7 @@
 //! What DigitalOcean's API knows of: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
 pub(crate) mod cloud_firewall;
+pub(crate) mod domain;
 pub(crate) mod droplet;
 pub(crate) mod earlier;
 pub(crate) mod firewall;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::cloud_firewall::CloudFirewall;
+use self::domain::Domain;
 use self::droplet::{Droplet, WithMachine};
 use self::load_balancer::LoadBalancer;
 use self::project::{Membership, Project};
@@ -64,6 +66,9 @@ pub(crate) struct Records {
     pub(crate) memberships: BTreeMap<String, Membership>,
     /// Shared by the copies that changes are made on: there may be many, and few change.
     pub(crate) actions: BTreeMap<u64, Arc<Action>>,
+    /// By their names in small letters; shared by copies, as actions are.
+    #[serde(default)]
+    pub(crate) domains: BTreeMap<String, Arc<Domain>>,
 }
 
 /// A tag; which droplets have it stands at the droplets.

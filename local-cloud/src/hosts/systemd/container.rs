@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
 use super::console::Console;
+use super::rules::NAME_SERVERS;
 use super::{command, packages};
 
 /// systemd-nspawn's exit status when the host asked for a reboot, and its supervisor is to do it.
@@ -28,7 +29,7 @@ const ENTER: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift;
 /// Where the first program of a host is, for the host.
 const INIT_INSIDE: &str = "/run/tidepool-init";
 /// The first program: makes the host's own control groups writable (v1), shows it its own size where lxcfs runs, tells apt where
-/// packages are to be had, and becomes systemd. All of it inside of the host, whose links lead nowhere else there.
+/// packages are to be had and its resolver where names are, and becomes systemd. All of it inside of the host, whose links lead nowhere else there.
 const INIT: &str = r#"#!/bin/sh
 for group in cpu cpuacct cpuset memory pids blkio freezer devices; do
     if [ -d /sys/fs/cgroup/$group ]; then
@@ -41,11 +42,15 @@ for file in cpuinfo loadavg meminfo stat uptime; do
     fi
 done
 PACKAGES
+RESOLVER
 exec /sbin/init "$@"
 "#;
 /// The first program of a boot that hangs: as one whose disk doesn't answer, it takes no notice of a power button.
 pub(super) const HANGING_INIT: &str = "#!/bin/sh\necho 'This boot hangs: a fault that was asked for.'\n\
     while :; do sleep 3600; done\n";
+/// The first line of a host's resolver's file that is written at each boot.
+const RESOLVER_MARK: &str =
+    "# Written by tidepool-local-cloud at each boot; without this line it stays as it is.";
 /// Where lxcfs shows each group its own processors and memory.
 const LXCFS: &str = "/var/lib/lxcfs";
 /// What the host's systemd and cloud-init read where a real machine has its kernel's command line.
@@ -63,6 +68,20 @@ pub(super) fn init(sources: Option<&str>) -> String {
         None => format!("rm -f /{list}"),
     };
     INIT.replace("PACKAGES", &packages)
+        .replace("RESOLVER", &resolver())
+}
+
+/// Lines that tell a host's resolver where names are to be had: the one of glibc, and systemd's if the image has it. A file that
+/// the image has of its own, and a link to what a resolver writes, stay as they are.
+fn resolver() -> String {
+    let servers = NAME_SERVERS.map(|address| address.to_string());
+    let (listed, lines) = (servers.join(" "), servers.join("\nnameserver "));
+    format!(
+        "mkdir -p /run/systemd/resolved.conf.d\n\
+         cat >/run/systemd/resolved.conf.d/tidepool-local-cloud.conf <<'END'\n[Resolve]\nDNS={listed}\nEND\n\
+         if [ ! -L /etc/resolv.conf ] && {{ [ ! -s /etc/resolv.conf ] || grep -qxF '{RESOLVER_MARK}' /etc/resolv.conf; }}; then\n\
+         cat >/etc/resolv.conf <<'END'\n{RESOLVER_MARK}\nnameserver {lines}\nEND\nfi"
+    )
 }
 
 /// What to start.

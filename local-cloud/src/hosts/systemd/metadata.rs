@@ -12,6 +12,7 @@ use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
 
 use super::network::mac;
+use super::rules::NAME_SERVERS;
 use crate::machines::addresses::Interface;
 use crate::machines::faults::Faults;
 
@@ -180,7 +181,7 @@ impl Facts {
             "interfaces": interfaces,
             "floating_ip": reserved,
             "reserved_ip": reserved,
-            "dns": {"nameservers": []},
+            "dns": {"nameservers": NAME_SERVERS},
             "tags": self.tags,
             "features": {"dhcp_enabled": false},
         });
@@ -200,7 +201,10 @@ impl Facts {
                 ("vendor-data", VENDOR_DATA.to_owned()),
                 ("public-keys", self.public_keys.join("\n")),
                 ("region", self.region.clone()),
-                ("dns/nameservers", String::new()),
+                (
+                    "dns/nameservers",
+                    NAME_SERVERS.map(|address| address.to_string()).join("\n"),
+                ),
                 ("features/dhcp_enabled", "false".to_owned()),
                 ("tags/", self.tags.join("\n")),
             ]
@@ -288,6 +292,7 @@ mod tests {
                 "ssh-ed25519 AAAA one\nssh-ed25519 BBBB two",
             ),
             ("/metadata/v1/tags/", "a\nb"),
+            ("/metadata/v1/dns/nameservers", "67.207.67.2\n67.207.67.3"),
             ("/metadata/v1/interfaces/", "private/\npublic/"),
             ("/metadata/v1/interfaces/public/0/ipv4/address", "198.18.0.4"),
             ("/metadata/v1/interfaces/private/0/ipv4/netmask", "255.255.240.0"),

@@ -26,6 +26,7 @@ mod volume;
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -42,10 +43,12 @@ use self::container::Run;
 use self::disk::{Disks, Layers, NewDisk};
 use self::metadata::Metadata;
 use self::mounts::DiskError;
-use self::network::{METADATA, Switch};
+use self::network::{DNS_PORT, METADATA, Switch};
 use self::packages::Packages;
+use self::rules::NAME_SERVERS;
 use super::volumes::Volumes;
 use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
+use crate::dns::Server;
 use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
 use crate::machines::block::Block;
 use crate::machines::faults::Faults;
@@ -110,6 +113,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) packages: bool,
     /// What goes wrong with hosts on demand.
     pub(crate) faults: Arc<Faults>,
+    /// Answers hosts' questions about names.
+    pub(crate) names: Server,
 }
 
 impl SystemdHosts {
@@ -153,6 +158,12 @@ impl SystemdHosts {
             .listener(METADATA)
             .and_then(|listener| service::serve(("metadata", metadata.clone()), listener, stop.clone()))
             .map_err(failed("the metadata service"))?;
+        for address in NAME_SERVERS.into_iter().chain([block.gateway()]) {
+            switch
+                .dns_sockets(address)
+                .and_then(|sockets| setup.names.serve(sockets))
+                .map_err(failed("the name server"))?;
+        }
         let packages = setup.packages.then(|| {
             let kept = setup.base_images.join("packages");
             let packages = Packages::new(kept, block.gateway()).map_err(failed("packages for hosts"))?;
@@ -182,6 +193,11 @@ impl SystemdHosts {
     /// The addresses of these hosts.
     pub(crate) fn block(&self) -> Block {
         self.0.block
+    }
+
+    /// Where this machine asks the hosts' name server.
+    pub(crate) fn name_server(&self) -> SocketAddr {
+        (self.0.block.gateway(), DNS_PORT).into()
     }
 
     /// Makes the base images that are not there yet, and looks where their packages are had from, so that no create waits.

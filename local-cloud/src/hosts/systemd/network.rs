@@ -1,6 +1,6 @@
 //! The network of one cloud. A namespace of its own is the switch: a bridge that every host's public address is on, one more
 //! for each private network, and a link to this machine. The switch routes between hosts and this machine, and has no
-//! other route; what hosts may ask of this machine is its load balancers, and of the switch the metadata service and packages.
+//! other route; what hosts may ask of this machine is its load balancers, and of the switch the metadata service, names and packages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
@@ -9,13 +9,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command::{self, CommandError};
 use super::filters;
-use super::rules::{self, Element};
+use super::rules::{self, Element, NAME_SERVERS};
+use crate::dns::Sockets;
 use crate::machines::Private;
 use crate::machines::block::Block;
 use crate::machines::traffic::Traffic;
 
 /// Where clouds serve what a machine is told.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The port of HTTP, for the metadata service and packages.
+const HTTP_PORT: u16 = 80;
+/// The port that names are asked for at.
+pub(super) const DNS_PORT: u16 = 53;
 /// The bridge of the public addresses.
 const PUBLIC_BRIDGE: &str = "public";
 /// The switch's end of the link to this machine.
@@ -70,6 +75,7 @@ impl Switch {
     pub(super) fn make(block: Block) -> Result<Self, CommandError> {
         let (name, gateway, machine) = (block.name(), block.gateway(), block.machine());
         let (hosts, own, forwards) = (block.hosts(), block.own(), block.forwards());
+        let [first_server, second_server] = NAME_SERVERS;
         batch(
             None,
             &format!(
@@ -89,6 +95,8 @@ impl Switch {
                  link add {PUBLIC_BRIDGE} type bridge\n\
                  addr add {gateway}/24 dev {PUBLIC_BRIDGE}\n\
                  addr add {METADATA}/32 dev {PUBLIC_BRIDGE}\n\
+                 addr add {first_server}/32 dev {PUBLIC_BRIDGE}\n\
+                 addr add {second_server}/32 dev {PUBLIC_BRIDGE}\n\
                  link set {PUBLIC_BRIDGE} up\n\
                  link set {UPLINK} up\n\
                  route add {own}/24 via {machine} dev {UPLINK} onlink\n"
@@ -144,11 +152,12 @@ impl Switch {
         self.known().insert(connection.machine, elements);
         let own = format!("link set lo up\naddr add {ip}/{prefix} dev eth1\nlink set eth1 up\n");
         let Some(public) = connection.public else {
-            // What it asks of the metadata service goes by its private network.
-            return batch(
-                Some(&namespace),
-                &format!("{own}route add {METADATA}/32 dev eth1\n"),
-            );
+            // What it asks of the metadata service and the name server goes by its private network.
+            let asked = [METADATA].into_iter().chain(NAME_SERVERS);
+            let routes: String = asked
+                .map(|address| format!("route add {address}/32 dev eth1\n"))
+                .collect();
+            return batch(Some(&namespace), &format!("{own}{routes}"));
         };
         let (gateway, public_mac) = (self.block.gateway(), mac(0, public));
         batch(
@@ -239,18 +248,35 @@ impl Switch {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn listener(&self, address: Ipv4Addr) -> std::io::Result<TcpListener> {
-        let path = Path::new(NAMESPACES).join(self.block.name());
-        let listen = move || {
-            let namespace = std::fs::File::open(path)?;
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
-            let listener = TcpListener::bind((address, 80))?;
+        self.inside(move || {
+            let listener = TcpListener::bind((address, HTTP_PORT))?;
             listener.set_nonblocking(true)?;
             Ok(listener)
-        };
-        // A thread of its own: it alone enters the namespace, and ends there. The listener stays in it.
+        })
+    }
+
+    /// Sockets in the switch for questions about names, at one of the switch's own addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn dns_sockets(&self, address: Ipv4Addr) -> std::io::Result<Sockets> {
+        self.inside(move || Sockets::bind((address, DNS_PORT).into()))
+    }
+
+    /// Opens sockets in the switch's namespace; they stay in it.
+    fn inside<T: Send + 'static>(
+        &self,
+        open: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let path = Path::new(NAMESPACES).join(self.block.name());
+        // A thread of its own: it alone enters the namespace, and ends there.
         let thread = std::thread::Builder::new()
             .name("listen".to_owned())
-            .spawn(listen)?;
+            .spawn(move || {
+                let namespace = std::fs::File::open(path)?;
+                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+                open()
+            })?;
         thread
             .join()
             .unwrap_or_else(|_panic| Err(std::io::Error::other("the thread that listens failed")))

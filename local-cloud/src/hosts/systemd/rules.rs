@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 
 use crate::machines::block::Block;
 
+/// Where hosts ask for names: the addresses of DigitalOcean's own resolvers, which images may know.
+pub(super) const NAME_SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(67, 207, 67, 2), Ipv4Addr::new(67, 207, 67, 3)];
+
 /// This machine's connections to hosts, answers, and hosts' connections to load balancers are passed on, and what stays within one
 /// network. A balancer that connects from its own address reaches a host in their private network, and seems to come from that network's
 /// gateway. What may begin with a machine that has a filter is in chains of its own (`filters`), whichever way it comes: frames between
@@ -44,6 +47,9 @@ table inet tidepool {
         # Packages are the world outside; the metadata is the cloud's own.
         ip daddr GATEWAY tcp dport 80 ip saddr vmap @outbound
         ip daddr GATEWAY tcp dport 80 accept
+        # So are names, which a firewall that lets nothing out shuts off on the real one, too.
+        ip daddr { NAME_SERVERS, GATEWAY } meta l4proto { tcp, udp } th dport 53 ip saddr vmap @outbound
+        ip daddr { NAME_SERVERS, GATEWAY } meta l4proto { tcp, udp } th dport 53 accept
     }
     chain elsewhere {
         ct state established meta l4proto tcp reject with tcp reset
@@ -94,6 +100,10 @@ table ip tidepool-balancers {
 pub(super) fn of(block: Block) -> String {
     RULES
         .replace("MACHINE", &block.machine().to_string())
+        .replace(
+            "NAME_SERVERS",
+            &NAME_SERVERS.map(|address| address.to_string()).join(", "),
+        )
         .replace("GATEWAY", &block.gateway().to_string())
         .replace("HOSTS", &format!("{}/24", block.hosts()))
         .replace("FORWARDS", &block.forwards().to_string())
@@ -159,7 +169,7 @@ mod tests {
     #[test]
     fn no_name_is_left_to_fill_in() {
         let rules = of(Block(7));
-        for name in ["MACHINE", "GATEWAY", "HOSTS", "FORWARDS"] {
+        for name in ["MACHINE", "GATEWAY", "NAME_SERVERS", "HOSTS", "FORWARDS"] {
             assert!(!rules.contains(name), "{name}: {rules}");
         }
         let address = Ipv4Addr::new(10, 108, 0, 2);

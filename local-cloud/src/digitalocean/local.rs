@@ -186,6 +186,7 @@ pub(crate) async fn state(app: &App) -> Result {
         "state_dir": app.state.path(),
         "droplets": droplets,
         "load_balancers": balancers,
+        "registries": app.read(super::registries::state),
         "faults": armed(app),
     }))
 }

@@ -22,6 +22,7 @@ mod names;
 mod page;
 mod projects;
 pub(crate) mod records;
+mod registries;
 mod reserved_ips;
 mod resources;
 mod tags;
@@ -172,6 +173,8 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "firewalls", rest @ ..] => firewalls_route(app, call, rest).await,
         ["v2", "reserved_ips", rest @ ..] => reserved_ips_route(app, call, rest).await,
         ["v2", "domains", rest @ ..] => domains::route(app, call, rest).await,
+        ["v2", "registry", rest @ ..] => registries::route_one(app, call, rest).await,
+        ["v2", "registries", rest @ ..] => registries::route(app, call, rest).await,
         ["v2", "vpcs", rest @ ..] => vpcs_route(app, call, rest).await,
         ["v2", "volumes", rest @ ..] => volumes_route(app, call, rest).await,
         ["v2", "projects", rest @ ..] => projects_route(app, call, rest).await,

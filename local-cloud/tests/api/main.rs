@@ -17,6 +17,7 @@ mod listener;
 mod load_balancers;
 mod name_server;
 mod projects;
+mod registries;
 mod reserved_ips;
 mod tags;
 mod volumes;

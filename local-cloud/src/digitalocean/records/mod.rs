@@ -7,6 +7,7 @@ pub(crate) mod earlier;
 pub(crate) mod firewall;
 pub(crate) mod load_balancer;
 pub(crate) mod project;
+pub(crate) mod registry;
 pub(crate) mod reserved_ip;
 pub(crate) mod volume;
 
@@ -21,6 +22,7 @@ use self::domain::Domain;
 use self::droplet::{Droplet, WithMachine};
 use self::load_balancer::LoadBalancer;
 use self::project::{Membership, Project};
+use self::registry::Registries;
 use self::reserved_ip::ReservedIp;
 use self::volume::{Volume, VolumeSnapshot};
 use super::catalog;
@@ -69,6 +71,8 @@ pub(crate) struct Records {
     /// By their names in small letters; shared by copies, as actions are.
     #[serde(default)]
     pub(crate) domains: BTreeMap<String, Arc<Domain>>,
+    #[serde(default)]
+    pub(crate) registries: Registries,
 }
 
 /// A tag; which droplets have it stands at the droplets.

@@ -5,6 +5,7 @@
 //! `digitalocean::app::App`, which writes them and updates the balancers; `fleet` has the `hosts` that machines run on.
 
 mod balancer;
+mod certificates;
 mod descriptors;
 mod digitalocean;
 mod dns;

@@ -39,6 +39,15 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     io::Write::write_all(&mut create(path)?, content.as_ref())
 }
 
+/// Writes a whole file; it is on disk when this returns, its name too.
+pub(crate) fn write_durably(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut file = create(path)?;
+    io::Write::write_all(&mut file, content.as_ref())?;
+    file.sync_all()?;
+    path.parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
 fn options() -> OpenOptions {
     let mut options = File::options();
     options.write(true).create(true).mode(FILE_MODE);

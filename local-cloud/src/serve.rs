@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::balancer::{self, Balancers};
+use crate::certificates::Certificates;
 use crate::descriptors;
 use crate::digitalocean::app::{App, Parts, Settings};
 use crate::digitalocean::attachments::attached;
@@ -76,6 +77,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
         tracing::warn!(processes = swept, "ended what an earlier run left behind");
     }
     let cloud = load(&state, plan.fresh)?;
+    let known = cloud.records.certificates.keys().map(String::as_str).collect();
+    let certificates =
+        Certificates::open(state.path(), &known).context("the directory of the certificates")?;
     let mut stop = Stop::new()?;
     let listener =
         std::net::TcpListener::bind(plan.listen).with_context(|| format!("listen on {}", plan.listen))?;
@@ -111,6 +115,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
             retry: plan.lb_retry,
             connections_max: division.balancers,
         })),
+        certificates: Arc::new(certificates),
         limits: RateLimits::new(Rates {
             per_hour: plan.rate_limit_per_hour,
             per_minute: plan.rate_limit_per_minute,
@@ -192,7 +197,7 @@ async fn resume(app: &App) -> anyhow::Result<()> {
     for balancer in balancers {
         let ip = app.fleet.addresses.balancer_ip(balancer.slot);
         app.balancers
-            .apply(&balancer.spec(ip))
+            .apply(&balancer.spec(ip, &app.certificates))
             .with_context(|| format!("load balancer {}", balancer.name))?;
     }
     let settled = app.change(|cloud| {

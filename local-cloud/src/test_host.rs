@@ -131,6 +131,8 @@ impl Endpoint for Host {
         let seen = json!({
             "name": self.name, "peer": peer, "pid": std::process::id(), "method": request.method().as_str(), "path": path,
             "body_bytes": body.len(), "forwarded_for": request.header("x-forwarded-for"),
+            "forwarded_proto": request.header("x-forwarded-proto"), "forwarded_port": request.header("x-forwarded-port"),
+            "cookie": request.header("cookie"), "host": request.header("host"),
         });
         let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
         Ok(Response::builder()

@@ -16,7 +16,6 @@ use bytes::BytesMut;
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -24,8 +23,9 @@ use pingora::protocols::{
 };
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::Sleep;
+
+use super::wire::Wire;
 
 /// How long the head of a request may take from its first byte, and a new client to send that byte. A head has at most
 /// 1 MiB in pingora and mostly 1 KiB: at 1 kB/s, slower than any modem, that is a second.
@@ -37,7 +37,7 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 /// The stream of a client, with a deadline for the head of each request.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    inner: Stream,
+    inner: Wire,
     head: Option<Head>,
     /// What came and is not read yet: the rest of a body, or later requests.
     kept: BytesMut,
@@ -51,6 +51,7 @@ pub(crate) struct CurrentRequest {
     /// What of its body is not read yet; `u64::MAX` until its head says.
     body_bytes: AtomicU64,
     is_malformed: AtomicBool,
+    is_tls: bool,
 }
 
 impl CurrentRequest {
@@ -64,6 +65,11 @@ impl CurrentRequest {
     /// pingora mends and passes on.
     pub(crate) fn is_malformed(&self) -> bool {
         self.is_malformed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it came by TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// Its head said how long its body is; what follows is the next request.
@@ -125,8 +131,11 @@ impl ClientStream {
     ///
     /// # Errors
     /// Never in fact: pingora's digest wants the head of an answer, which can't be made of any number.
-    pub(crate) fn new(inner: Stream) -> pingora::Result<Self> {
-        let current = Arc::<CurrentRequest>::default();
+    pub(crate) fn new(inner: Wire) -> pingora::Result<Self> {
+        let current = Arc::new(CurrentRequest {
+            is_tls: inner.is_tls(),
+            ..CurrentRequest::default()
+        });
         let unused = ResponseHeader::build(200, Some(0))?;
         let mut stream = Self {
             inner,
@@ -278,7 +287,7 @@ impl AsyncWrite for ClientStream {
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        Shutdown::shutdown(&mut self.inner).await;
+        self.inner.end().await;
     }
 }
 
@@ -306,53 +315,6 @@ impl GetProxyDigest for ClientStream {
 impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.inner.get_socket_digest()
-    }
-}
-
-/// Room for a balancer's connections; how much there is can change while it runs.
-#[derive(Debug, Default)]
-pub(crate) struct Room {
-    open: AtomicU64,
-    freed: Notify,
-}
-
-/// One connection's place; free again when dropped.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<Room>);
-
-impl Room {
-    /// Waits until fewer than `max` connections are open, and takes a place.
-    pub(crate) async fn take(self: &Arc<Self>, max: impl Fn() -> u64) -> Place {
-        loop {
-            // Registered before the look, so that a place that gets free in between is not missed.
-            let freed = self.freed.notified();
-            let below = |open: u64| (open < max()).then_some(open + 1);
-            if self
-                .open
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, below)
-                .is_ok()
-            {
-                return Place(Arc::clone(self));
-            }
-            freed.await;
-        }
-    }
-
-    /// How many are open.
-    pub(crate) fn open(&self) -> u64 {
-        self.open.load(Ordering::Acquire)
-    }
-
-    /// There may be more room now.
-    pub(crate) fn changed(&self) {
-        self.freed.notify_waiters();
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_waiters();
     }
 }
 
@@ -398,22 +360,5 @@ mod tests {
             assert_eq!(end.within(text.as_bytes()), Some(head));
             assert_eq!(end.is_malformed(), malformed, "{line:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_place_is_waited_for_and_room_can_grow() {
-        let room = Arc::new(Room::default());
-        let first = room.take(|| 1).await;
-        let mut second = Box::pin(room.take(|| 1));
-        assert!(futures_util::poll!(second.as_mut()).is_pending());
-        drop(first);
-        let _second = second.await;
-        let max = AtomicU64::new(1);
-        let mut third = Box::pin(room.take(|| max.load(Ordering::Relaxed)));
-        assert!(futures_util::poll!(third.as_mut()).is_pending());
-        max.store(2, Ordering::Relaxed);
-        room.changed();
-        let _third = third.await;
-        assert_eq!(room.open(), 2);
     }
 }

@@ -48,6 +48,14 @@ pub(crate) struct Counts {
     pub(crate) clients_gone: AtomicU64,
     /// Connections that the firewall refused.
     pub(crate) refused_by_firewall: AtomicU64,
+    /// Connections whose TLS handshake failed or took too long.
+    pub(crate) failed_handshakes: AtomicU64,
+    /// Requests that were sent to https.
+    pub(crate) redirects: AtomicU64,
+    /// Connections of TCP rules.
+    pub(crate) tcp_connections: AtomicU64,
+    /// Those that were closed because no member could be reached.
+    pub(crate) tcp_without_member: AtomicU64,
 }
 
 impl Counts {
@@ -64,6 +72,10 @@ impl Counts {
             "cut_answers": read(&self.cut_answers),
             "clients_gone": read(&self.clients_gone),
             "refused_by_firewall": read(&self.refused_by_firewall),
+            "failed_handshakes": read(&self.failed_handshakes),
+            "redirects": read(&self.redirects),
+            "tcp_connections": read(&self.tcp_connections),
+            "tcp_without_member": read(&self.tcp_without_member),
         })
     }
 }

@@ -9,6 +9,11 @@ use pingora::http::RequestHeader;
 pub(super) fn refusal(request: &RequestHeader) -> Option<u16> {
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host_is_right = match (hosts.next(), hosts.next()) {
+        // HTTP/2 has `:authority` in its place, and pingora checks that both say the same.
+        (None, _) if request.version == Version::HTTP_2 => {
+            let authority = request.uri.authority();
+            authority.is_some_and(|authority| is_authority(authority.as_str().as_bytes()))
+        }
         (None, _) => request.version < Version::HTTP_11,
         (Some(host), None) => is_authority(host.as_bytes()),
         (Some(_), Some(_)) => false,
@@ -89,6 +94,19 @@ mod tests {
         assert_eq!(refusal(&request("/", &[])), Some(400));
         assert_eq!(refusal(&request("/", &[("host", "a"), ("host", "a")])), Some(400));
         assert_eq!(refusal(&request("*", &[("host", "a")])), Some(400));
+        for (target, status) in [
+            ("https://a/", None),
+            ("https://a:b/", Some(400)),
+            ("/", Some(400)),
+        ] {
+            let mut sent = RequestHeader::build("GET", b"/", None).unwrap();
+            sent.set_version(Version::HTTP_2);
+            match target.parse() {
+                Ok(uri) => sent.set_uri(uri),
+                Err(_) => continue,
+            }
+            assert_eq!(refusal(&sent), status, "{target}");
+        }
         let mut old = request("/", &[]);
         old.set_version(Version::HTTP_10);
         assert_eq!(refusal(&old), None);

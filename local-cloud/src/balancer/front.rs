@@ -20,9 +20,10 @@ use super::counts::count;
 use super::framing::{body_bytes, refusal};
 use super::member::{InFlight, Member};
 use super::pool::Balancer;
+use super::proxy_line::{self, CONNECT_WITHIN, Introduced};
+use super::rule::{Rule, RuleCell, Speaks};
+use super::{redirect, sticky};
 
-/// How long a new connection to a member may take; on one machine it is refused or made at once.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long an unused connection to a member is kept.
 const IDLE_KEPT: Duration = Duration::from_secs(20);
 /// On the balancer's own 502 and 504: the machine that was sent the request last. Not every request that fails while a
@@ -30,13 +31,13 @@ const IDLE_KEPT: Duration = Duration::from_secs(20);
 const MEMBER_HEADER: &str = "x-lb-member";
 /// How long the rest of a body may take that nobody wants any more, before the connection is closed instead of kept.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
-/// Tries of one request: the first, and one more.
-const TRIES_MAX: usize = 2;
+/// Tries of one request or connection: the first, and one more.
+pub(super) const TRIES_MAX: usize = 2;
 
 /// One forwarding rule of a balancer.
 pub(crate) struct Front {
     pub(crate) balancer: Arc<Balancer>,
-    pub(crate) target_port: u16,
+    pub(super) rule: Arc<RuleCell>,
     pub(crate) entry_port: u16,
 }
 
@@ -56,6 +57,11 @@ pub(crate) struct Exchange {
     /// An answer began: a member's, or its own.
     answered: bool,
     own_answer: Option<u16>,
+    is_tls: bool,
+    /// The rule as it was when the request came.
+    rule: Option<Arc<Rule>>,
+    /// The machine that the client's cookie names.
+    bound_to: Option<u64>,
 }
 
 /// Makes groups of connections that nobody else uses: a request that must not be sent twice gets a new connection, so
@@ -64,6 +70,12 @@ static FRESH_GROUP: AtomicU64 = AtomicU64::new(1);
 
 impl Front {
     fn choose(&self, exchange: &Exchange) -> Option<Arc<Member>> {
+        let bound = exchange
+            .bound_to
+            .filter(|machine| !exchange.tried.contains(machine));
+        if let Some(member) = bound.and_then(|machine| self.balancer.member(machine)) {
+            return Some(member);
+        }
         let other = self.balancer.choose(&exchange.tried);
         if other.is_some() || !exchange.died_reused {
             return other;
@@ -105,6 +117,7 @@ impl ProxyHttp for Front {
         count(&self.balancer.counts.requests);
         exchange.counted = true;
         exchange.replayable = is_replayable(session.req_header());
+        exchange.rule = Some(self.rule.now());
         let behaviour = self.balancer.behaviour();
         session.set_read_timeout(Some(behaviour.idle_timeout));
         session.set_write_timeout(Some(behaviour.idle_timeout));
@@ -112,6 +125,9 @@ impl ProxyHttp for Front {
         // The rules may have changed since the connection was accepted.
         let admitted = client_ip(session).is_none_or(|client| behaviour.firewall.admits(client));
         let current = CurrentRequest::of(session.as_downstream()).cloned();
+        exchange.is_tls = current
+            .as_ref()
+            .map_or(session.as_downstream().is_http2(), |current| current.is_tls());
         let malformed = current.as_ref().is_some_and(|current| current.is_malformed());
         match (current, body_bytes(session.req_header())) {
             (Some(current), Some(bytes)) => current.ends_after(bytes),
@@ -134,7 +150,32 @@ impl ProxyHttp for Front {
         refused.map_or(Ok(()), |status| Err(Error::new(ErrorType::HTTPStatus(status))))
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    /// Sends clients of http to https, where that is wanted.
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let redirect_to = match exchange.rule.as_ref().map(|rule| &rule.speaks) {
+            Some(Speaks::Http { redirect_to }) if !exchange.is_tls => *redirect_to,
+            _ => None,
+        };
+        let Some(port) = redirect_to else {
+            return Ok(false);
+        };
+        let Some(location) = redirect::location(session.req_header(), port) else {
+            return Err(Error::new(ErrorType::HTTPStatus(400)));
+        };
+        exchange.own_answer = Some(redirect::STATUS);
+        exchange.answered = true;
+        self.balancer.counts.answers.add(redirect::STATUS);
+        count(&self.balancer.counts.redirects);
+        let answer = redirect::answer(&location)?;
+        session.write_response_header(Box::new(answer), true).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let behaviour = self.balancer.behaviour();
+        if let Some(sticky) = &behaviour.sticky {
+            exchange.bound_to = sticky::machine(session.req_header(), sticky);
+        }
         let again = !exchange.tried.is_empty();
         let Some(member) = self.choose(exchange) else {
             let status = if again { 502 } else { 503 };
@@ -143,15 +184,22 @@ impl ProxyHttp for Front {
         if again {
             count(&self.balancer.counts.retries);
         }
-        let mut peer = HttpPeer::new(member.target.endpoint(self.target_port), false, String::new());
-        let behaviour = self.balancer.behaviour();
+        let target_port = exchange.rule.as_ref().map_or(0, |rule| rule.target_port);
+        let mut peer = HttpPeer::new(member.target.endpoint(target_port), false, String::new());
         let patience = behaviour.idle_timeout;
         peer.options.bind_to = member.target.bound();
         peer.options.connection_timeout = Some(CONNECT_WITHIN);
         peer.options.read_timeout = Some(patience);
         peer.options.write_timeout = Some(patience);
         peer.options.idle_timeout = Some(IDLE_KEPT);
-        exchange.kept = behaviour.backend_keepalive && !again && exchange.replayable;
+        exchange.kept =
+            behaviour.backend_keepalive && !behaviour.proxy_protocol && !again && exchange.replayable;
+        if behaviour.proxy_protocol {
+            peer.options.custom_l4 = Some(Arc::new(Introduced {
+                line: introduction(session),
+                from: member.target.from,
+            }));
+        }
         if !exchange.kept {
             peer.group_key = FRESH_GROUP.fetch_add(1, Ordering::Relaxed);
             peer.options.idle_timeout = Some(Duration::ZERO);
@@ -181,9 +229,13 @@ impl ProxyHttp for Front {
             };
             request.insert_header("x-forwarded-for", chain)?;
         }
-        request.insert_header("x-forwarded-proto", "http")?;
+        let protocol = if exchange.is_tls { "https" } else { "http" };
+        request.insert_header("x-forwarded-proto", protocol)?;
         request.insert_header("x-forwarded-port", self.entry_port.to_string())?;
-        Ok(())
+        match &self.balancer.behaviour().sticky {
+            Some(sticky) => sticky::strip(request, sticky),
+            None => Ok(()),
+        }
     }
 
     fn fail_to_connect(
@@ -251,6 +303,12 @@ impl ProxyHttp for Front {
         if !response.status.is_informational() {
             exchange.answered = true;
             self.balancer.counts.answers.add(response.status.as_u16());
+            if let (Some(sticky), Some(at)) = (&self.balancer.behaviour().sticky, &exchange.at) {
+                let machine = at.0.target.machine;
+                if exchange.bound_to != Some(machine) {
+                    response.append_header(header::SET_COOKIE, sticky::set_cookie(sticky, machine))?;
+                }
+            }
         }
         Ok(())
     }
@@ -336,6 +394,15 @@ fn client_ip(session: &Session) -> Option<IpAddr> {
         .client_addr()
         .and_then(|address| address.as_inet())
         .map(std::net::SocketAddr::ip)
+}
+
+/// What a member is told of the client in the PROXY protocol.
+fn introduction(session: &Session) -> String {
+    let inet = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| address?.as_inet().copied();
+    match (inet(session.client_addr()), inet(session.server_addr())) {
+        (Some(client), Some(balancer)) => proxy_line::line(client, balancer),
+        _ => "PROXY UNKNOWN\r\n".to_owned(),
+    }
 }
 
 /// Sends the balancer's own answer; `blamed` is the machine that broke off or was too slow.

@@ -1,22 +1,25 @@
-//! One port of a load balancer: connections are accepted here, as many as there is room for, and handed to pingora.
+//! One port of a load balancer: connections are accepted here, as many as there is room for, and
+//! handed to what serves them: pingora where it is HTTP.
 
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
-use pingora::protocols::l4::stream::Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest};
-use pingora::proxy::http_proxy;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{ClientStream, Room};
+use super::connection::ClientStream;
 use super::counts::count;
 use super::front::Front;
+use super::pool::Balancer;
+use super::room::Room;
+use super::rule::{RuleCell, Speaks};
+use super::wire::Wire;
+use super::{http2, tcp, tls};
 
 /// Pause after a connection that could not be accepted: out of descriptors, mostly, and trying at once again would only
 /// use the processor.
@@ -46,11 +49,24 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
 }
 
-/// Accepts connections, as many as there is room for, and hands each to pingora, until `stop`.
+/// What serves the connections of a listener.
+struct Server {
+    proxy: Arc<HttpProxy<Front>>,
+    balancer: Arc<Balancer>,
+    rule: Arc<RuleCell>,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// Accepts connections, as many as there is room for, and hands each to what serves it, until `stop`.
 pub(super) async fn serve(listener: TcpListener, front: Front, shared: Shared) {
     let balancer = Arc::clone(&front.balancer);
-    let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), front));
     let (closing, shutdown) = watch::channel(false);
+    let server = Arc::new(Server {
+        balancer: Arc::clone(&balancer),
+        rule: Arc::clone(&front.rule),
+        proxy: Arc::new(http_proxy(&Arc::new(ServerConf::default()), front)),
+        shutdown,
+    });
     let places = async || {
         let of_all = shared.room.take(|| shared.connections_max).await;
         let of_balancer = balancer.room.take(|| balancer.behaviour().connections_max).await;
@@ -81,20 +97,48 @@ pub(super) async fn serve(listener: TcpListener, front: Front, shared: Shared) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let mut stream = Stream::from(stream);
-        stream.set_socket_digest(digest);
-        let (proxy, balancer, shutdown) = (Arc::clone(&proxy), Arc::clone(&balancer), shutdown.clone());
+        let server = Arc::clone(&server);
         tokio::spawn(async move {
             let _places = places;
-            let idle = || balancer.behaviour().idle_timeout;
-            match ClientStream::new(stream) {
-                Ok(client) => client.serve(&proxy, idle, &shutdown).await,
-                Err(error) => tracing::warn!(%error, "a connection can't be served"),
-            }
+            server.connection(stream).await;
         });
     }
     drop(listener);
     closing.send_replace(true);
-    proxy.http_cleanup().await;
+    server.proxy.http_cleanup().await;
+}
+
+impl Server {
+    /// Serves one connection to its end, as the rule says now.
+    async fn connection(&self, stream: TcpStream) {
+        let rule = self.rule.now();
+        match &rule.speaks {
+            Speaks::Tcp => tcp::serve(&self.balancer, stream, rule.target_port).await,
+            Speaks::Http { .. } => self.http1(Wire::plain(stream)).await,
+            Speaks::Https(tls) => {
+                let shaken = match tls {
+                    Some(tls) => tls::accept(&tls.config, stream).await,
+                    None => None,
+                };
+                let Some(stream) = shaken else {
+                    count(&self.balancer.counts.failed_handshakes);
+                    return;
+                };
+                if tls::speaks_http2(&stream) {
+                    let idle = || self.balancer.behaviour().idle_timeout;
+                    http2::serve(Wire::tls(stream), &self.proxy, idle, &self.shutdown).await;
+                } else {
+                    self.http1(Wire::tls(stream)).await;
+                }
+            }
+        }
+    }
+
+    async fn http1(&self, wire: Wire) {
+        let idle = || self.balancer.behaviour().idle_timeout;
+        match ClientStream::new(wire) {
+            Ok(client) => client.serve(&self.proxy, idle, &self.shutdown).await,
+            Err(error) => tracing::warn!(%error, "a connection can't be served"),
+        }
+    }
 }

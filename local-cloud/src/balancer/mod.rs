@@ -7,24 +7,34 @@ pub(crate) mod firewall;
 mod framing;
 mod front;
 mod health;
+mod http2;
 mod listener;
 pub(crate) mod member;
 mod pool;
+mod proxy_line;
+mod redirect;
+mod room;
+mod rule;
 pub(crate) mod spec;
+mod sticky;
+mod tcp;
+mod tls;
+mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::connection::Room;
 use self::front::Front;
 use self::listener::{ListenError, Shared, listen, serve};
 use self::member::{MemberView, Target};
 use self::pool::{Balancer, Behaviour};
-use self::spec::{Forward, Spec};
+use self::room::Room;
+use self::rule::RuleCell;
+use self::spec::Spec;
 
 /// All load balancers that run.
 #[derive(Debug)]
@@ -60,7 +70,21 @@ pub(crate) struct Settings {
 struct Running {
     balancer: Arc<Balancer>,
     ip: Ipv4Addr,
-    listeners: HashMap<Forward, DropGuard>,
+    /// By the port that clients connect to.
+    listeners: BTreeMap<u16, Listening>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.balancer.end();
+    }
+}
+
+/// A port that is listened on.
+#[derive(Debug)]
+struct Listening {
+    rule: Arc<RuleCell>,
+    _stop: DropGuard,
 }
 
 impl Balancers {
@@ -81,24 +105,32 @@ impl Balancers {
         let mut all = self.lock();
         let known = all.get(&spec.id);
         let mut fresh = Vec::new();
-        for rule in &spec.forwards {
-            if known.is_none_or(|running| !running.listeners.contains_key(rule)) {
-                fresh.push((*rule, listen(SocketAddr::from((spec.ip, rule.entry_port)))?));
+        for forward in &spec.forwards {
+            let port = forward.entry_port;
+            if known.is_none_or(|running| !running.listeners.contains_key(&port)) {
+                fresh.push((forward, listen(SocketAddr::from((spec.ip, port)))?));
             }
         }
         let running = all.entry(spec.id.clone()).or_insert_with(|| Running {
             balancer: Arc::new(Balancer::new(self.settings.retry, Behaviour::of(spec))),
             ip: spec.ip,
-            listeners: HashMap::new(),
+            listeners: BTreeMap::new(),
         });
         running.balancer.configure(spec);
-        running.listeners.retain(|rule, _| spec.forwards.contains(rule));
-        for (rule, listener) in fresh {
+        let stays = |port: &u16| spec.forwards.iter().any(|forward| forward.entry_port == *port);
+        running.listeners.retain(|port, _| stays(port));
+        for forward in &spec.forwards {
+            if let Some(listening) = running.listeners.get(&forward.entry_port) {
+                listening.rule.set(forward);
+            }
+        }
+        for (forward, listener) in fresh {
             let stop = CancellationToken::new();
+            let rule = Arc::new(RuleCell::new(forward));
             let front = Front {
                 balancer: Arc::clone(&running.balancer),
-                target_port: rule.target_port,
-                entry_port: rule.entry_port,
+                rule: Arc::clone(&rule),
+                entry_port: forward.entry_port,
             };
             let shared = Shared {
                 room: Arc::clone(&self.room),
@@ -106,7 +138,11 @@ impl Balancers {
                 stop: stop.clone(),
             };
             tokio::spawn(serve(listener, front, shared));
-            running.listeners.insert(rule, stop.drop_guard());
+            let listening = Listening {
+                rule,
+                _stop: stop.drop_guard(),
+            };
+            running.listeners.insert(forward.entry_port, listening);
         }
         Ok(())
     }
@@ -137,12 +173,10 @@ impl Balancers {
     pub(crate) fn view(&self, id: &str) -> Option<BalancerView> {
         let all = self.lock();
         let running = all.get(id)?;
-        let mut ports: Vec<u16> = running.listeners.keys().map(|rule| rule.entry_port).collect();
-        ports.sort_unstable();
         let (members, past) = running.balancer.members_view();
         Some(BalancerView {
             ip: running.ip,
-            ports,
+            ports: running.listeners.keys().copied().collect(),
             members,
             past_members: past,
             connections: running.balancer.room.open(),

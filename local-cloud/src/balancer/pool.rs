@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::connection::Room;
 use super::counts::Counts;
 use super::firewall::Firewall;
 use super::health;
 use super::member::{Member, MemberView, Target};
-use super::spec::{Algorithm, Check, Spec};
+use super::room::Room;
+use super::spec::{Algorithm, Check, Spec, Sticky};
 
 /// Members that left and are still shown in the state, so that counts add up: 1,000 are some 200 kB.
 const PAST_MAX: usize = 1_000;
@@ -26,6 +26,7 @@ pub(crate) struct Balancer {
     turn: AtomicUsize,
     roster: Mutex<Roster>,
     pub(crate) counts: Counts,
+    ended: CancellationToken,
 }
 
 /// How a balancer behaves, as its configuration says now.
@@ -36,6 +37,9 @@ pub(crate) struct Behaviour {
     /// Whether connections to members are kept for the next request.
     pub(crate) backend_keepalive: bool,
     pub(crate) firewall: Firewall,
+    pub(crate) sticky: Option<Sticky>,
+    /// Whether members are told in the PROXY protocol who the client is.
+    pub(crate) proxy_protocol: bool,
     algorithm: Algorithm,
     pub(super) connections_max: u64,
 }
@@ -46,6 +50,8 @@ impl Behaviour {
             idle_timeout: spec.idle_timeout,
             backend_keepalive: spec.backend_keepalive,
             firewall: spec.firewall.clone(),
+            sticky: spec.sticky.clone(),
+            proxy_protocol: spec.proxy_protocol,
             algorithm: spec.algorithm,
             connections_max: spec.connections_max,
         }
@@ -74,6 +80,7 @@ impl Balancer {
             turn: AtomicUsize::new(0),
             roster: Mutex::new(Roster::default()),
             counts: Counts::default(),
+            ended: CancellationToken::new(),
         }
     }
 
@@ -115,6 +122,16 @@ impl Balancer {
         roster.past.drain(..surplus);
     }
 
+    /// Ends connections that have no end of their own.
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Waits until the balancer ends.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Whether a request gets its one more try.
     pub(crate) fn retry(&self) -> bool {
         self.retry
@@ -123,6 +140,13 @@ impl Balancer {
     /// How it behaves now.
     pub(crate) fn behaviour(&self) -> Arc<Behaviour> {
         Arc::clone(&self.behaviour.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// This machine, if it is a member that gets traffic.
+    pub(crate) fn member(&self, machine: u64) -> Option<Arc<Member>> {
+        let roster = self.roster();
+        let member = &roster.present.get(&machine)?.member;
+        Some(Arc::clone(member)).filter(|member| member.is_healthy())
     }
 
     /// The member for the next request, none of `without`.

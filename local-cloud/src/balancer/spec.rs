@@ -1,7 +1,10 @@
 //! What a load balancer is to do, in its own words; whoever shows load balancers to clients translates to it.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
 
 use super::firewall::Firewall;
 
@@ -19,6 +22,9 @@ pub(crate) struct Spec {
     /// Whether connections to members are kept for the next request.
     pub(crate) backend_keepalive: bool,
     pub(crate) firewall: Firewall,
+    pub(crate) sticky: Option<Sticky>,
+    /// Whether members are told in the PROXY protocol, version 1, who the client is.
+    pub(crate) proxy_protocol: bool,
     /// Client connections at once.
     pub(crate) connections_max: u64,
 }
@@ -30,11 +36,34 @@ pub(crate) enum Algorithm {
     LeastConnections,
 }
 
-/// One port of the balancer and the members' port behind it. Both speak HTTP/1.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A cookie by which a client comes to the same member again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sticky {
+    pub(crate) cookie: String,
+    /// How long a client keeps it.
+    pub(crate) ttl_secs: u64,
+}
+
+/// One port of the balancer and the members' port behind it.
+#[derive(Debug, Clone)]
 pub(crate) struct Forward {
     pub(crate) entry_port: u16,
     pub(crate) target_port: u16,
+    pub(crate) entry: Entry,
+}
+
+/// What clients speak on a port. Behind it, HTTP is always HTTP/1.1 in the clear.
+#[derive(Debug, Clone)]
+pub(crate) enum Entry {
+    /// HTTP/1.1; with a port, clients are sent to it instead, by https.
+    Http { redirect_to: Option<u16> },
+    /// HTTP/1.1 over TLS that ends here, and HTTP/2 where that is offered. Without a key no client gets in.
+    Https {
+        key: Option<Arc<CertifiedKey>>,
+        http2: bool,
+    },
+    /// Bytes, which are not looked at.
+    Tcp,
 }
 
 /// How members are checked.

@@ -18,6 +18,7 @@ use super::traffic;
 use super::zones::Published;
 use crate::balancer::Balancers;
 use crate::balancer::member::Target;
+use crate::certificates::Certificates;
 use crate::dns::Zones;
 use crate::fleet::Fleet;
 use crate::machines::Power;
@@ -48,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) state: StateDir,
     pub(crate) balancers: Arc<Balancers>,
+    pub(crate) certificates: Arc<Certificates>,
     pub(crate) limits: RateLimits,
     pub(crate) probe: reqwest::Client,
     pub(crate) cloud: Cloud,
@@ -62,6 +64,7 @@ pub(crate) struct App {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) state: StateDir,
     pub(crate) balancers: Arc<Balancers>,
+    pub(crate) certificates: Arc<Certificates>,
     pub(crate) faults: Faults,
     pub(crate) limits: RateLimits,
     /// Asks droplets whether they are ready.
@@ -84,6 +87,7 @@ impl App {
             fleet: Arc::clone(&parts.fleet),
             balancers: Arc::clone(&parts.balancers),
             published: Published::new(parts.zones),
+            certificates: Arc::clone(&parts.certificates),
         };
         let write = move |cloud: &Cloud| file::save(&path, cloud);
         Ok(Self {
@@ -91,6 +95,7 @@ impl App {
             fleet: parts.fleet,
             state: parts.state,
             balancers: parts.balancers,
+            certificates: parts.certificates,
             faults: Faults::default(),
             limits: parts.limits,
             probe: parts.probe,
@@ -198,6 +203,7 @@ struct Following {
     fleet: Arc<Fleet>,
     balancers: Arc<Balancers>,
     published: Published,
+    certificates: Arc<Certificates>,
 }
 
 impl Following {
@@ -241,7 +247,7 @@ impl Follower<Cloud> for Following {
         self.balancers.retain(|id| records.contains_key(id));
         for balancer in records.values() {
             let ip = self.fleet.addresses.balancer_ip(balancer.slot);
-            if let Err(error) = self.balancers.apply(&balancer.spec(ip)) {
+            if let Err(error) = self.balancers.apply(&balancer.spec(ip, &self.certificates)) {
                 tracing::error!(balancer = balancer.name, %error, "a load balancer can't go back to what it was");
             }
         }

@@ -140,7 +140,7 @@ pub(crate) async fn change_droplets(app: &App, id: &str, call: &Call, change: Ch
 /// port, and only a rule that is there can be removed.
 pub(crate) async fn change_rules(app: &App, id: &str, call: &Call, change: Change) -> Result {
     app.change(|cloud| {
-        let given = rules(call)?;
+        let given = rules(cloud, call)?;
         let mut balancer = cloud
             .records
             .balancers
@@ -189,13 +189,20 @@ fn install(app: &App, cloud: &mut Cloud, balancer: LoadBalancer) -> Result<Strin
             "A load balancer with this name already exists.",
         ));
     }
+    if balancer.redirect_http_to_https && balancer.https_port().is_none() {
+        return Err(ApiError::unprocessable(
+            "redirect_http_to_https needs a forwarding rule whose entry_protocol is https or http2",
+        ));
+    }
     let ip = app.fleet.addresses.balancer_ip(balancer.slot);
-    app.balancers.apply(&balancer.spec(ip)).map_err(|error| {
-        let source = std::error::Error::source(&error)
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        ApiError::unprocessable(format!("forwarding_rules: {error}: {source}"))
-    })?;
+    app.balancers
+        .apply(&balancer.spec(ip, &app.certificates))
+        .map_err(|error| {
+            let source = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            ApiError::unprocessable(format!("forwarding_rules: {error}: {source}"))
+        })?;
     let id = balancer.id.clone();
     cloud.records.balancers.insert(id.clone(), balancer);
     Ok(id)

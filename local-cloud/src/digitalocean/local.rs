@@ -187,6 +187,7 @@ pub(crate) async fn state(app: &App) -> Result {
         "droplets": droplets,
         "load_balancers": balancers,
         "registries": app.read(super::registries::state),
+        "authority": Some(app.certificates.authority().root_file()).filter(|file| file.is_file()),
         "faults": armed(app),
     }))
 }

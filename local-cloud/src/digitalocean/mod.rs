@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod attachments;
 mod call;
 pub(crate) mod catalog;
+mod certificates;
 mod domain_record_request;
 mod domains;
 mod droplet_actions;
@@ -169,6 +170,7 @@ async fn route(app: &Arc<App>, call: &Call) -> Result {
         ["v2", "actions", id] if method == "GET" => droplet_actions::get(app, id, None),
         ["v2", "tags", rest @ ..] => tags_route(app, call, rest).await,
         ["v2", "droplets", rest @ ..] => droplets_route(app, call, rest).await,
+        ["v2", "certificates", rest @ ..] => certificates_route(app, call, rest).await,
         ["v2", "load_balancers", rest @ ..] => balancers_route(app, call, rest).await,
         ["v2", "firewalls", rest @ ..] => firewalls_route(app, call, rest).await,
         ["v2", "reserved_ips", rest @ ..] => reserved_ips_route(app, call, rest).await,
@@ -259,6 +261,18 @@ async fn droplets_route(app: &Arc<App>, call: &Call, rest: &[&str]) -> Result {
         (_, [_, "actions", _] | [_, "snapshots" | "backups" | "kernels" | "neighbors" | "firewalls"]) => {
             Err(ApiError::method_not_allowed(GET))
         }
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+async fn certificates_route(app: &App, call: &Call, rest: &[&str]) -> Result {
+    match (call.method.as_str(), rest) {
+        ("GET", []) => certificates::list(app, call),
+        ("POST", []) => certificates::create(app, call).await,
+        ("GET", [id]) => certificates::get(app, id),
+        ("DELETE", [id]) => certificates::delete(app, id).await,
+        (_, []) => Err(ApiError::method_not_allowed(GET_POST)),
+        (_, [_]) => Err(ApiError::method_not_allowed(GET_DELETE)),
         _ => Err(ApiError::not_found()),
     }
 }

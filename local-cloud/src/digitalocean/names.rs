@@ -5,6 +5,8 @@ use super::error::ApiError;
 
 /// Longest name of a droplet or load balancer, and longest description of a network.
 const TEXT_MAX: usize = 255;
+/// Longest name of the DNS, without the last dot.
+const DNS_NAME_MAX: usize = 253;
 
 /// A droplet's name is a host's name: `^[a-zA-Z0-9]?[a-z0-9A-Z.\\-]*[a-z0-9A-Z]$`.
 ///
@@ -38,6 +40,40 @@ pub(crate) fn check_vpc(name: &str) -> Result<()> {
 /// 422.
 pub(crate) fn check_balancer(name: &str) -> Result<()> {
     check_plain("load balancer", name)
+}
+
+/// A certificate's name: DigitalOcean documents no rule, so any text that fits a line.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_certificate(name: &str) -> Result<()> {
+    if name.chars().count() <= TEXT_MAX && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!(
+        "name must have at most {TEXT_MAX} characters, none of them a control character"
+    )))
+}
+
+/// A name of the DNS, perhaps with `*` as its first label (RFC 1035, 2.3.4; RFC 6125, 6.4.3).
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_dns_name(name: &str) -> Result<()> {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_address = rest.parse::<std::net::Ipv4Addr>().is_ok();
+    if name.len() <= DNS_NAME_MAX && rest.contains('.') && rest.split('.').all(is_label) && !is_address {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!("`{name}` is not a domain name")))
 }
 
 /// A description of a network.

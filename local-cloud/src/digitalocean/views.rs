@@ -179,11 +179,17 @@ pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -
     let check = &balancer.health_check;
     let rules = balancer.forwarding_rules.iter().map(|rule| {
         json!({
-            "entry_protocol": "http", "entry_port": rule.entry_port,
-            "target_protocol": "http", "target_port": rule.target_port,
-            "certificate_id": "", "tls_passthrough": false,
+            "entry_protocol": rule.entry_protocol.as_str(), "entry_port": rule.entry_port,
+            "target_protocol": rule.target_protocol.as_str(), "target_port": rule.target_port,
+            "certificate_id": rule.certificate_id.as_deref().unwrap_or_default(),
+            "tls_passthrough": rule.tls_passthrough,
         })
     });
+    let sticky = match &balancer.sticky_sessions {
+        None => json!({"type": "none"}),
+        Some(sticky) => json!({"type": "cookies", "cookie_name": sticky.cookie_name,
+            "cookie_ttl_seconds": sticky.cookie_ttl_secs}),
+    };
     let mut view = json!({
         "id": balancer.id,
         "name": balancer.name,
@@ -203,10 +209,10 @@ pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -
             "unhealthy_threshold": check.unhealthy_threshold,
             "healthy_threshold": check.healthy_threshold,
         },
-        "sticky_sessions": {"type": "none"},
+        "sticky_sessions": sticky,
         "droplet_ids": droplet_ids,
-        "redirect_http_to_https": false,
-        "enable_proxy_protocol": false,
+        "redirect_http_to_https": balancer.redirect_http_to_https,
+        "enable_proxy_protocol": balancer.enable_proxy_protocol,
         "enable_backend_keepalive": balancer.enable_backend_keepalive,
         "http_idle_timeout_seconds": balancer.http_idle_timeout_secs,
         "disable_lets_encrypt_dns_records": balancer.disable_lets_encrypt_dns_records,

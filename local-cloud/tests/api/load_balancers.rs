@@ -102,17 +102,10 @@ async fn what_is_taken_is_shown_as_sent_at_create_and_at_update() {
 #[tokio::test]
 async fn what_is_not_there_is_refused_with_the_fields_name() {
     let cloud = Cloud::start(&[]);
-    let rule = |more: Value| {
-        let mut rule = json!({"entry_protocol": "http", "entry_port": 8000, "target_protocol": "http", "target_port": 80});
-        rule.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().cloned().unwrap_or_default());
-        json!([rule])
-    };
     for (field, value) in [
         ("redirect_http_to_https", json!(true)),
         ("redirect_http_to_https", json!("yes")),
-        ("enable_proxy_protocol", json!(true)),
+        ("enable_proxy_protocol", json!("yes")),
         ("enable_backend_keepalive", json!("yes")),
         ("disable_lets_encrypt_dns_records", json!(1)),
         ("type", json!("GLOBAL")),
@@ -126,11 +119,21 @@ async fn what_is_not_there_is_refused_with_the_fields_name() {
             "target_load_balancer_ids",
             json!(["7dbf91fe-cbdb-48dc-8290-c3a181554905"]),
         ),
+        ("sticky_sessions", json!({"cookie_name": "c"})),
         (
             "sticky_sessions",
-            json!({"type": "cookies", "cookie_name": "c", "cookie_ttl_seconds": 60}),
+            json!({"type": "none", "cookie_ttl_seconds": 60}),
         ),
-        ("sticky_sessions", json!({"cookie_name": "c"})),
+        ("sticky_sessions", json!({"type": "cookies", "cookie_name": "c"})),
+        (
+            "sticky_sessions",
+            json!({"type": "cookies", "cookie_ttl_seconds": 60}),
+        ),
+        (
+            "sticky_sessions",
+            json!({"type": "cookies", "cookie_name": "a;b", "cookie_ttl_seconds": 60}),
+        ),
+        ("sticky_sessions", json!({"type": "source_ip"})),
         ("sticky_sessions", json!("none")),
         ("firewall", json!({"allow": ["cidr:2400:cb00::/32"]})),
         ("firewall", json!({"deny": ["127.0.0.9"]})),
@@ -151,10 +154,6 @@ async fn what_is_not_there_is_refused_with_the_fields_name() {
         ("name", json!("under_score")),
         ("name", json!("  ")),
         ("tag", json!("sp ace")),
-        ("forwarding_rules", rule(json!({"certificate_id": "c"}))),
-        ("forwarding_rules", rule(json!({"tls_passthrough": true}))),
-        ("forwarding_rules", rule(json!({"entry_protocol": "https"}))),
-        ("forwarding_rules", rule(json!({"target_protocol": "http2"}))),
         ("health_check", json!({"proxy_protocol": true})),
         ("health_check", json!({"protocol": "https"})),
     ] {
@@ -178,6 +177,44 @@ async fn what_is_not_there_is_refused_with_the_fields_name() {
     );
     let made = cloud.post("/v2/load_balancers", nothing).await;
     assert_eq!(made.status, 202, "{made:?}");
+}
+
+#[tokio::test]
+async fn rules_that_can_t_be_kept_to_are_refused() {
+    let cloud = Cloud::start(&[]);
+    let rule = |more: Value| {
+        let mut rule = json!({"entry_protocol": "http", "entry_port": 8000, "target_protocol": "http", "target_port": 80});
+        rule.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().cloned().unwrap_or_default());
+        json!([rule])
+    };
+    for more in [
+        json!({"certificate_id": "c"}),
+        json!({"tls_passthrough": true}),
+        json!({"entry_protocol": "https"}),
+        json!({"target_protocol": "http2"}),
+        json!({"certificate_name": "c"}),
+        json!({"entry_protocol": "https", "target_protocol": "https"}),
+        json!({"entry_protocol": "http2", "target_protocol": "https", "tls_passthrough": true}),
+        json!({"entry_protocol": "https", "tls_passthrough": true}),
+        json!({"entry_protocol": "udp", "target_protocol": "udp"}),
+        json!({"entry_protocol": "http3"}),
+        json!({"entry_protocol": "tcp"}),
+        json!({"target_protocol": "tcp"}),
+    ] {
+        let reply = cloud
+            .post(
+                "/v2/load_balancers",
+                request(json!({"forwarding_rules": rule(more.clone())})),
+            )
+            .await;
+        assert_eq!(
+            (reply.status, reply.text("/id")),
+            (422, "unprocessable_entity".into()),
+            "{more}: {reply:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -219,4 +256,74 @@ async fn a_balancer_keeps_its_place_and_its_name_is_its_own() {
         cloud.call(reqwest::Method::DELETE, &path, wrong).await.status,
         422
     );
+}
+
+#[tokio::test]
+async fn every_kind_of_rule_is_shown_as_sent_and_taken_back_as_shown() {
+    let cloud = Cloud::start(&[]);
+    let dns_names = ["api.tidepool.example"];
+    let made = cloud
+        .post(
+            "/v2/certificates",
+            json!({"name": "api", "type": "lets_encrypt", "dns_names": dns_names}),
+        )
+        .await;
+    let certificate = made.text("/certificate/id");
+    let rule = |entry: &str, target: &str, certificate: &str, tls_passthrough: bool| {
+        json!({"entry_protocol": entry, "entry_port": free_port(), "target_protocol": target, "target_port": 8080,
+            "certificate_id": certificate, "tls_passthrough": tls_passthrough})
+    };
+    let rules = json!([
+        rule("http", "http", "", false),
+        rule("https", "http", &certificate, false),
+        rule("http2", "http", &certificate, false),
+        rule("https", "https", "", true),
+        rule("http2", "http2", "", true),
+        rule("tcp", "tcp", "", false),
+    ]);
+    let fields = json!({
+        "forwarding_rules": rules, "redirect_http_to_https": true, "enable_proxy_protocol": true,
+        "sticky_sessions": {"type": "cookies", "cookie_name": "DO-LB", "cookie_ttl_seconds": 300},
+    });
+    let made = cloud.post("/v2/load_balancers", request(fields.clone())).await;
+    assert_eq!(made.status, 202, "{made:?}");
+    let path = format!("/v2/load_balancers/{}", made.text("/load_balancer/id"));
+    let shown = cloud.get(&path).await.at("/load_balancer").clone();
+    for (field, value) in fields.as_object().unwrap() {
+        assert_eq!(&shown[field], value, "{field}");
+    }
+    let mut back = shown.clone();
+    back["region"] = json!("nyc3");
+    back.as_object_mut().unwrap().remove("droplet_ids");
+    let put = cloud.put(&path, back.clone()).await;
+    assert_eq!(put.at("/load_balancer"), &shown, "{put:?}");
+    // By its name, it is the same certificate.
+    let named = &mut back["forwarding_rules"][1];
+    named.as_object_mut().unwrap().remove("certificate_id");
+    named["certificate_name"] = json!("api");
+    let put = cloud.put(&path, back.clone()).await;
+    assert_eq!(put.at("/load_balancer"), &shown, "{put:?}");
+    // Redirected where nobody speaks https, clients would be lost.
+    back["forwarding_rules"] = json!([shown["forwarding_rules"][0]]);
+    assert_eq!(cloud.put(&path, back).await.status, 422);
+}
+
+#[tokio::test]
+async fn a_port_keeps_its_listener_when_its_rule_changes() {
+    let cloud = Cloud::start(&[]);
+    let mut body = request(json!({}));
+    let id = cloud
+        .post("/v2/load_balancers", body.clone())
+        .await
+        .text("/load_balancer/id");
+    let path = format!("/v2/load_balancers/{id}");
+    for (field, value) in [("target_port", json!(9090)), ("entry_protocol", json!("tcp"))] {
+        body["forwarding_rules"][0][field] = value;
+        body["forwarding_rules"][0]["target_protocol"] =
+            body["forwarding_rules"][0]["entry_protocol"].clone();
+        let put = cloud.put(&path, body.clone()).await;
+        assert_eq!(put.status, 200, "{put:?}");
+        let shown = put.at("/load_balancer/forwarding_rules/0");
+        assert_eq!(shown[field], body["forwarding_rules"][0][field]);
+    }
 }

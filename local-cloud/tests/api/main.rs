@@ -8,6 +8,7 @@ mod common;
 mod actions;
 mod calls;
 mod catalogue;
+mod certificates;
 mod domains;
 mod droplets;
 mod firewalls;

@@ -6,10 +6,11 @@
 mod common;
 
 mod clients;
+mod power_cut;
+mod tcp;
+mod tls;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{Cloud, client, free_port, reply_of};
 use nix::sys::signal::{Signal, kill};
@@ -28,7 +29,10 @@ struct Pool {
 
 impl Pool {
     async fn start(args: &[&str], members: usize, more: Value) -> Self {
-        let cloud = Cloud::start(args);
+        Self::start_in(Cloud::start(args), members, more).await
+    }
+
+    async fn start_in(cloud: Cloud, members: usize, more: Value) -> Self {
         let mut ids = Vec::new();
         for nth in 0..members {
             ids.push(
@@ -240,69 +244,6 @@ async fn a_member_that_leaves_the_tag_finishes_what_it_has_and_gets_nothing_new(
         .get(&format!("/v2/load_balancers/{}", pool.balancer))
         .await;
     assert_eq!(listed.at("/load_balancer/droplet_ids"), &json!([pool.ids[1]]));
-}
-
-/// Load of GETs and PUTs while a member loses its power: no client may notice. POSTs run beside it: each is answered or
-/// broken, and none is seen twice by the members.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_power_cut_is_not_noticed_by_gets_and_puts() {
-    let pool = Pool::start(&[], 3, json!({})).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicU64::new(0));
-    let workers: Vec<_> = (0..12)
-        .map(|nth| {
-            let (stop, sent, address) = (Arc::clone(&stop), Arc::clone(&sent), pool.address.clone());
-            let method = [Method::GET, Method::PUT, Method::HEAD][nth % 3].clone();
-            tokio::spawn(async move {
-                let http = client();
-                let mut failed = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    sent.fetch_add(1, Ordering::Relaxed);
-                    let request = http.request(method.clone(), format!("{address}/x?ms=5"));
-                    let request = if method == Method::PUT {
-                        request.body(vec![b'x'; 20_000])
-                    } else {
-                        request
-                    };
-                    match request.send().await {
-                        Ok(answer) if answer.status() == 200 => drop(answer.bytes().await.unwrap()),
-                        other => failed.push(format!("{method}: {other:?}")),
-                    }
-                }
-                failed
-            })
-        })
-        .collect();
-    for cut in 0..2 {
-        let before = sent.load(Ordering::Relaxed);
-        pool.cloud
-            .until("load runs", async || sent.load(Ordering::Relaxed) > before + 300)
-            .await;
-        let reply = pool
-            .cloud
-            .post("/_local/faults/power-cut", json!({"droplet_id": pool.ids[cut]}))
-            .await;
-        assert_eq!(reply.status, 200);
-    }
-    let before = sent.load(Ordering::Relaxed);
-    pool.cloud
-        .until("load runs on", async || {
-            sent.load(Ordering::Relaxed) > before + 300
-        })
-        .await;
-    stop.store(true, Ordering::Relaxed);
-    for worker in workers {
-        assert_eq!(worker.await.unwrap(), Vec::<String>::new());
-    }
-    pool.cloud
-        .until("every request is counted", async || {
-            pool.counters().await["answers"]["2xx"] == json!(sent.load(Ordering::Relaxed))
-        })
-        .await;
-    let counters = pool.counters().await;
-    assert_eq!(counters["requests"], json!(sent.load(Ordering::Relaxed)));
-    assert!(counters["retries"].as_u64().unwrap() > 0, "{counters}");
-    assert_eq!(counters["own_502"], 0);
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ class Host(http.server.BaseHTTPRequestHandler):
         about = {
             "name": socket.gethostname(), "peer": "%s:%d" % self.client_address[:2], "pid": os.getpid(), "method": self.command, "path": path,
             "body_bytes": length, "forwarded_for": self.headers["x-forwarded-for"],
+            "forwarded_proto": self.headers["x-forwarded-proto"], "forwarded_port": self.headers["x-forwarded-port"],
+            "cookie": self.headers["cookie"], "host": self.headers["host"],
         }
         return self.send(int(asked.get("status", 200)), json.dumps(about))
 

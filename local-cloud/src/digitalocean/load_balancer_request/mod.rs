@@ -4,6 +4,7 @@
 mod health_check;
 mod home;
 mod rules;
+mod sticky;
 
 use serde_json::{Map, Value};
 
@@ -11,7 +12,8 @@ use self::health_check::health_check;
 pub(crate) use self::home::Home;
 use self::home::{kept_home, new_home};
 pub(crate) use self::rules::{RULES_MAX, rules};
-use super::call::{Call, NumberBounds, Result, number_of, text_of};
+use self::sticky::sticky_sessions;
+use super::call::{Call, NumberBounds, Result, number_of};
 use super::error::ApiError;
 use super::records::Cloud;
 use super::records::firewall::{Firewall, RULES_MAX as SOURCES_MAX, Source};
@@ -29,17 +31,6 @@ const UNITS: NumberBounds = NumberBounds {
     default: 0,
 };
 
-/// Switches that must be off, and why.
-const OFF: [(&str, &str); 2] = [
-    (
-        "redirect_http_to_https",
-        "local-cloud's load balancers have no TLS to redirect to; leave it out here, and set it where there is TLS",
-    ),
-    (
-        "enable_proxy_protocol",
-        "local-cloud's load balancers don't speak the PROXY protocol; members find the client in X-Forwarded-For",
-    ),
-];
 /// Fields that must be empty, and why.
 const EMPTY: [(&str, &str); 3] = [
     ("domains", "local-cloud has no global load balancers"),
@@ -83,12 +74,15 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Resul
             ));
         }
     };
-    let forwarding_rules = rules(call)?;
+    let forwarding_rules = rules(cloud, call)?;
     let target_port = forwarding_rules.first().map_or(80, |rule| rule.target_port);
     let health_check = health_check(object(call, "health_check")?, target_port)?;
     let (tag, droplet_ids) = targets(cloud, call)?;
     let size = size(call)?;
     let http_idle_timeout_secs = number_of(&call.body, "http_idle_timeout_seconds", IDLE_SECS)?;
+    let sticky_sessions = sticky_sessions(object(call, "sticky_sessions")?)?;
+    let redirect_http_to_https = call.switch("redirect_http_to_https")?;
+    let enable_proxy_protocol = call.switch("enable_proxy_protocol")?;
     let enable_backend_keepalive = call.switch("enable_backend_keepalive")?;
     let disable_lets_encrypt_dns_records = call.switch("disable_lets_encrypt_dns_records")?;
     let firewall = firewall(object(call, "firewall")?)?;
@@ -109,6 +103,9 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Resul
         health_check,
         http_idle_timeout_secs,
         enable_backend_keepalive,
+        redirect_http_to_https,
+        enable_proxy_protocol,
+        sticky_sessions,
         disable_lets_encrypt_dns_records,
         firewall,
         tag,
@@ -118,10 +115,6 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Resul
 }
 
 fn refuse_what_is_not_there(call: &Call) -> Result<()> {
-    for (name, reason) in OFF {
-        call.switch(name)?;
-        call.refuse(name, reason)?;
-    }
     for (name, reason) in EMPTY {
         call.refuse(name, reason)?;
     }
@@ -132,19 +125,7 @@ fn refuse_what_is_not_there(call: &Call) -> Result<()> {
             )));
         }
     }
-    let Some(sticky) = object(call, "sticky_sessions")? else {
-        return Ok(());
-    };
-    let none = matches!(text_of(sticky, "type")?, None | Some("none"));
-    let cookie = text_of(sticky, "cookie_name")?.is_some()
-        || !matches!(sticky.get("cookie_ttl_seconds"), None | Some(Value::Null))
-            && number_of(sticky, "cookie_ttl_seconds", UNITS)? != 0;
-    if none && !cookie {
-        return Ok(());
-    }
-    Err(ApiError::unprocessable(
-        "sticky_sessions: local-cloud's load balancers have none; send the type none",
-    ))
+    Ok(())
 }
 
 /// By units or by name; both only when they say the same.

@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::firewall::Firewall;
-use crate::balancer::spec::{self, Check, CheckBy, Forward, Spec, Thresholds};
+use crate::balancer::spec::{self, Check, CheckBy, Entry, Forward, Spec, Thresholds};
+use crate::certificates::Certificates;
 
 /// Client connections that one unit of a balancer's size takes, as DigitalOcean documents it.
 const CONNECTIONS_PER_UNIT: u64 = 10_000;
+/// Where clients expect https.
+const HTTPS_PORT: u16 = 443;
 /// The named sizes, and how many units each has.
 const NAMED_SIZES: [(&str, u64); 3] = [("lb-small", 1), ("lb-medium", 3), ("lb-large", 6)];
 
@@ -32,7 +35,13 @@ pub(crate) struct LoadBalancer {
     /// Whether connections to members are kept for the next request.
     #[serde(default)]
     pub(crate) enable_backend_keepalive: bool,
-    /// Kept and shown; there are no certificates, so no record is ever made.
+    #[serde(default)]
+    pub(crate) redirect_http_to_https: bool,
+    #[serde(default)]
+    pub(crate) enable_proxy_protocol: bool,
+    #[serde(default)]
+    pub(crate) sticky_sessions: Option<StickySessions>,
+    /// Kept and shown; a balancer makes no records of the DNS here.
     #[serde(default)]
     pub(crate) disable_lets_encrypt_dns_records: bool,
     #[serde(default)]
@@ -45,11 +54,35 @@ pub(crate) struct LoadBalancer {
 }
 
 impl LoadBalancer {
-    /// What the balancer at this address is to do.
-    pub(crate) fn spec(&self, ip: Ipv4Addr) -> Spec {
+    /// Whether one of its rules names this certificate.
+    pub(crate) fn uses_certificate(&self, id: &str) -> bool {
+        let mut named = self
+            .forwarding_rules
+            .iter()
+            .map(|rule| rule.certificate_id.as_deref());
+        named.any(|certificate| certificate == Some(id))
+    }
+
+    /// The port that http is sent to, with `redirect_http_to_https`: 443 if there is https, or else the first one with https.
+    pub(crate) fn https_port(&self) -> Option<u16> {
+        let secure = |rule: &&ForwardingRule| rule.entry_protocol.is_secure();
+        let ports = || {
+            self.forwarding_rules
+                .iter()
+                .filter(secure)
+                .map(|rule| rule.entry_port)
+        };
+        ports()
+            .find(|port| *port == HTTPS_PORT)
+            .or_else(|| ports().next())
+    }
+
+    /// What the balancer at this address is to do, with these certificates.
+    pub(crate) fn spec(&self, ip: Ipv4Addr, certificates: &Certificates) -> Spec {
         let forward = |rule: &ForwardingRule| Forward {
             entry_port: rule.entry_port,
             target_port: rule.target_port,
+            entry: self.entry(rule, certificates),
         };
         Spec {
             id: self.id.clone(),
@@ -63,9 +96,35 @@ impl LoadBalancer {
             idle_timeout: Duration::from_secs(self.http_idle_timeout_secs),
             backend_keepalive: self.enable_backend_keepalive,
             firewall: self.firewall.rules(),
+            sticky: self.sticky_sessions.as_ref().map(|sticky| spec::Sticky {
+                cookie: sticky.cookie_name.clone(),
+                ttl_secs: sticky.cookie_ttl_secs,
+            }),
+            proxy_protocol: self.enable_proxy_protocol,
             connections_max: self.size.connections_max(),
         }
     }
+
+    fn entry(&self, rule: &ForwardingRule, certificates: &Certificates) -> Entry {
+        match rule.entry_protocol {
+            _ if rule.tls_passthrough => Entry::Tcp,
+            Protocol::Tcp => Entry::Tcp,
+            Protocol::Http => Entry::Http {
+                redirect_to: self.redirect_http_to_https.then(|| self.https_port()).flatten(),
+            },
+            Protocol::Https | Protocol::Http2 => Entry::Https {
+                key: rule.certificate_id.as_deref().and_then(|id| certificates.key(id)),
+                http2: rule.entry_protocol == Protocol::Http2,
+            },
+        }
+    }
+}
+
+/// A cookie by which a client comes to the same droplet again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StickySessions {
+    pub(crate) cookie_name: String,
+    pub(crate) cookie_ttl_secs: u64,
 }
 
 /// How large a balancer is, in units.
@@ -112,11 +171,49 @@ impl Algorithm {
     }
 }
 
-/// One port of the balancer and the members' port behind it. Both speak HTTP/1.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// One port of the balancer and the members' port behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForwardingRule {
+    #[serde(default)]
+    pub(crate) entry_protocol: Protocol,
     pub(crate) entry_port: u16,
+    #[serde(default)]
+    pub(crate) target_protocol: Protocol,
     pub(crate) target_port: u16,
+    /// With https that ends at the balancer, and only then.
+    #[serde(default)]
+    pub(crate) certificate_id: Option<String>,
+    #[serde(default)]
+    pub(crate) tls_passthrough: bool,
+}
+
+/// What is spoken at one end of a rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    /// As in records of versions that had nothing else.
+    #[default]
+    Http,
+    Https,
+    Http2,
+    Tcp,
+}
+
+impl Protocol {
+    /// As the API writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Http2 => "http2",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// Whether it is TLS.
+    pub(crate) fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Http2)
+    }
 }
 
 /// How members are checked. Field names and units are the API's.

@@ -1,5 +1,6 @@
 //! What DigitalOcean's API knows of: plain data, kept in one JSON file. Starts no process, speaks no HTTP.
 
+pub(crate) mod certificate;
 pub(crate) mod cloud_firewall;
 pub(crate) mod domain;
 pub(crate) mod droplet;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::certificate::Certificate;
 use self::cloud_firewall::CloudFirewall;
 use self::domain::Domain;
 use self::droplet::{Droplet, WithMachine};
@@ -66,6 +68,8 @@ pub(crate) struct Records {
     /// Resources that were put into a project, by URN; those that were not are in the default one.
     #[serde(default)]
     pub(crate) memberships: BTreeMap<String, Membership>,
+    #[serde(default)]
+    pub(crate) certificates: BTreeMap<String, Certificate>,
     /// Shared by the copies that changes are made on: there may be many, and few change.
     pub(crate) actions: BTreeMap<u64, Arc<Action>>,
     /// By their names in small letters; shared by copies, as actions are.

@@ -128,9 +128,13 @@ class Roots(unittest.TestCase):
 
     def test_edge(self):
         self.needs("/v2/certificates")
-        self.needs("/v2/domains")
         self.lives("edge", pem_dir=self.certificates())
         self.assertEqual(self.cloud.names("/v2/certificates", "certificates"), [])
+        self.assertEqual(self.cloud.names("/v2/load_balancers", "load_balancers"), [])
+
+    def test_names(self):
+        self.needs("/v2/domains")
+        self.lives("names")
         self.assertEqual(self.cloud.names("/v2/domains", "domains"), [])
 
     def test_access(self):

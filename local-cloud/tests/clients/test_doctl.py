@@ -28,6 +28,8 @@ class DoctlTest(LocalCloudTest):
             self.doctl("compute", "droplet", "delete", str(one["id"]), "--force")
         for one in self.json("compute", "image", "list-user"):
             self.doctl("compute", "image", "delete", str(one["id"]), "--force")
+        for one in self.json("compute", "domain", "list"):
+            self.doctl("compute", "domain", "delete", one["name"], "--force")
         for one in self.json("compute", "tag", "list"):
             self.doctl("compute", "tag", "delete", one["name"], "--force")
 
@@ -109,6 +111,40 @@ class DoctlTest(LocalCloudTest):
             return bool(get(f"http://{ip}:8080/"))
         except OSError:
             return False
+
+    def test_domains_and_their_records(self) -> None:
+        self.doctl("compute", "domain", "create", "a.example", "--ip-address", "192.0.2.1")
+        self.assertEqual(self.fields("Domain,TTL", "compute", "domain", "list"), [["a.example", "1800"]])
+        [shown] = self.json("compute", "domain", "get", "a.example")
+        self.assertIn("a.example. 1800 IN A 192.0.2.1\n", shown["zone_file"])
+        records = ("compute", "domain", "records")
+        alias = ("--record-type", "CNAME", "--record-name", "www", "--record-data", "a.example.", "--record-ttl", "60")
+        [made] = self.json(*records, "create", "a.example", *alias)
+        self.assertEqual((made["data"], made["ttl"]), ("@", 60))
+        self.doctl(*records, "update", "a.example", "--record-id", str(made["id"]), "--record-ttl", "90")
+        mail = ("--record-type", "MX", "--record-name", "@", "--record-data", "mail.a.example.", "--record-priority", "10")
+        self.doctl(*records, "create", "a.example", *mail)
+        rows = self.fields("Type,Name,Data,Priority,TTL", *records, "list", "a.example")
+        for row in (["CNAME", "www", "@", "0", "90"], ["MX", "@", "mail.a.example", "10", "1800"], ["A", "@", "192.0.2.1", "0", "1800"]):
+            self.assertIn(row, rows)
+        bad = self.run_doctl(*records, "create", "a.example", "--record-type", "NS", "--record-name", "x", "--record-data", "b.example")
+        self.assertNotEqual(bad.returncode, 0)
+        self.assertIn("Data needs to end with a dot (.)", bad.stdout + bad.stderr)
+        self.doctl(*records, "delete", "a.example", str(made["id"]), "--force")
+        self.assertNotIn("CNAME", [row[0] for row in self.fields("Type", *records, "list", "a.example")])
+        self.doctl("compute", "domain", "delete", "a.example", "--force")
+        self.assertEqual(self.json("compute", "domain", "list"), [])
+
+    def test_the_registry_and_its_credentials(self) -> None:
+        self.doctl("registry", "create", "tidepool", "--subscription-tier", "basic", "--region", "nyc3")
+        [[name, region]] = self.fields("Name,Region", "registry", "get")
+        self.assertEqual((name, region), ("tidepool", "nyc3"))
+        config = json.loads(self.doctl("registry", "docker-config", "--read-write", "--expiry-seconds", "60"))
+        self.assertEqual(list(config["auths"]), ["registry.digitalocean.com"])
+        tiers = self.doctl("registry", "options", "subscription-tiers").splitlines()[1:]
+        self.assertEqual([line.split()[1] for line in tiers], ["starter", "basic", "professional"])
+        self.doctl("registry", "delete", "--force")
+        self.assertNotEqual(self.run_doctl("registry", "get").returncode, 0)
 
     def test_delete_ends_the_process(self) -> None:
         made = self.create("a", "b", "c")

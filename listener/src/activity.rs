@@ -1,15 +1,11 @@
-//! What a connection is doing and since when, so that each state has its bound; and the socket that reports it.
+//! What a connection is doing and since when, so that each state has its bound. Its socket reports it: `watched_io.rs`.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
 use crate::answers::Answers;
-use crate::frames::{Frames, Seen, Unfinished};
+use crate::frames::{Seen, Unfinished};
 use crate::front;
 use crate::heads::HeadHold;
 use crate::{Limits, Rooms};
@@ -23,17 +19,13 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// handler hangs.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(90);
 
-/// How long and how much is read after an answer that came before the whole body: a client that is still sending would
-/// otherwise get a reset instead of the answer.
+/// How long is read on after an answer that came before the whole body: a client that is still sending would otherwise get a
+/// reset instead of the answer.
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Longest time that a request is worked on whose client has closed its end. It may only have sent all and wait for the answer,
 /// or it has gone, and its work would be in the way of others.
 const GONE_MAX: Duration = Duration::from_secs(5);
-
-/// hyper's own answers have a status line, a length, a date and perhaps `connection: close`: about 100 bytes.
-const OWN_ANSWER_BYTES_MAX: usize = 256;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +144,7 @@ impl Activity {
         u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn enter(&self, phase: Phase, now: Instant) {
+    pub(crate) fn enter(&self, phase: Phase, now: Instant) {
         self.since_ms.store(self.now_ms(now), Ordering::Relaxed);
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
@@ -259,12 +251,12 @@ impl Activity {
     }
 
     /// HTTP/2: whether there was room for all answers that wait for the client.
-    fn answers_have_room(&self) -> bool {
+    pub(crate) fn answers_have_room(&self) -> bool {
         self.answers().have_room()
     }
 
     /// HTTP/2: takes note of what is unfinished now. The clock is looked at only where something has begun.
-    fn frames_came(&self, seen: Seen) {
+    pub(crate) fn frames_came(&self, seen: Seen) {
         let before = self.unfinished.load(Ordering::Relaxed);
         let after = match (seen.unfinished, unpack(before)) {
             (Unfinished::Nothing, _) => 0,
@@ -277,7 +269,7 @@ impl Activity {
     }
 
     /// HTTP/1: whether there is room for them: an unfinished head takes some.
-    fn bytes_came(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn bytes_came(&self, bytes: &[u8]) -> bool {
         match self.phase() {
             Phase::Idle => self.enter(Phase::Reading, Instant::now()),
             Phase::Reading => {}
@@ -289,7 +281,7 @@ impl Activity {
         self.head.grow(bytes.len())
     }
 
-    fn wrote(&self, pending: bool) {
+    pub(crate) fn wrote(&self, pending: bool) {
         let blocked = self.blocked_since_ms.load(Ordering::Relaxed) != 0;
         if pending && !blocked {
             let now_ms = self.now_ms(Instant::now());
@@ -363,148 +355,6 @@ impl Drop for Answering {
         }
         self.activity.request_ended();
     }
-}
-
-/// A socket that reports to its [`Activity`] what happens.
-pub(crate) struct WatchedIo<T> {
-    inner: T,
-    activity: Arc<Activity>,
-    /// Of HTTP/2 only.
-    frames: Option<Frames>,
-    linger_bytes_left: usize,
-    withheld: Option<Vec<u8>>,
-}
-
-impl<T> WatchedIo<T> {
-    pub(crate) fn new(inner: T, activity: Arc<Activity>) -> Self {
-        Self {
-            inner,
-            frames: activity.http2.then(Frames::new),
-            activity,
-            linger_bytes_left: LINGER_BYTES_MAX,
-            withheld: None,
-        }
-    }
-
-    /// The bare answer that hyper wrote to a request it could not read. It was not sent: who has the connection now says it
-    /// in the service's words.
-    pub(crate) fn take_withheld(&mut self) -> Option<Vec<u8>> {
-        self.withheld.take()
-    }
-
-    /// Withholds what hyper answers by itself, between requests only. It has no body, and no type of one: nothing of a
-    /// service looks like that.
-    fn withholds(&mut self, bytes: &[u8]) -> bool {
-        let own = (bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.0 4"))
-            && self.activity.phase() != Phase::Busy
-            && bytes.len() <= OWN_ANSWER_BYTES_MAX
-            && bytes.ends_with(b"\r\n\r\n")
-            && contains(bytes, b"\r\ncontent-length: 0\r\n")
-            && !contains(bytes, b"\r\ncontent-type:");
-        if own {
-            self.withheld = Some(bytes.to_vec());
-        }
-        own
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.frames.is_some() && !self.activity.answers_have_room() {
-            return no_room("there is no room for more answers that are not taken");
-        }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let came = buffer.filled().get(before..).unwrap_or_default();
-        if came.is_empty() {
-            return read;
-        }
-        let this = &mut *self;
-        if let Some(frames) = &mut this.frames {
-            this.activity.frames_came(frames.read(came));
-        } else if !this.activity.bytes_came(came) {
-            return no_room("there is no room for more unfinished requests");
-        }
-        read
-    }
-}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        if self.withholds(bytes) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let wrote = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.activity.wrote(wrote.is_pending());
-        wrote
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        if let [only] = slices
-            && self.withholds(only)
-        {
-            return Poll::Ready(Ok(only.len()));
-        }
-        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.activity.wrote(wrote.is_pending());
-        wrote
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.activity.wrote(flushed.is_pending());
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if self.withheld.is_some() {
-            // Not yet: the refusal in the service's words comes first.
-            return Poll::Ready(Ok(()));
-        }
-        if self.activity.phase() != Phase::Lingering {
-            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
-            self.activity.enter(Phase::Lingering, Instant::now());
-        }
-        if !self.activity.body_unread.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(()));
-        }
-        let mut scratch = [0_u8; 8 * 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer));
-            let count = buffer.filled().len();
-            let ended = read.is_err() || count == 0;
-            self.linger_bytes_left = self.linger_bytes_left.saturating_sub(count);
-            if ended || self.linger_bytes_left == 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-}
-
-fn no_room(detail: &'static str) -> Poll<std::io::Result<()>> {
-    let error = std::io::Error::new(std::io::ErrorKind::QuotaExceeded, detail);
-    Poll::Ready(Err(error))
-}
-
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 #[cfg(test)]

@@ -19,9 +19,10 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::activity::{Activity, Cut, Phase, WatchedIo};
+use crate::activity::{Activity, Cut, Phase};
 use crate::front::{self, Unread};
 use crate::refusal::{self, Refusal};
+use crate::watched_io::WatchedIo;
 use crate::{ConnectionMetrics, Early, Peer, RequestBody, Server, Service, Stage, Stages};
 
 /// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much

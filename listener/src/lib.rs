@@ -26,6 +26,7 @@ mod stages;
 pub mod testing;
 mod tls;
 mod trusted;
+mod watched_io;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

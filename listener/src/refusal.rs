@@ -6,8 +6,9 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use crate::activity::{Activity, LINGER_MAX, Phase, WatchedIo};
+use crate::activity::{Activity, LINGER_MAX, Phase};
 use crate::front::{self, Unread};
+use crate::watched_io::WatchedIo;
 use crate::{Early, Peer, Service};
 
 /// What stands in for hyper's bare answer where it has none: to a client that begins HTTP/2 without TLS.

@@ -24,7 +24,7 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(90);
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(2);
 
 /// Longest time that a request is worked on whose client has closed its end. It may only have sent all and wait for the answer,
-/// or it has gone, and its work would be in the way of others.
+/// or it has gone, and its work would be in the way of others. Of requests that were sent ahead each has as long.
 const GONE_MAX: Duration = Duration::from_secs(5);
 
 /// What a connection is doing.
@@ -54,6 +54,10 @@ pub struct Activity {
     blocked_since_ms: AtomicU64,
     /// Of HTTP/1 only: milliseconds plus one since when the client was seen to have closed its end; 0 when it has not.
     gone_since_ms: AtomicU64,
+    /// Of HTTP/1 only: the supervisor asks the socket whether the client has closed its end.
+    look_for_end: AtomicBool,
+    /// Of HTTP/1 only: the answer is ready. It is for the client to take, at its own pace, and who has gone is noticed by that.
+    answered: AtomicBool,
     body_unread: AtomicBool,
     overdue: AtomicBool,
     /// Of HTTP/1 only: the target of the request that has begun has a fragment.
@@ -116,6 +120,8 @@ impl Activity {
             requests: AtomicUsize::new(0),
             blocked_since_ms: AtomicU64::new(0),
             gone_since_ms: AtomicU64::new(0),
+            look_for_end: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             fragment: AtomicBool::new(false),
@@ -153,6 +159,7 @@ impl Activity {
     fn request_begun(&self, now: Instant) {
         if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
             self.head.let_go();
+            self.answered.store(false, Ordering::Relaxed);
             self.enter(Phase::Busy, now);
         }
     }
@@ -190,13 +197,30 @@ impl Activity {
         self.blocked_since_ms.load(Ordering::Relaxed) != 0
     }
 
-    /// HTTP/1, while a request is being answered: takes note of whether the client has closed its end.
-    pub(crate) fn note_gone(&self, is_gone: bool, now: Instant) {
-        let before = self.gone_since_ms.load(Ordering::Relaxed);
-        if is_gone != (before != 0) {
-            let since = if is_gone { self.now_ms(now) + 1 } else { 0 };
-            self.gone_since_ms.store(since, Ordering::Relaxed);
+    /// HTTP/1: asks the socket, which hyper owns, to look whether the client has closed its end when it is polled next.
+    pub(crate) fn ask_for_end(&self) {
+        let waits = self.phase() == Phase::Busy && !self.answered.load(Ordering::Relaxed);
+        self.look_for_end.store(!self.http2 && waits, Ordering::Relaxed);
+    }
+
+    /// Whether the socket is to look for that, once.
+    #[inline]
+    pub(crate) fn is_asked_for_end(&self) -> bool {
+        self.look_for_end.load(Ordering::Relaxed) && self.look_for_end.swap(false, Ordering::Relaxed)
+    }
+
+    /// The client has closed its end: an end doesn't become a beginning.
+    pub(crate) fn note_end(&self, now: Instant) {
+        if self.gone_since_ms.load(Ordering::Relaxed) == 0 {
+            self.gone_since_ms.store(self.now_ms(now) + 1, Ordering::Relaxed);
         }
+    }
+
+    /// Since when the client of the request in flight has closed its end and waits for it.
+    fn gone_ms(&self) -> Option<u64> {
+        let gone = self.gone_since_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        let waits = !self.answered.load(Ordering::Relaxed);
+        waits.then(|| gone.max(self.since_ms.load(Ordering::Relaxed)))
     }
 
     /// Judges the current state. Marks a request that hangs as overdue, for its own future to see.
@@ -230,8 +254,7 @@ impl Activity {
             Phase::Reading => past(since, limits.header_timeout).then_some(Cut::SlowHeaders),
             Phase::Lingering => past(since, LINGER_MAX).then_some(Cut::Lingered),
             Phase::Busy => {
-                let gone = self.gone_since_ms.load(Ordering::Relaxed);
-                if gone != 0 && past(gone - 1, GONE_MAX) {
+                if self.gone_ms().is_some_and(|gone| past(gone, GONE_MAX)) {
                     return Some(Cut::Gone);
                 }
                 if !self.http2 && past(since, ANSWER_MAX) {
@@ -332,6 +355,7 @@ impl Answering {
     /// The answer is ready, and waits for the client to take it. `bytes` is its length, where that is known.
     pub(crate) fn answered(&mut self, bytes: Option<u64>, now: impl FnOnce() -> Instant) -> Taken {
         if !self.activity.http2 {
+            self.activity.answered.store(true, Ordering::Relaxed);
             return Taken::BySocket;
         }
         let now_ms = self.activity.now_ms(now());
@@ -404,16 +428,37 @@ mod tests {
         let after = |secs| activity.born + Duration::from_secs(secs);
         let request = Answering::begin(&activity, after(0));
         for secs in 3..8 {
-            activity.note_gone(true, after(secs));
+            activity.note_end(after(secs));
             assert_eq!(judged(&activity, after(secs)), None);
         }
-        activity.note_gone(true, after(8));
         assert_eq!(judged(&activity, after(8)), Some(Cut::Gone));
-        activity.note_gone(false, after(8));
-        assert_eq!(judged(&activity, after(20)), None, "it has sent more");
-        activity.note_gone(true, after(20));
         drop(request);
-        assert_eq!(judged(&activity, after(25)), None, "it was answered");
+        assert_eq!(judged(&activity, after(8)), None, "it was answered");
+    }
+
+    #[test]
+    fn who_has_closed_its_end_takes_its_answer_as_slowly_as_others() {
+        let activity = Arc::new(Activity::new(false, &Rooms::default()));
+        let after = |secs| activity.born + Duration::from_secs(secs);
+        let mut request = Answering::begin(&activity, after(0));
+        activity.note_end(after(1));
+        request.answered(None, || after(4));
+        assert_eq!(judged(&activity, after(60)), None);
+    }
+
+    #[test]
+    fn each_request_that_was_sent_ahead_of_the_end_has_its_time() {
+        let activity = Arc::new(Activity::new(false, &Rooms::default()));
+        let after = |secs| activity.born + Duration::from_secs(secs);
+        for secs in [0, 4, 8] {
+            let mut request = Answering::begin(&activity, after(secs));
+            activity.note_end(after(secs + 1));
+            assert_eq!(judged(&activity, after(secs + 4)), None, "{secs}");
+            request.answered(None, || after(secs + 4));
+        }
+        let _hangs = Answering::begin(&activity, after(12));
+        assert_eq!(judged(&activity, after(16)), None);
+        assert_eq!(judged(&activity, after(17)), Some(Cut::Gone));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, RawFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,15 +13,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Cut, Phase};
 use crate::front::{self, Unread};
 use crate::refusal::{self, Refusal};
-use crate::watched_io::WatchedIo;
+use crate::watched_io::{WatchedIo, Wire};
 use crate::{ConnectionMetrics, Early, Peer, RequestBody, Server, Service, Stage, Stages};
 
 /// How often a connection's state is looked at: a quarter of the shortest bound, at most this. A cut comes that much
@@ -87,7 +83,6 @@ pub(crate) async fn serve<S: Service>(
         local,
         remote,
         tls: server.tls.is_some(),
-        socket: Some(stream.as_raw_fd()),
     };
     let Some(tls) = &server.tls else {
         return match clock {
@@ -121,16 +116,9 @@ struct Ends {
     local: SocketAddr,
     remote: SocketAddr,
     tls: bool,
-    /// Open as long as the connection is; `None` for what isn't a socket.
-    socket: Option<RawFd>,
 }
 
-async fn serve_http1<S: Service>(
-    server: &Server,
-    service: Arc<S>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    ends: Ends,
-) {
+async fn serve_http1<S: Service>(server: &Server, service: Arc<S>, stream: impl Wire + 'static, ends: Ends) {
     let activity = Arc::new(Activity::new(false, &server.rooms));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
     let peer = Peer {
@@ -167,7 +155,7 @@ async fn serve_http1<S: Service>(
             }
         }),
     );
-    let supervisor = Supervisor::new(server, &activity, ends.socket);
+    let supervisor = Supervisor::new(server, &activity);
     let ended = supervisor
         .drive(Pin::new(&mut connection), http1::Connection::graceful_shutdown)
         .await;
@@ -235,12 +223,7 @@ async fn answer<S: Service>(
     }
 }
 
-async fn serve_http2<S: Service>(
-    server: &Server,
-    service: Arc<S>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    ends: Ends,
-) {
+async fn serve_http2<S: Service>(server: &Server, service: Arc<S>, stream: impl Wire + 'static, ends: Ends) {
     let activity = Arc::new(Activity::new(true, &server.rooms));
     let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&activity)));
     let peer = Peer {
@@ -269,7 +252,7 @@ async fn serve_http2<S: Service>(
             async move { Ok::<_, Infallible>(answer(service, peer, request, body_timeout).await) }
         }),
     );
-    let supervisor = Supervisor::new(server, &activity, None);
+    let supervisor = Supervisor::new(server, &activity);
     let _cut_or_failed = supervisor
         .drive(pin!(connection), http2::Connection::graceful_shutdown)
         .await;
@@ -280,18 +263,15 @@ struct Supervisor<'a> {
     server: &'a Server,
     activity: &'a Activity,
     look_interval: Duration,
-    /// That of an HTTP/1 connection, which stays open as long as the connection is driven.
-    socket: Option<RawFd>,
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(server: &'a Server, activity: &'a Activity, socket: Option<RawFd>) -> Self {
+    fn new(server: &'a Server, activity: &'a Activity) -> Self {
         let shortest = server.limits.header_timeout.min(server.limits.idle_timeout);
         Self {
             server,
             activity,
             look_interval: (shortest / 4).min(LOOK_INTERVAL_MAX),
-            socket,
         }
     }
 
@@ -344,7 +324,9 @@ impl<'a> Supervisor<'a> {
                     close_gently(connection.as_mut());
                     stopping = Stopping::Closing;
                 }
-                // Round again: the connection may have become overdue or closable, and the clock must be armed.
+                self.activity.ask_for_end();
+                // Round again: the connection may have become overdue or closable, the question about its end is met, and the
+                // clock must be armed.
             }
         })
         .await;
@@ -363,26 +345,12 @@ impl<'a> Supervisor<'a> {
     }
 
     fn verdict(&self, now: Instant, stopping: Stopping) -> Option<Cut> {
-        if let Some(socket) = self.socket
-            && self.activity.phase() == Phase::Busy
-        {
-            self.activity.note_gone(is_closed_by_client(socket), now);
-        }
         let still_writing = self.activity.is_write_blocked();
         let unfinished = self.activity.phase() == Phase::Busy || still_writing;
         if self.server.stages.stage() >= Stage::Cutting || (stopping == Stopping::Closing && !unfinished) {
             return Some(Cut::Stop);
         }
         self.activity.judge(now, &self.server.limits)
-    }
-}
-
-/// Whether nothing comes any more. A request that the client has sent on is in front of the end, which is seen once it is read;
-/// so is what TLS says at an end, so that of TLS connections only those are seen that end without it.
-fn is_closed_by_client(socket: RawFd) -> bool {
-    match recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
-        Ok(bytes) => bytes == 0,
-        Err(error) => error == Errno::ECONNRESET,
     }
 }
 

@@ -4,11 +4,11 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::activity::{Activity, LINGER_MAX, Phase};
 use crate::front::{self, Unread};
-use crate::watched_io::WatchedIo;
+use crate::watched_io::{WatchedIo, Wire};
 use crate::{Early, Peer, Service};
 
 /// What stands in for hyper's bare answer where it has none: to a client that begins HTTP/2 without TLS.
@@ -46,7 +46,7 @@ impl Refusal {
 pub(crate) async fn send<S: Service>(
     service: &S,
     peer: &Peer,
-    mut io: WatchedIo<impl AsyncRead + AsyncWrite + Unpin>,
+    mut io: WatchedIo<impl Wire>,
     refusal: Refusal,
 ) {
     let Refusal { early, bare } = refusal;

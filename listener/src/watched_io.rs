@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::activity::{Activity, Phase};
 use crate::frames::Frames;
@@ -15,6 +18,34 @@ const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// hyper's own answers have a status line, a length, a date and perhaps `connection: close`: about 100 bytes.
 const OWN_ANSWER_BYTES_MAX: usize = 256;
+
+/// What a connection's bytes come from.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whether nothing more will come on it, whatever has come and isn't read yet: the client has closed its end, or reset it. A
+    /// look by reading would see what came first, such as the words with which TLS ends.
+    fn has_ended(&self) -> bool;
+}
+
+impl Wire for TcpStream {
+    fn has_ended(&self) -> bool {
+        // The kernel has told tokio when it happened.
+        let ready = self.ready(Interest::READABLE).now_or_never();
+        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn has_ended(&self) -> bool {
+        self.get_ref().0.has_ended()
+    }
+}
+
+#[cfg(test)]
+impl Wire for tokio::io::DuplexStream {
+    fn has_ended(&self) -> bool {
+        false
+    }
+}
 
 /// A socket that reports to its [`Activity`] what happens.
 pub(crate) struct WatchedIo<T> {
@@ -84,7 +115,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
+impl<T: Wire> AsyncWrite for WatchedIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,7 +148,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
         self.inner.is_write_vectored()
     }
 
+    /// hyper flushes whenever it is polled, also while it waits for an answer and doesn't read: that is where the supervisor's
+    /// question is met.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.activity.is_asked_for_end() && self.inner.has_ended() {
+            self.activity.note_end(Instant::now());
+        }
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         self.activity.wrote(flushed.is_pending());
         flushed

@@ -1,13 +1,15 @@
-//! HTTP/2 without TLS under it: frames written by hand.
+//! Connections without a program behind them; of HTTP/2 without TLS under it, by frames written by hand.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use poem::endpoint::make_sync;
+use poem::endpoint::{make, make_sync};
 use poem::{Endpoint, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::{Early, EndpointService, Limits, Rooms};
+use crate::{Early, EndpointService, Limits, Rooms, Tls, TlsFiles};
 
 /// How long a test waits at most; a tenth of the idle timeout.
 const SOON: Duration = Duration::from_secs(60);
@@ -22,7 +24,6 @@ const ENDS: Ends = Ends {
     local: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1)),
     remote: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2)),
     tls: true,
-    socket: None,
 };
 
 /// A setting of no more than this many bytes for each answer.
@@ -54,11 +55,12 @@ fn server(clock: SystemTime) -> Server {
 }
 
 fn service() -> Arc<EndpointService<impl Endpoint<Output = Response> + 'static>> {
+    service_of(make_sync(|_| Response::builder().body("high tide")))
+}
+
+fn service_of<E: Endpoint<Output = Response> + 'static>(endpoint: E) -> Arc<EndpointService<E>> {
     let words = |early: Early| Response::builder().status(early.status()).body(early.detail());
-    Arc::new(EndpointService::new(
-        make_sync(|_| Response::builder().body("high tide")),
-        words,
-    ))
+    Arc::new(EndpointService::new(endpoint, words))
 }
 
 #[tokio::test]
@@ -226,4 +228,105 @@ fn http_has_dates_from_1970_to_9999() {
     assert_eq!(at(253_402_300_800), Clock::NoDates);
     let before = SystemTime::UNIX_EPOCH - Duration::from_nanos(1);
     assert_eq!(Clock::at(before), Clock::NoDates);
+}
+
+/// A request that hangs says when it begins, and when it is given up.
+struct Hanging(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _nobody_waits = self.0.send("given up");
+    }
+}
+
+/// A server all of whose requests hang: its address, and what it says of them.
+async fn all_hang(tls: Option<Arc<Tls>>) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
+    let (says, heard) = mpsc::unbounded_channel();
+    let service = service_of(make(move |_| {
+        let hanging = Hanging(says.clone());
+        async move {
+            let _nobody_waits = hanging.0.send("begun");
+            std::future::pending::<Response>().await
+        }
+    }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server {
+        tls,
+        ..server(SystemTime::UNIX_EPOCH)
+    };
+    tokio::spawn(server.run(listener, service));
+    (address, heard)
+}
+
+/// A server's TLS, and a client that trusts it.
+fn tls() -> (Arc<Tls>, TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files = TlsFiles {
+        cert_file: folder.path().join("cert.pem"),
+        key_file: folder.path().join("key.pem"),
+    };
+    std::fs::write(&files.cert_file, made.cert.pem()).unwrap();
+    std::fs::write(&files.key_file, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(Tls::load(files).unwrap()), Arc::new(client).into())
+}
+
+/// How a client goes.
+#[derive(Debug, Clone, Copy)]
+enum Leaves {
+    /// It closes its connection.
+    Quietly,
+    /// It has sent a part of the next request, which nobody has read.
+    SendingOn,
+    /// The same, and resets it.
+    Crashing,
+    /// It ends TLS as TLS wants it.
+    ByTls,
+}
+
+/// Sends a request that hangs, goes, and waits until the request is given up.
+async fn leave(leaves: Leaves) {
+    let (tls, connector) = tls();
+    let by_tls = matches!(leaves, Leaves::ByTls);
+    let (address, mut heard) = all_hang(by_tls.then_some(tls)).await;
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    if by_tls {
+        let name = "localhost".try_into().unwrap();
+        let mut client = connector.connect(name, plain).await.unwrap();
+        client.write_all(request).await.unwrap();
+        assert_eq!(heard.recv().await, Some("begun"));
+        client.shutdown().await.unwrap();
+    } else {
+        plain.write_all(request).await.unwrap();
+        assert_eq!(heard.recv().await, Some("begun"));
+        if !matches!(leaves, Leaves::Quietly) {
+            plain.write_all(b"G").await.unwrap();
+        }
+        if matches!(leaves, Leaves::Crashing) {
+            plain.set_zero_linger().unwrap();
+        }
+        drop(plain);
+    }
+    let said = tokio::time::timeout(SOON, heard.recv()).await;
+    assert_eq!(said, Ok(Some("given up")), "{leaves:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_is_given_up_however_its_client_has_gone() {
+    tokio::join!(
+        leave(Leaves::Quietly),
+        leave(Leaves::SendingOn),
+        leave(Leaves::Crashing),
+        leave(Leaves::ByTls),
+    );
 }

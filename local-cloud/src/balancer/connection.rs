@@ -31,6 +31,10 @@ use super::wire::Wire;
 /// 1 MiB in pingora and mostly 1 KiB: at 1 kB/s, slower than any modem, that is a second.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a request is worked on whose client has closed its end. It may only have sent all and wait for the answer, or it
+/// has gone. The listeners of the programs behind give up after as long.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
 /// More than this is not kept of what comes after a request; its sender waits.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -39,6 +43,8 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct ClientStream {
     inner: Wire,
     head: Option<Head>,
+    /// While a request is being answered whose client has closed its end: until when that is not passed on.
+    end: Option<Pin<Box<Sleep>>>,
     /// What came and is not read yet: the rest of a body, or later requests.
     kept: BytesMut,
     current: Arc<CurrentRequest>,
@@ -52,6 +58,7 @@ pub(crate) struct CurrentRequest {
     body_bytes: AtomicU64,
     is_malformed: AtomicBool,
     is_tls: bool,
+    may_be_awaited: AtomicBool,
 }
 
 impl CurrentRequest {
@@ -70,6 +77,11 @@ impl CurrentRequest {
     /// Whether it came by TLS.
     pub(crate) fn is_tls(&self) -> bool {
         self.is_tls
+    }
+
+    /// Who has sent it may close that half of the connection and wait for the answer (RFC 9112, 9.6).
+    pub(crate) fn may_be_awaited(&self) {
+        self.may_be_awaited.store(true, Ordering::Relaxed);
     }
 
     /// Its head said how long its body is; what follows is the next request.
@@ -140,6 +152,7 @@ impl ClientStream {
         let mut stream = Self {
             inner,
             head: None,
+            end: None,
             kept: BytesMut::new(),
             current: Arc::clone(&current),
             digest: Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(current)))),
@@ -174,6 +187,8 @@ impl ClientStream {
     fn expect_head(&mut self, idle: Duration) {
         self.current.ends_after(u64::MAX);
         self.current.is_malformed.store(false, Ordering::Relaxed);
+        self.current.may_be_awaited.store(false, Ordering::Relaxed);
+        self.end = None;
         self.head = Some(Head {
             deadline: Box::pin(tokio::time::sleep(idle)),
             begun: false,
@@ -208,6 +223,20 @@ impl ClientStream {
         buffer.put_slice(&self.kept.split_to(count));
     }
 
+    /// Whether the end that has come is kept back for now: the request is whole, as far as is known here, and its answer may be
+    /// waited for. Of one in chunks it isn't known, so that half of such a one is refused that much later.
+    fn keeps_end_back(&mut self, context: &mut Context<'_>) -> bool {
+        let body_bytes = self.current.body_bytes.load(Ordering::Relaxed);
+        let whole = self.head.is_none() && matches!(body_bytes, 0 | u64::MAX);
+        if !whole || !self.current.may_be_awaited.load(Ordering::Relaxed) {
+            return false;
+        }
+        let end = self
+            .end
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(GONE_WITHIN)));
+        end.as_mut().poll(context).is_pending()
+    }
+
     /// Reads what has come, unless enough is kept already. Ready at the end of the stream and when something is there.
     fn poll_fill(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<()>> {
         if !self.kept.is_empty() {
@@ -239,6 +268,9 @@ impl AsyncRead for ClientStream {
                 .is_some_and(|head| head.deadline.as_mut().poll(context).is_ready());
             if !late && !ended && buffer.filled().len() == before {
                 // The next request is there, and this one is being answered: nobody is woken before it is read.
+                return Poll::Pending;
+            }
+            if ended && result.is_ok() && self.keeps_end_back(context) {
                 return Poll::Pending;
             }
             return Poll::Ready(if late { Err(too_late()) } else { result });

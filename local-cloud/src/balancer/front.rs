@@ -129,6 +129,10 @@ impl ProxyHttp for Front {
             .as_ref()
             .map_or(session.as_downstream().is_http2(), |current| current.is_tls());
         let malformed = current.as_ref().is_some_and(|current| current.is_malformed());
+        let upgraded = session.req_header().headers.contains_key(header::UPGRADE);
+        if let Some(current) = current.as_ref().filter(|_| !upgraded) {
+            current.may_be_awaited();
+        }
         match (current, body_bytes(session.req_header())) {
             (Some(current), Some(bytes)) => current.ends_after(bytes),
             // Where the next request begins is found by reading this one, so there is none.
@@ -296,12 +300,14 @@ impl ProxyHttp for Front {
     /// Counted before it is sent: who has an answer finds it in the counts.
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
         if !response.status.is_informational() {
             exchange.answered = true;
+            // From here on who has gone is noticed by what isn't taken; who has closed its half takes its time.
+            session.as_downstream_mut().set_abort_on_close(false);
             self.balancer.counts.answers.add(response.status.as_u16());
             if let (Some(sticky), Some(at)) = (&self.balancer.behaviour().sticky, &exchange.at) {
                 let machine = at.0.target.machine;

@@ -191,6 +191,63 @@ async fn requests_sent_without_waiting_are_all_answered_in_their_order() {
     }
 }
 
+/// As `nc -N` does, and clients that have one thing to ask.
+#[tokio::test]
+async fn who_has_sent_all_and_closes_that_half_is_answered() {
+    let pool = Pool::start(&[], 1, json!({})).await;
+    let slow = "GET /slow?ms=300 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let put = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    let chunked = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    for (requests, answers) in [
+        (GET.to_owned(), 1),
+        (slow.to_owned(), 1),
+        (put.to_owned(), 1),
+        (chunked.to_owned(), 1),
+        ([slow, put, slow].concat(), 3),
+    ] {
+        let mut stream = TcpStream::connect(pool.address.strip_prefix("http://").unwrap())
+            .await
+            .unwrap();
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        assert!(read.is_ok(), "the connection stays open: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 200").count(),
+            answers,
+            "{requests}: {answer}"
+        );
+    }
+    // Half a body is none, and who has gone is in nobody's way for long.
+    let half = put.replace("body", "b");
+    let mut stream = TcpStream::connect(pool.address.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    stream.write_all(half.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+    let mut gone = TcpStream::connect(pool.address.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let hangs = "GET /slow?ms=600000 HTTP/1.1\r\nHost: a\r\n\r\n";
+    gone.write_all(hangs.as_bytes()).await.unwrap();
+    pool.cloud
+        .until("a member has it", async || {
+            pool.member(pool.ids[0]).await["in_flight"] == 1
+        })
+        .await;
+    drop(gone);
+    pool.cloud
+        .until("it is given up", async || {
+            pool.member(pool.ids[0]).await["in_flight"] == 0
+                && pool.cloud.balancer_state(&pool.balancer).await["connections"] == 0
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_body_that_is_not_framed_as_said_is_refused_in_those_words() {
     let pool = Pool::start(&[], 1, json!({})).await;

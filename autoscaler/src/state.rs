@@ -1,6 +1,6 @@
 //! What outlives the daemon, beside the journal: each pool's memory and control. Small files, replaced whole.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{PoolName, UnixMillis};
+use tidepool_listener::FileLock;
 
 use crate::files;
 
@@ -23,15 +24,8 @@ pub struct StateDir {
 /// The lock that only one daemon holds; let go when it is dropped, or when the process ends in any way.
 #[derive(Debug)]
 pub struct Lease {
-    file: File,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
-        // goes with the last of those that have the file.
-        let _ = self.file.unlock();
-    }
+    #[expect(dead_code, reason = "held, not read: the lock lasts until it is dropped")]
+    lock: FileLock,
 }
 
 /// Why the state directory can't be used.
@@ -170,8 +164,8 @@ impl StateDir {
         let mut options = files::private();
         options.create(true).truncate(false).write(true);
         let file = tidepool_listener::open_regular(&path, &mut options).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lease { file }),
+        match FileLock::take(file) {
+            Ok(lock) => Ok(Lease { lock }),
             Err(fs::TryLockError::WouldBlock) => Err(StateError::Leased(self.dir.clone())),
             Err(fs::TryLockError::Error(source)) => Err(failed(source)),
         }

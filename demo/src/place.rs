@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use tidepool_listener::FileLock;
+
 /// The directory can't be made or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{} can't be written{}", .path.display(), hint(.source))]
@@ -53,23 +55,11 @@ pub struct Place {
     path: PathBuf,
     temporary: Option<tempfile::TempDir>,
     #[expect(dead_code, reason = "held, not read: the lock lasts until it is dropped")]
-    lock: Option<Lock>,
-}
-
-/// A named directory's lock, until it is dropped.
-#[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
-        // goes with the last of those that have the file.
-        let _ = self.0.unlock();
-    }
+    lock: Option<FileLock>,
 }
 
 /// Takes a named directory for this run, and removes what an earlier one left there.
-fn claim(dir: &Path) -> std::io::Result<Lock> {
+fn claim(dir: &Path) -> std::io::Result<FileLock> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join(LOCK);
     if !path.exists()
@@ -79,10 +69,8 @@ fn claim(dir: &Path) -> std::io::Result<Lock> {
             "it holds {entry:?}, which is not of an earlier run: name an empty directory"
         )));
     }
-    let lock = File::create(&path)?;
-    lock.try_lock()
+    let lock = FileLock::take(File::create(&path)?)
         .map_err(|_| std::io::Error::other("a running tidepool-demo uses it"))?;
-    let lock = Lock(lock);
     for entry in ENTRIES {
         let path = dir.join(entry);
         let removed = if path.is_dir() {

@@ -1,9 +1,10 @@
 //! The state's directory: whose it is, and where things stand in it.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use tidepool_listener::FileLock;
 
 use crate::private_files;
 
@@ -24,20 +25,13 @@ pub(crate) struct StateDir(PathBuf);
 
 /// Holds the state directory; nobody else serves or sweeps it meanwhile.
 #[derive(Debug)]
-pub(crate) struct StateLock(File);
+pub(crate) struct StateLock(FileLock);
 
 impl StateLock {
-    fn say(&mut self, held_for: HeldFor) -> std::io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all(held_for.word().as_bytes())
-    }
-}
-
-impl Drop for StateLock {
-    fn drop(&mut self) {
-        // Closing isn't enough: a program that is being started has the file, too, until it is executed. If it fails, the lock
-        // goes with the last of those that have the file.
-        let _ = self.0.unlock();
+    fn say(&self, held_for: HeldFor) -> std::io::Result<()> {
+        let mut file = self.0.file();
+        file.set_len(0)?;
+        file.write_all(held_for.word().as_bytes())
     }
 }
 
@@ -151,12 +145,11 @@ impl StateDir {
             source,
         };
         let file = private_files::append(&path).map_err(disk)?;
-        match file.try_lock() {
-            Ok(()) => {}
+        let lock = match FileLock::take(file) {
+            Ok(lock) => StateLock(lock),
             Err(std::fs::TryLockError::WouldBlock) => return Err(self.refused(&path)),
             Err(std::fs::TryLockError::Error(source)) => return Err(disk(source)),
-        }
-        let mut lock = StateLock(file);
+        };
         lock.say(held_for).map_err(disk)?;
         Ok(lock)
     }

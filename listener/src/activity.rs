@@ -62,6 +62,8 @@ pub struct Activity {
     overdue: AtomicBool,
     /// Of HTTP/1 only: the target of the request that has begun has a fragment.
     fragment: AtomicBool,
+    /// Of HTTP/1 only: the head of the request that has begun declares a body longer than any that can be counted.
+    uncountable: AtomicBool,
     head: HeadHold,
     /// Of HTTP/2 only: what the client has begun to send and since when, as [`pack`] writes it; 0 when it is nothing.
     unfinished: AtomicU64,
@@ -125,6 +127,7 @@ impl Activity {
             body_unread: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             fragment: AtomicBool::new(false),
+            uncountable: AtomicBool::new(false),
             head: HeadHold::new(rooms.heads.clone()),
             // A connection begins with a preface.
             unfinished: AtomicU64::new(if http2 { pack(0, Unfinished::Head) } else { 0 }),
@@ -186,6 +189,11 @@ impl Activity {
     #[inline]
     pub(crate) fn take_fragment(&self) -> bool {
         self.fragment.load(Ordering::Relaxed) && self.fragment.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether what could not be read declared a body longer than any that can be counted.
+    pub(crate) fn is_uncountable(&self) -> bool {
+        self.uncountable.load(Ordering::Relaxed)
     }
 
     /// Whether the request in flight has taken longer than [`ANSWER_MAX`] (HTTP/1 only).
@@ -298,8 +306,13 @@ impl Activity {
             Phase::Reading => {}
             Phase::Busy | Phase::Lingering => return true,
         }
-        if self.head.is_empty() && front::has_a_fragment(bytes) {
-            self.fragment.store(true, Ordering::Relaxed);
+        if self.head.is_empty() {
+            if front::has_a_fragment(bytes) {
+                self.fragment.store(true, Ordering::Relaxed);
+            }
+            if front::has_an_uncountable_length(bytes) {
+                self.uncountable.store(true, Ordering::Relaxed);
+            }
         }
         self.head.grow(bytes.len())
     }

@@ -169,6 +169,7 @@ async fn serve_http1<S: Service>(server: &Server, service: Arc<S>, stream: impl 
             let unread = Unread {
                 bytes: &parts.read_buf,
                 header_bytes_max: server.limits.header_bytes_max,
+                uncountable: activity.is_uncountable(),
             };
             let refusal = Refusal::of_error(&error, bare, unread);
             refusal::send(&*service, &peer, io, refusal).await;

@@ -147,6 +147,27 @@ pub(crate) fn has_a_fragment(bytes: &[u8]) -> bool {
         && version.is_some_and(|version| version.starts_with(b"HTTP/1."))
 }
 
+/// Whether bytes begin with a head whose `Content-Length` is a number, and larger than hyper counts: to it that is none. GET and
+/// HEAD have no body, and are not looked at.
+pub(crate) fn has_an_uncountable_length(bytes: &[u8]) -> bool {
+    /// As many digits can be counted, whichever they are.
+    const COUNTED_DIGITS: usize = 19;
+    if matches!(bytes.first(), None | Some(b'G' | b'H')) {
+        return false;
+    }
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_at_checked(b"content-length:".len()))
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"content-length:"))
+        .map(|(_, length)| length.trim_ascii_start())
+        .any(|length| {
+            length.len() > COUNTED_DIGITS
+                && length.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(length).is_ok_and(|length| length.parse::<u64>().is_err())
+        })
+}
+
 enum Target {
     Path { authority: Option<Authority> },
     Server,
@@ -208,6 +229,8 @@ fn demand_chunked(headers: &HeaderMap) -> Result<(), Early> {
 pub(crate) struct Unread<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) header_bytes_max: usize,
+    /// Its head declared a body longer than any that can be counted.
+    pub(crate) uncountable: bool,
 }
 
 impl Unread<'_> {
@@ -225,7 +248,7 @@ impl Unread<'_> {
 ///
 /// hyper says nothing finer than `is_parse` about a transfer coding that does not end in `chunked`, so its words are
 /// compared; `api/tests/edge/front.rs` holds them to it. Of a head that is too large and of a `Content-Length` that is, it says
-/// the same: what is left unread tells them apart.
+/// the same: what is left unread tells them apart. A `Content-Length` from 2^64 on is to hyper one that is no number.
 pub(crate) fn of_parse_error(error: &hyper::Error, status: &[u8], unread: Unread<'_>) -> Early {
     let words: Cow<'_, str> = error.to_string().into();
     match status {
@@ -233,6 +256,7 @@ pub(crate) fn of_parse_error(error: &hyper::Error, status: &[u8], unread: Unread
         b"431" => Early::HeadersTooLarge,
         b"414" => Early::TargetTooLong,
         _ if words == "invalid transfer-encoding parsed" => Early::TransferEncoding,
+        _ if words == "invalid content-length parsed" && unread.uncountable => Early::BodyTooLarge,
         _ => Early::NotHttp,
     }
 }

@@ -342,6 +342,9 @@ fn a_length_that_cannot_be_counted_is_too_large() {
         "18446744073709551613",
         "18446744073709551614",
         "18446744073709551615",
+        "18446744073709551616",
+        "100000000000000000000",
+        &"9".repeat(400),
     ] {
         for body in ["", "{}", "{\n", &"\n".repeat(2_000)] {
             let answer = asked(server.public, &format!("{}{body}", head(length, "")));
@@ -363,6 +366,15 @@ fn a_length_that_cannot_be_counted_is_too_large() {
     assert_problem(&connection.read_answer(false), 404, "the first");
     assert_problem(&connection.read_answer(false), 413, "after another");
     assert!(connection.closed_within(SOON).is_some());
+    // What is no number isn't a large one.
+    for length in [
+        "10000000000000000000x",
+        "-100000000000000000000",
+        "1 00000000000000000000",
+        "",
+    ] {
+        assert_problem(&asked(server.public, &head(length, "")), 400, length);
+    }
     // Heads that are too large stay what they are, whatever they declare.
     let large = format!("X: {}\r\n", "x".repeat(33_000));
     let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();

@@ -132,6 +132,12 @@ class Roots(unittest.TestCase):
         self.assertEqual(self.cloud.names("/v2/certificates", "certificates"), [])
         self.assertEqual(self.cloud.names("/v2/load_balancers", "load_balancers"), [])
 
+    def test_issued(self):
+        self.needs("/v2/certificates")
+        self.needs("/v2/domains")
+        self.lives("issued")
+        self.assertEqual(self.cloud.names("/v2/certificates", "certificates"), [])
+
     def test_names(self):
         self.needs("/v2/domains")
         self.lives("names")

@@ -14,8 +14,8 @@ use super::records::Cloud;
 use super::records::cloud_firewall::{CloudFirewall, Peers, Rule};
 use super::views::set;
 
-/// Firewalls at most. DigitalOcean documents no number; each is read at every change of the cloud.
-const FIREWALLS_MAX: usize = 1_000;
+/// Firewalls at most. DigitalOcean documents no number. Each has one body's bytes at most, 1 MiB, and is copied and read at every change.
+const FIREWALLS_MAX: usize = 100;
 
 /// `GET /v2/firewalls`
 pub(crate) fn list(app: &App, call: &Call) -> Result {

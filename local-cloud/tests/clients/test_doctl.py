@@ -22,6 +22,10 @@ class DoctlTest(LocalCloudTest):
         self.addCleanup(self.remove_everything)
 
     def remove_everything(self) -> None:
+        for one in self.json("compute", "firewall", "list"):
+            self.doctl("compute", "firewall", "delete", one["id"], "--force")
+        for one in self.json("compute", "reserved-ip", "list"):
+            self.doctl("compute", "reserved-ip", "delete", one["ip"], "--force")
         for one in self.json("compute", "load-balancer", "list"):
             self.doctl("compute", "load-balancer", "delete", one["id"], "--force")
         for one in self.json("compute", "droplet", "list"):
@@ -316,6 +320,62 @@ class DoctlTest(LocalCloudTest):
             "--forwarding-rules", rules, "--allow-list", "cidr:127.0.0.0/8", "--deny-list", "ip:127.0.0.9")
         [shown] = self.json("compute", "load-balancer", "get", made["id"])
         self.assertEqual(shown["firewall"], {"allow": ["cidr:127.0.0.0/8"], "deny": ["ip:127.0.0.9"]})
+
+    def test_firewalls(self) -> None:
+        [made] = self.create("web-1", more=("--wait", "--tag-name", "web"))
+        droplet = str(made["id"])
+        ssh = "protocol:tcp,ports:22,address:0.0.0.0/0,address:::/0"
+        everything = "protocol:udp,ports:all,address:0.0.0.0/0"
+        [firewall] = self.json(
+            "compute", "firewall", "create", "--name", "fw", "--tag-names", "web",
+            "--inbound-rules", f"{ssh} protocol:icmp,address:10.0.0.0/8", "--outbound-rules", everything)
+        name = firewall["id"]
+        self.assertEqual(firewall["status"], "waiting")
+        self.assertEqual([one["droplet_id"] for one in firewall["pending_changes"]], [made["id"]])
+        self.assertEqual(self.fields("ID,Name,Status,Tags", "compute", "firewall", "get", name), [[name, "fw", "succeeded", "web"]])
+        [listed] = self.json("compute", "firewall", "list-by-droplet", droplet)
+        self.assertEqual([rule["ports"] for rule in listed["inbound_rules"] + listed["outbound_rules"]], ["22", "0", "0"])
+        web = "protocol:tcp,ports:8000-9000,tag:web"
+        self.doctl("compute", "firewall", "add-rules", name, "--inbound-rules", web)
+        self.doctl("compute", "firewall", "remove-rules", name, "--inbound-rules", ssh)
+        self.doctl("compute", "firewall", "add-droplets", name, "--droplet-ids", droplet)
+        self.doctl("compute", "firewall", "remove-tags", name, "--tag-names", "web")
+        [shown] = self.json("compute", "firewall", "get", name)
+        self.assertEqual([rule["ports"] for rule in shown["inbound_rules"]], ["0", "8000-9000"])
+        self.assertEqual((shown["droplet_ids"], shown["tags"]), ([made["id"]], []))
+        self.doctl("compute", "firewall", "update", name, "--name", "fw-2", "--inbound-rules", ssh)
+        [shown] = self.json("compute", "firewall", "get", name)
+        self.assertEqual((shown["name"], shown["droplet_ids"], shown["outbound_rules"]), ("fw-2", [], []))
+        failed = self.run_doctl("compute", "firewall", "create", "--name", "fw-2", "--inbound-rules", ssh)
+        self.assertIn("409", failed.stderr + failed.stdout)
+        self.assertIn("duplicate name", failed.stderr + failed.stdout)
+        # More than a page of doctl's.
+        rules = ("--inbound-rules", ssh)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(lambda nth: self.doctl("compute", "firewall", "create", "--name", f"of-many-{nth}", *rules), range(25)))
+        self.assertEqual(len(self.json("compute", "firewall", "list")), 26)
+
+    def test_reserved_addresses(self) -> None:
+        one, two = self.create("one", "two", more=("--wait",))
+        [made] = self.json("compute", "reserved-ip", "create", "--region", "nyc3")
+        address = made["ip"]
+        self.assertEqual(self.fields("IP,Region", "compute", "reserved-ip", "list"), [[address, "nyc3"]])
+        for droplet in (one, two):
+            [action] = self.json("compute", "reserved-ip-action", "assign", address, str(droplet["id"]))
+            self.assertEqual(action["type"], "assign_ip")
+            [done] = self.json("compute", "reserved-ip-action", "get", address, str(action["id"]))
+            self.assertEqual(done["status"], "completed")
+            columns = "IP,Region,DropletID,DropletName"
+            row = [address, "nyc3", str(droplet["id"]), droplet["name"]]
+            self.assertEqual(self.fields(columns, "compute", "reserved-ip", "get", address), [row])
+        self.doctl("compute", "reserved-ip-action", "unassign", address)
+        self.assertIsNone(self.json("compute", "reserved-ip", "get", address)[0]["droplet"])
+        self.json("compute", "reserved-ip", "create", "--droplet-id", str(one["id"]))
+        self.json("compute", "reserved-ip", "create", "--region", "nyc3")
+        failed = self.run_doctl("compute", "reserved-ip", "create", "--region", "nyc3")
+        self.assertIn("limit of 3 reserved IPs", failed.stderr + failed.stdout)
+        self.doctl("compute", "reserved-ip", "delete", address, "--force")
+        self.assertEqual(len(self.json("compute", "reserved-ip", "list")), 2)
 
     def healthy(self, balancer_id: str) -> int:
         [balancer] = [one for one in self.state()["load_balancers"] if one["id"] == balancer_id]

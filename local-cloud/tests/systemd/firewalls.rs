@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::common::client;
 use crate::room::{DEBIAN, Room};
 
 /// How long nothing is taken for nothing.
@@ -79,24 +80,35 @@ async fn a_scan_finds_the_ports_that_the_firewalls_of_a_droplet_allow() {
     assert_eq!(there(&room, guarded, &mate_private).await, [] as [u16; 0]);
     let metadata = "curl -s -m 5 http://169.254.169.254/metadata/v1/id";
     assert_eq!(room.ssh(guarded, metadata).await, guarded.to_string());
-    // Another firewall allows more, and a change needs no boot.
-    let more = json!({"name": "more", "droplet_ids": [guarded], "inbound_rules": [tcp("8080", json!({"addresses": ["0.0.0.0/0"]}))],
+    // Another firewall allows more, and a change needs no boot. The balancer connects as itself, not as this machine.
+    let check = json!({"protocol": "http", "port": 8080, "path": "/", "check_interval_seconds": 1,
+        "response_timeout_seconds": 1, "healthy_threshold": 1, "unhealthy_threshold": 2});
+    let (balancer, url) = room
+        .cloud
+        .balancer("serving:web", json!({"health_check": check}))
+        .await;
+    let more = json!({"name": "more", "droplet_ids": [guarded],
+        "inbound_rules": [tcp("8080", json!({"load_balancer_uids": [balancer]}))],
         "outbound_rules": [{"protocol": "tcp", "ports": "all", "destinations": {"tags": ["serving:web"]}}]});
     assert_eq!(room.cloud.post("/v2/firewalls", more).await.status, 202);
-    assert_eq!(here(&public), [22, 8080]);
+    room.cloud.members_ready(&balancer, 1).await;
+    assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
+    assert_eq!(here(&public), [22]);
     assert_eq!(there(&room, guarded, &mate_private).await, [22]);
     // It holds from the first moment of the next boot on.
-    assert_eq!(
-        room.act(guarded, json!({"type": "power_cycle"})).await,
-        "completed"
-    );
+    let cycled = room.act(guarded, json!({"type": "power_cycle"})).await;
+    assert_eq!(cycled, "completed");
     room.ssh(guarded, SERVING).await;
     assert_ne!(room.ssh(guarded, boot).await, booted);
-    assert_eq!(here(&public), [22, 8080]);
-    room.cloud
-        .call(reqwest::Method::DELETE, "/v2/tags/guarded/resources", resources)
-        .await;
-    assert_eq!(here(&public), [8080]);
+    assert_eq!(here(&public), [22]);
+    room.cloud.members_ready(&balancer, 1).await;
+    let untag = "/v2/tags/guarded/resources";
+    room.cloud.call(reqwest::Method::DELETE, untag, resources).await;
+    assert_eq!(here(&public), [] as [u16; 0]);
+    room.cloud.delete(&path).await;
+    let firewalls = room.cloud.get("/v2/firewalls").await.text("/firewalls/0/id");
+    room.cloud.delete(&format!("/v2/firewalls/{firewalls}")).await;
+    assert_eq!(here(&public), PORTS, "open again");
 }
 
 #[tokio::test]
@@ -157,5 +169,4 @@ async fn a_reserved_address_leads_to_its_droplet_until_it_is_moved_and_leaves_no
     let traces = room.traces();
     assert_eq!(room.cloud.stop(Signal::SIGTERM), Some(0));
     traces.all_gone();
-    assert_eq!(here(&address), [] as [u16; 0]);
 }

@@ -13,11 +13,11 @@ SECS_MAX = 1800
 
 
 def inventory(hosts):
-    """Ansible's own form, from Terraform's output."""
+    """Ansible's own form, from Terraform's output: a group for each role."""
     groups = {}
     for name, host in sorted(hosts.items()):
         variables = {"host_role": host["role"], "host_volume": host["volume"]}
-        groups.setdefault(host["role"], {"hosts": {}})["hosts"][name] = variables
+        groups.setdefault(f"{host['role']}_hosts", {"hosts": {}})["hosts"][name] = variables
     return {"all": {"children": groups}}
 
 

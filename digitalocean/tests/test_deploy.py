@@ -264,8 +264,8 @@ class TestHosts:
 
     def test_the_inventory_has_a_group_for_each_role(self):
         found = configure.inventory(HOSTS)["all"]["children"]
-        assert set(found) == {"db", "monitoring", "autoscaler"}
-        assert found["db"]["hosts"]["db-1"] == {"host_role": "db", "host_volume": "tidepool-staging-db-1"}
+        assert set(found) == {"db_hosts", "monitoring_hosts", "autoscaler_hosts"}
+        assert found["db_hosts"]["hosts"]["db-1"] == {"host_role": "db", "host_volume": "tidepool-staging-db-1"}
 
     def test_variables_of_the_playbooks_hold_no_secret(self, given):
         asked = settings.read("staging", given)

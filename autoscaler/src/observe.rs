@@ -8,6 +8,7 @@ use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, PoolName, Power, Readiness, SignalReading, UnixMillis,
     hosts_of,
 };
+use tidepool_autoscaler_core::recipe::Image;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::config::SignalConfig;
@@ -294,7 +295,7 @@ impl Unlisted<'_> {
             draining: false,
             readiness: Readiness::Unknown,
             address: None,
-            image: String::new(),
+            image: Image::default(),
         }
     }
 

@@ -255,7 +255,7 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
         state: entry.state,
         created_at: entry.member.created_at,
         address: entry.member.address,
-        image: entry.member.image.clone(),
+        image: entry.member.image.to_string(),
         signals: values.get(&entry.host).cloned().unwrap_or_default(),
         signal_problems: problems.get(&entry.host).cloned().unwrap_or_default(),
     };

@@ -8,7 +8,7 @@ pub(crate) fn spec(name: &str) -> PoolSpec {
         name: PoolName(name.to_owned()),
         min: 1,
         max: 10,
-        image: "image".to_owned(),
+        image: "image".into(),
         tick_secs: 15,
         signals: Vec::new(),
         policies: Vec::new(),

@@ -16,6 +16,7 @@ pub mod observe;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod recipe;
 pub mod roster;
 pub mod signal;
 pub mod spec;

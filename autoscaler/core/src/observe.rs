@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Image;
+
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -128,8 +130,8 @@ pub struct Member {
     pub readiness: Readiness,
     /// Where it is reached; `None` while it has no address.
     pub address: Option<IpAddr>,
-    /// The image it was made from, as the provider names it.
-    pub image: String,
+    /// The image it was made from, by each name that the provider gives it.
+    pub image: Image,
 }
 
 /// A name for each member that keeps its values apart from others': its own, and with its id behind it where an older

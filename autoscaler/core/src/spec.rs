@@ -5,6 +5,7 @@ mod saved;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::PoolName;
+use crate::recipe::Image;
 
 /// Everything that decides about one pool, apart from what is observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct PoolSpec {
     /// Never more.
     pub max: u32,
     /// The image that new members are made from; members of other images are the first victims.
-    pub image: String,
+    pub image: Image,
     /// Seconds between two ticks: what is not seen for several of them is a gap.
     pub tick_secs: u32,
     /// What is measured, each under its own name. Several policies may go by one signal.

@@ -75,10 +75,7 @@ pub(super) fn read(mut section: Section<'_>, context: &Context<'_>) -> Option<Po
         ..
     } = followed;
     let droplets = droplets?;
-    let image = match &droplets.image {
-        ImageRef::Id(id) => id.to_string(),
-        ImageRef::Slug(slug) => slug.clone(),
-    };
+    let image = droplets.image.image();
     let pool = PoolConfig {
         spec: PoolSpec {
             name: name?,

@@ -75,11 +75,11 @@ async fn a_droplet_is_described_in_our_words() {
         draining,
         readiness: Readiness::Unknown,
         address: Some("10.114.0.7".parse().unwrap()),
-        image: "tidepool-api".to_owned(),
+        image: "tidepool-api (7555620)".into(),
     };
     let no_address = Member {
         address: None,
-        image: "7555620".to_owned(),
+        image: "7555620".into(),
         ..expected(5, "web-e", Power::Creating, false, false)
     };
     assert_eq!(

@@ -106,7 +106,7 @@ impl FakeCloud {
             draining: false,
             readiness: Readiness::Unknown,
             address: Some(IpAddr::from([10, 0, 0, u8::try_from(n).unwrap()])),
-            image: "host".to_owned(),
+            image: "host".into(),
         };
         self.members.lock().unwrap().insert(member.id.clone(), member);
     }

@@ -30,7 +30,7 @@ pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) 
     let busy_of = |e: &Entry<'_>| busy.get(&e.host).copied().unwrap_or(f64::INFINITY);
     candidates.sort_by(|a, b| {
         let by_state = rank(a.state).cmp(&rank(b.state));
-        let by_image = (a.member.image == spec.image).cmp(&(b.member.image == spec.image));
+        let by_image = a.member.image.is(&spec.image).cmp(&b.member.image.is(&spec.image));
         let by_busyness = busy_of(a).total_cmp(&busy_of(b));
         let by_age = b.member.created_at.cmp(&a.member.created_at);
         by_state

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{Across, Lifetimes, Policy, PoolSpec, RepairLimit, SignalSettings, StepLimits, TargetPolicy};
 use crate::observe::PoolName;
+use crate::recipe::Image;
 
 /// The default of the configuration when the length of a tick was not written down.
 const TICK_SECS: u32 = 15;
@@ -15,7 +16,7 @@ pub(super) struct SavedPool {
     name: PoolName,
     min: u32,
     max: u32,
-    image: String,
+    image: Image,
     #[serde(default = "tick_secs")]
     tick_secs: u32,
     #[serde(default)]

@@ -11,6 +11,7 @@ mod decide;
 mod memory;
 mod plan;
 mod policy;
+mod recipe;
 mod roster;
 mod signal;
 mod simulation;

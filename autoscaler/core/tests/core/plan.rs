@@ -95,7 +95,7 @@ fn victim(all: Vec<Member>, values: &[(u32, f64)]) -> String {
 #[test]
 fn the_victim_is_not_ready_of_another_image_least_busy_or_newest() {
     let old_image = Member {
-        image: "old".to_owned(),
+        image: "old".into(),
         ..member(2)
     };
     let unready = Member {

@@ -230,7 +230,7 @@ impl World {
                 draining: false,
                 readiness: Readiness::NotReady,
                 address: Some([10, 0, 0, 1].into()),
-                image: "new".to_owned(),
+                image: "new".into(),
             };
             let later = |secs: i64| UnixMillis(now.0 + secs * 1000);
             let (ready_at, listed_at) = (later(trouble.boot_secs), later(trouble.list_lag_secs));

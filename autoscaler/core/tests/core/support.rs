@@ -64,7 +64,7 @@ pub(crate) fn spec() -> PoolSpec {
         name: PoolName("api".to_owned()),
         min: 2,
         max: 10,
-        image: "new".to_owned(),
+        image: "new".into(),
         tick_secs: 15,
         signals: vec![signal("cpu")],
         policies: vec![Policy::Target(target("cpu", 0.5))],
@@ -103,7 +103,7 @@ pub(crate) fn member(n: u32) -> Member {
         draining: false,
         readiness: Readiness::Ready,
         address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(n).unwrap_or(0)))),
-        image: "new".to_owned(),
+        image: "new".into(),
     }
 }
 

@@ -342,7 +342,7 @@ impl Fleet {
             draining: false,
             readiness: Readiness::Ready,
             address: None,
-            image: "api".to_owned(),
+            image: "api".into(),
         };
         let signal = pool.signals[0].name.clone();
         let seen = Observation {

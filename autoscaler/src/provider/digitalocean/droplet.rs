@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, PoolName, Power, Readiness, UnixMillis,
 };
+use tidepool_autoscaler_core::recipe::Image;
 
 use super::AddressKind;
 use super::tags::{self, draining_tag, pool_tag, serving_tag};
@@ -27,7 +28,7 @@ pub(super) struct Droplet {
     pub(super) name: Option<MemberName>,
     status: Option<Status>,
     pub(super) created_at: Option<UnixMillis>,
-    image: String,
+    image: Image,
     networks: Option<Vec<Address>>,
     pub(super) tags: Option<Vec<String>>,
     /// Why its state can't be known from this; empty when everything could be read.
@@ -301,18 +302,16 @@ fn read_tags(fields: &Fields, noted: &mut impl FnMut(String)) -> Option<Vec<Stri
     Some(tags)
 }
 
-/// The image's slug or number; it decides who goes first, so one that can't be read is merely another image.
-fn read_image(fields: &Fields) -> String {
+/// The image's slug and number; it decides who goes first, so one that can't be read is merely another image.
+fn read_image(fields: &Fields) -> Image {
     let image = field::<Fields>(fields, "image")
         .ok()
         .flatten()
         .unwrap_or_default();
-    match field::<String>(&image, "slug") {
-        Ok(Some(slug)) if !slug.is_empty() => slug,
-        _ => field::<u64>(&image, "id")
-            .ok()
-            .flatten()
-            .map_or_else(String::new, |id| id.to_string()),
+    let slug = field::<String>(&image, "slug").ok().flatten();
+    Image {
+        number: field::<u64>(&image, "id").ok().flatten(),
+        slug: slug.filter(|slug| !slug.is_empty()),
     }
 }
 

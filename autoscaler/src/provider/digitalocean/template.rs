@@ -1,6 +1,7 @@
 //! What a pool's droplets are made of, and what of it DigitalOcean would refuse.
 
 use serde::{Deserialize, Serialize};
+use tidepool_autoscaler_core::recipe::Image;
 
 use super::tags;
 
@@ -17,6 +18,19 @@ pub enum ImageRef {
     Id(u64),
     /// A public image's name.
     Slug(String),
+}
+
+impl ImageRef {
+    /// The same as the core knows it.
+    pub fn image(&self) -> Image {
+        match self {
+            ImageRef::Id(id) => Image::numbered(*id),
+            ImageRef::Slug(slug) => Image {
+                slug: Some(slug.clone()),
+                ..Image::default()
+            },
+        }
+    }
 }
 
 /// An SSH key, by id or by fingerprint.

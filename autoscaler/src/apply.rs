@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, UnixMillis};
 use tidepool_autoscaler_core::outcome::{Plan, Step, StepKind};
+use tidepool_autoscaler_core::recipe::Generation;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Journal, Line, Outcome};
 use crate::probe::MemberProbe;
-use crate::provider::{CreateMember, EarlierCreate, Provider, ProviderError, ProviderErrorKind};
+use crate::provider::{CreateMember, EarlierCreate, Made, Provider, ProviderError, ProviderErrorKind};
+use crate::versions::SharedVersions;
 
 /// A memory that is younger may follow one that was lost: names are looked up before they are given. It is how long a
 /// provider may take to list what it has made, with room.
@@ -35,6 +37,8 @@ pub struct Applier {
     pub probe: Arc<dyn MemberProbe>,
     /// Their port.
     pub ops_port: u16,
+    /// What members are made of.
+    pub versions: SharedVersions,
     /// The daemon's journal.
     pub journal: Arc<Mutex<Journal>>,
     /// The time.
@@ -188,11 +192,12 @@ impl Applier {
     async fn call(&self, pool: &PoolName, step: &Step, memory: &Memory) -> Result<Option<MemberId>, Refused> {
         let provider = &self.provider;
         let answer = match step {
-            Step::Create { name } => {
+            Step::Create { name, generation } => {
                 let create = CreateMember {
                     pool: pool.clone(),
                     name: name.clone(),
                     earlier: self.earlier(name, memory),
+                    made: Some(self.made(generation.as_ref())?),
                 };
                 return provider.member_create(&create).await.map(Some).map_err(refused);
             }
@@ -212,6 +217,16 @@ impl Applier {
             Step::Destroy { id, .. } => provider.member_destroy(id).await,
         };
         answer.map(|()| None).map_err(refused)
+    }
+
+    /// What a member of this generation is made of. Something else may have been ordered since the plan was made.
+    fn made(&self, generation: Option<&Generation>) -> Result<Made, Refused> {
+        let made = self.versions.lock().of_generation(generation).cloned();
+        made.ok_or_else(|| Refused {
+            outcome: Outcome::Skipped,
+            kind: None,
+            detail: "something else was ordered meanwhile; the next tick goes by that".to_owned(),
+        })
     }
 
     /// What is known of earlier creates of this name. A pool that hasn't been watched for long may have had another memory.
@@ -269,6 +284,21 @@ impl Applied {
         self.steps
             .iter()
             .filter_map(|s| Some((s.step.name(), s.created.as_ref()?)))
+    }
+
+    /// The creates that were tried, by their generation, and whether the provider said that there can be none such.
+    pub fn tried_creates(&self) -> impl Iterator<Item = (Option<&Generation>, bool)> {
+        self.steps
+            .iter()
+            .filter_map(|s| match (&s.step, s.outcome, s.refusal) {
+                (Step::Create { generation, .. }, Outcome::Done, _) => Some((generation.as_ref(), false)),
+                (
+                    Step::Create { generation, .. },
+                    Outcome::Failed,
+                    Some(ProviderErrorKind::Invalid | ProviderErrorKind::NotFound),
+                ) => Some((generation.as_ref(), true)),
+                _ => None,
+            })
     }
 
     /// The members that the provider destroyed.

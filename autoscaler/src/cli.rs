@@ -1,5 +1,7 @@
 //! The command line: what may be said, and what it does. The daemon itself is elsewhere.
 
+mod rollout;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tidepool_autoscaler_core::outcome::{Decision, Plan};
 use tidepool_logging::Format;
 
-use crate::client::{Client, ClientError, mode_text, status_text};
+use crate::client::{Client, ClientError, mode_text, rollout_text, status_text};
 use crate::config::{self, Config, Problem, Purpose, Surroundings};
 use crate::daemon::{self, DaemonError, Runtime};
 use crate::journal::Journal;
@@ -44,7 +46,9 @@ Examples:
   tidepool-autoscaler check --config /etc/tidepool-autoscaler.toml
   tidepool-autoscaler plan --config autoscaler.toml --json
   tidepool-autoscaler scale api 5 --config autoscaler.toml
-  tidepool-autoscaler resume api --config autoscaler.toml";
+  tidepool-autoscaler resume api --config autoscaler.toml
+  tidepool-autoscaler rollout api --image packer/manifests/digitalocean/api.json --config autoscaler.toml
+  tidepool-autoscaler rollout api --undo --config autoscaler.toml";
 
 /// Resizes pools of plain virtual machines by what their metrics say.
 ///
@@ -84,6 +88,34 @@ pub struct ConfigArg {
     /// The configuration, in TOML; a commented example comes with the program.
     #[arg(long, env = "TIDEPOOL_AUTOSCALER_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// What members shall be made of; what isn't said stays as it is.
+#[derive(Debug, clap::Args)]
+pub struct RolloutChange {
+    /// The manifest of an image as `make image` leaves it (a file), an image's number, or its slug.
+    #[arg(long, value_name = "MANIFEST|ID|SLUG")]
+    pub image: Option<String>,
+    /// A size, such as s-2vcpu-4gb.
+    #[arg(long)]
+    pub size: Option<String>,
+    /// What cloud-init gets on new members.
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+}
+
+/// What to do with a rollout that is under way, or was.
+#[derive(Debug, clap::Args)]
+pub struct RolloutWord {
+    /// Replace nobody until --resume; the pool is still scaled.
+    #[arg(long, conflicts_with_all = ["image", "size", "user_data", "resume", "undo"])]
+    pub pause: bool,
+    /// Go on after --pause.
+    #[arg(long, conflicts_with_all = ["image", "size", "user_data", "undo"])]
+    pub resume: bool,
+    /// Go back to what members were made of before, also after the rollout is done.
+    #[arg(long, conflicts_with_all = ["image", "size", "user_data"])]
+    pub undo: bool,
 }
 
 /// The commands.
@@ -146,6 +178,23 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// Replace a pool's members by ones of another image, size or user data, a few at a time, each only after its successor has
+    /// been ready for a while. It goes back by itself when new members fail. `status` shows how far it is.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+        .args(["image", "size", "user_data", "pause", "resume", "undo"]))]
+    Rollout {
+        /// Which pool.
+        pool: String,
+        /// What to change.
+        #[command(flatten)]
+        change: RolloutChange,
+        /// What to do with the one that is under way.
+        #[command(flatten)]
+        word: RolloutWord,
+        /// The daemon's configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
     /// Print a shell's completions.
     Completions {
         /// Which shell.
@@ -182,6 +231,14 @@ pub enum CommandError {
     /// The daemon can't run.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// What a rollout names can't be used.
+    #[error("{path}: {problem}", path = .path.display())]
+    Rollout {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// The running daemon's answer is not to be had.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -215,7 +272,9 @@ impl CommandError {
     /// Its exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            CommandError::Unreadable { .. } | CommandError::Config { .. } => EXIT_USAGE,
+            CommandError::Unreadable { .. } | CommandError::Config { .. } | CommandError::Rollout { .. } => {
+                EXIT_USAGE
+            }
             CommandError::Daemon(_)
             | CommandError::Client(_)
             | CommandError::Http(_)
@@ -290,6 +349,19 @@ pub async fn run(command: Command, runtime: Runtime) -> Result<(), CommandError>
         Command::Resume { pool, config } => print_mode(&pool, client(&config)?.resume(&pool).await?),
         Command::Scale { pool, size, config } => {
             print_mode(&pool, client(&config)?.scale(&pool, size).await?)
+        }
+        Command::Rollout {
+            pool,
+            change,
+            word,
+            config,
+        } => {
+            let client = client(&config)?;
+            let rollout = match word.said() {
+                Some(word) => client.rollout_word(&pool, word).await?,
+                None => client.rollout(&pool, &rollout::request(&change)?).await?,
+            };
+            print(&format!("{pool}: {}", rollout_text(&rollout)))
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -5,12 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tidepool_autoscaler_core::rollout::Stage;
 
 use crate::config::{Secret, StatusConfig};
-use crate::status::{Mode, PoolStatus, ScaleRequest, Status};
+use crate::status::{Mode, PoolStatus, RolloutRequest, RolloutStatus, ScaleRequest, Status};
 
 /// A daemon on the same machine answers at once; over a network within this.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An order of a rollout makes two reads of the provider, which take at most 46 s each.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// Why the daemon's answer is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,23 @@ impl Client {
             .await
     }
 
+    /// Orders that a pool's members are replaced.
+    pub async fn rollout(&self, pool: &str, request: &RolloutRequest) -> Result<RolloutStatus, ClientError> {
+        let url = self.url(&format!("/api/pools/{pool}/rollout"));
+        // The provider is asked before it is answered.
+        let request = self.http.post(url).timeout(ORDER_TIMEOUT).json(request);
+        self.send(request).await
+    }
+
+    /// Pauses a rollout, resumes or undoes it.
+    pub async fn rollout_word(&self, pool: &str, word: &str) -> Result<RolloutStatus, ClientError> {
+        self.send(
+            self.http
+                .post(self.url(&format!("/api/pools/{pool}/rollout/{word}"))),
+        )
+        .await
+    }
+
     /// Holds a pool at a size given by hand.
     pub async fn scale(&self, pool: &str, size: u32) -> Result<Mode, ClientError> {
         let request = self
@@ -123,6 +144,37 @@ pub fn mode_text(mode: Mode) -> String {
         Mode::Hold { size } => format!("held at {size}"),
         Mode::Manual { size } => format!("set to {size} by hand"),
     }
+}
+
+/// A rollout, in words.
+pub fn rollout_text(rollout: &RolloutStatus) -> String {
+    let RolloutStatus {
+        to,
+        from,
+        stage,
+        back,
+        cause,
+        left,
+        ..
+    } = rollout;
+    let what = if *back { "rollback" } else { "rollout" };
+    let stage = match stage {
+        Stage::Running => "running",
+        Stage::Paused => "paused",
+        Stage::Done => "done",
+    };
+    let from = from
+        .as_ref()
+        .map_or_else(String::new, |from| format!(", from {from}"));
+    let left = match (stage, left) {
+        ("done", _) | (_, None) => String::new(),
+        (_, Some(1)) => "; 1 member is left to replace".to_owned(),
+        (_, Some(left)) => format!("; {left} members are left to replace"),
+    };
+    let cause = cause
+        .as_ref()
+        .map_or_else(String::new, |cause| format!("; {cause}"));
+    format!("{what} to {to}{from}: {stage}{left}{cause}")
 }
 
 /// A status for people.
@@ -159,6 +211,9 @@ fn pool_text(text: &mut String, pool: &PoolStatus, status: &Status) -> std::fmt:
     }
     for problem in &pool.problems {
         writeln!(text, "  problem: {problem}")?;
+    }
+    if let Some(rollout) = &pool.rollout {
+        writeln!(text, "  {}", rollout_text(rollout))?;
     }
     for signal in &pool.signals {
         let value = signal

@@ -26,8 +26,9 @@ use crate::provider::digitalocean::{Account, AccountError, DigitalOcean};
 use crate::provider::{Provider, ProviderErrorKind};
 use crate::record::StatusRecorder;
 use crate::server::{self, Shared};
-use crate::state::{LoadedMemory, LoadedWord, StateDir, StateError};
+use crate::state::{Loaded, LoadedMemory, LoadedWord, StateDir, StateError};
 use crate::tick::{Pool, Services, Snapshot, TickError, TickState, control_of, wait};
+use crate::versions::{SharedVersions, Versions};
 
 /// Running steps are waited for so long at the end: one call to a provider takes at most 15 s, a read with its repetitions
 /// 46 s.
@@ -127,8 +128,10 @@ pub fn pools(
     };
     let mut pools = Vec::new();
     for (pool, provider) in providers(config, runtime)? {
+        let recorder = StatusRecorder::new(&pool.spec, Control::Auto);
         let applier = Applier {
             provider,
+            versions: kept.versions(pool, &recorder)?,
             probe: Arc::clone(&probe),
             ops_port: pool.ops_port,
             journal: Arc::clone(&journal),
@@ -137,7 +140,6 @@ pub fn pools(
             crash: runtime.crash.map(Arc::new),
         };
         let LoadedWord { word, damage } = state.control_load(&pool.spec.name, kept.now);
-        let recorder = StatusRecorder::new(&pool.spec, Control::Auto);
         damage
             .into_iter()
             .for_each(|problem| notice(pool, &recorder, problem));
@@ -180,8 +182,29 @@ impl Kept<'_> {
     }
 }
 
+impl Kept<'_> {
+    /// What the pool's members are made of: as it was ordered, or as the configuration says where that was changed since.
+    fn versions(&self, pool: &PoolConfig, recorder: &StatusRecorder) -> Result<SharedVersions, StateError> {
+        let name = &pool.spec.name;
+        let made = pool.droplets.made();
+        let Loaded { value, damage } = self.state.versions_load::<Versions>(name, self.now);
+        let found = value.is_some();
+        let before = value.unwrap_or_else(|| Versions::configured(made.clone()));
+        let mut versions = before.clone();
+        let left = versions.read_again(&made, self.now);
+        for problem in damage.into_iter().chain(left) {
+            notice(pool, recorder, problem);
+        }
+        if self.state.is_own() && !(found && versions == before) {
+            self.state.versions_save(name, &versions)?;
+        }
+        recorder.rollout_set(versions.rollout());
+        Ok(SharedVersions::new(versions))
+    }
+}
+
 fn notice(pool: &PoolConfig, recorder: &StatusRecorder, problem: String) {
-    tracing::warn!(pool = %pool.spec.name, problem, "the pool's state was damaged");
+    tracing::warn!(pool = %pool.spec.name, problem, "the pool's state is not as it was left");
     recorder.notice(problem);
 }
 

@@ -269,14 +269,19 @@ fn read_line(text: &[u8]) -> Option<Line> {
     (step.step == StepKind::Create.name()).then_some(Line {
         at,
         pool,
-        step: Step::Create { name: step.name },
+        step: Step::Create {
+            name: step.name,
+            generation: None,
+        },
         outcome: None,
         id: None,
     })
 }
 
 fn keep_create(creates: &mut Creates, line: Line) {
-    let Step::Create { name } = &line.step else { return };
+    let Step::Create { name, .. } = &line.step else {
+        return;
+    };
     let key = (line.pool.clone(), name.clone());
     match line.outcome {
         Some(Outcome::Failed | Outcome::Skipped) => {
@@ -310,6 +315,7 @@ mod tests {
     fn line(name: &str, outcome: Option<Outcome>) -> Line {
         let step = Step::Create {
             name: MemberName(name.to_owned()),
+            generation: None,
         };
         Line {
             at: UnixMillis(7_000),

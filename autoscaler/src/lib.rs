@@ -25,5 +25,6 @@ pub mod status;
 mod test_pool;
 pub mod tick;
 pub mod troubles;
+pub mod versions;
 
 pub use tidepool_logging::chain;

@@ -296,6 +296,8 @@ impl Unlisted<'_> {
             readiness: Readiness::Unknown,
             address: None,
             image: Image::default(),
+            size: None,
+            generation: None,
         }
     }
 

@@ -5,9 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::memory::Memory;
-use tidepool_autoscaler_core::observe::{MemberName, Observation, PoolName, SignalReading, UnixMillis};
+use tidepool_autoscaler_core::observe::{
+    MemberName, Observation, PoolName, SignalReading, UnixMillis, count,
+};
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::outcome::Proposal;
+use tidepool_autoscaler_core::rollout::{Cause, Rollout};
 use tidepool_autoscaler_core::roster::Roster;
 use tidepool_autoscaler_core::signal::Signal;
 use tidepool_autoscaler_core::spec::PoolSpec;
@@ -15,7 +18,7 @@ use tidepool_autoscaler_core::spec::PoolSpec;
 use crate::apply::{Applied, StepOutcome};
 use crate::status::{
     DECISIONS_MAX, DecisionStatus, Direction, HISTORY_POINTS_MAX, HistoryPoint, MemberStatus, Mode,
-    PoolStatus, SignalPoint, SignalState, SignalStatus, StepStatus,
+    PoolStatus, RolloutStatus, SignalPoint, SignalState, SignalStatus, StepStatus,
 };
 use crate::troubles::{Change, Outcomes, Troubles};
 
@@ -26,7 +29,7 @@ const HISTORY_STEP_MILLIS: i64 = HISTORY_MILLIS / HISTORY_POINTS_MAX as i64;
 
 /// Which way a decision goes.
 pub fn direction(decision: &Decision) -> Direction {
-    match decision.desired.cmp(&decision.actual) {
+    match decision.desired.cmp(&decision.base()) {
         std::cmp::Ordering::Greater => Direction::Out,
         std::cmp::Ordering::Less => Direction::In,
         std::cmp::Ordering::Equal => Direction::None,
@@ -53,6 +56,8 @@ pub struct StatusRecorder {
 #[derive(Debug)]
 struct Inner {
     status: PoolStatus,
+    /// The pool's size without the successors that a rollout made.
+    base: u32,
     troubles: Troubles,
     history: VecDeque<HistoryPoint>,
     decisions: VecDeque<DecisionStatus>,
@@ -93,6 +98,7 @@ impl StatusRecorder {
             last_tick_at: None,
             last_error: None,
             problems: Vec::new(),
+            rollout: None,
             members: Vec::new(),
             signals: Vec::new(),
             history: Vec::new(),
@@ -100,6 +106,7 @@ impl StatusRecorder {
         };
         let inner = Inner {
             status,
+            base: 0,
             troubles: Troubles::default(),
             history: VecDeque::new(),
             decisions: VecDeque::new(),
@@ -133,6 +140,18 @@ impl StatusRecorder {
         self.inner().status.mode = mode(control);
     }
 
+    /// Shows a rollout at once, before the next tick acts by it.
+    pub fn rollout_set(&self, rollout: Option<&Rollout>) {
+        let shown = rollout.map(|rollout| rollout_shown(rollout, None));
+        self.inner().status.rollout = shown;
+    }
+
+    /// The pool's size without the successors that a rollout made, in the last tick; `None` before the first.
+    pub fn base(&self) -> Option<u32> {
+        let inner = self.inner();
+        inner.status.last_tick_at.map(|_| inner.base)
+    }
+
     /// Something that was found at the start, to be shown until the next one.
     pub fn notice(&self, text: String) {
         let mut inner = self.inner();
@@ -162,6 +181,7 @@ impl StatusRecorder {
             applied: report.applied,
             problems: report.problems,
         });
+        inner.base = decision.base();
         let (last_error, problems) = (inner.troubles.first(), inner.troubles.others());
         let status = &mut inner.status;
         (status.last_error, status.problems) = (last_error, problems);
@@ -171,6 +191,11 @@ impl StatusRecorder {
         status.serving = roster.serving_ready();
         status.last_tick_at = Some(ended);
         status.members = members(&roster, decision);
+        let left = status.members.iter().filter(|m| m.outdated).count();
+        status.rollout = spec
+            .rollout
+            .as_ref()
+            .map(|rollout| rollout_shown(rollout, Some(count(left))));
         status.signals = decision
             .proposals
             .iter()
@@ -225,6 +250,19 @@ impl Inner {
     }
 }
 
+/// A rollout as it is shown.
+pub fn rollout_shown(rollout: &Rollout, left: Option<u32>) -> RolloutStatus {
+    RolloutStatus {
+        to: rollout.to.to_string(),
+        from: rollout.from.as_ref().map(ToString::to_string),
+        stage: rollout.stage,
+        back: rollout.back,
+        cause: rollout.cause.as_ref().map(Cause::words),
+        ordered_at: rollout.ordered_at,
+        left,
+    }
+}
+
 /// Who decides about the size, as it is shown.
 pub fn mode(control: Control) -> Mode {
     match control {
@@ -256,6 +294,7 @@ fn members(roster: &Roster<'_>, decision: &Decision) -> Vec<MemberStatus> {
         created_at: entry.member.created_at,
         address: entry.member.address,
         image: entry.member.image.to_string(),
+        outdated: entry.outdated,
         signals: values.get(&entry.host).cloned().unwrap_or_default(),
         signal_problems: problems.get(&entry.host).cloned().unwrap_or_default(),
     };

@@ -1,5 +1,7 @@
 //! The status port: the status API, the operator's word, Prometheus metrics and the dashboard. Its types are in `status`.
 
+mod rollouts;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -84,6 +86,8 @@ pub fn routes(shared: Shared) -> impl Endpoint<Output = Response> {
         .at("/pools/:name/hold", post(hold_route))
         .at("/pools/:name/resume", post(resume_route))
         .at("/pools/:name/scale", post(scale_route))
+        .at("/pools/:name/rollout", post(rollouts::order_route))
+        .at("/pools/:name/rollout/:word", post(rollouts::word_route))
         .around(|api, request: Request| async move {
             match token_refusal(&request).or_else(|| foreign_write(&request)) {
                 None => api.call(request).await.map(IntoResponse::into_response),
@@ -217,7 +221,7 @@ fn hold_route(Path(name): Path<String>, Data(shared): Data<&Shared>) -> Response
     change(shared, &name, |pool| {
         let size = pool
             .recorder
-            .actual()
+            .base()
             .ok_or((StatusCode::CONFLICT, "the pool was not observed yet".to_owned()))?;
         // Dead members may leave a pool under its minimum for a moment; that is not what is meant to be held.
         let spec = &pool.config.spec;
@@ -259,18 +263,28 @@ async fn scale_route(Path(name): Path<String>, Data(shared): Data<&Shared>, body
     })
 }
 
+/// The pool of this name, or the answer that there is none.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+fn pool_named<'s>(shared: &'s Shared, name: &str) -> Result<&'s Arc<Pool>, Response> {
+    let found = shared.pools.iter().find(|pool| pool.name().0 == name);
+    found.ok_or_else(|| {
+        let known = record::names(shared.pools.iter().map(|pool| pool.name()));
+        failure(
+            StatusCode::NOT_FOUND,
+            &format!("there is no pool {name:?}; there are: {known}"),
+        )
+    })
+}
+
 /// Keeps the operator's word on the disk, then acts by it.
 fn change(
     shared: &Shared,
     name: &str,
     control: impl FnOnce(&Pool) -> Result<Control, (StatusCode, String)>,
 ) -> Response {
-    let Some(pool) = shared.pools.iter().find(|pool| pool.name().0 == name) else {
-        let known = record::names(shared.pools.iter().map(|pool| pool.name()));
-        return failure(
-            StatusCode::NOT_FOUND,
-            &format!("there is no pool {name:?}; there are: {known}"),
-        );
+    let pool = match pool_named(shared, name) {
+        Ok(pool) => pool,
+        Err(refusal) => return refusal,
     };
     let control = match control(pool) {
         Ok(control) => control,

@@ -62,6 +62,15 @@ pub struct LoadedMemory {
     pub damage: Option<String>,
 }
 
+/// What was kept of something, as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded<V> {
+    /// What was kept, if anything was.
+    pub value: Option<V>,
+    /// Why it can't be read, if it ought to be.
+    pub damage: Option<String>,
+}
+
 /// Who decides about a pool, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedWord {
@@ -93,6 +102,8 @@ enum Access {
 const MEMORY_VERSION: u32 = 1;
 /// The shape of a control's file; one without a version is of the first.
 const CONTROL_VERSION: u32 = 1;
+/// The shape of a file about what was rolled out.
+const VERSIONS_VERSION: u32 = 1;
 /// A file at most: a memory of 1,000 members with an hour of recommendations has less than 1 MiB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -197,13 +208,7 @@ impl StateDir {
             Err(error) => error,
         };
         let why = crate::chain(&error);
-        let kept = match self.access {
-            Access::Look => "it is left as it is".to_owned(),
-            Access::Own => match files::put_aside(&path, now) {
-                Ok(aside) => format!("it is kept as {}", aside.display()),
-                Err(error) => format!("and it can't be kept aside: {error}"),
-            },
-        };
+        let kept = self.put_away(&path, now);
         LoadedMemory {
             memory: Memory::default(),
             damage: Some(format!(
@@ -216,6 +221,56 @@ impl StateDir {
     pub fn memory_save(&self, pool: &PoolName, memory: &Memory) -> Result<(), StateError> {
         let version = MEMORY_VERSION;
         save(&self.memory(pool), &MemoryFile { version, memory })
+    }
+
+    /// What a pool's members are made of, as it was ordered; `None` where nothing was kept yet. A damaged file is kept aside,
+    /// and the pool goes by its configuration.
+    pub fn versions_load<V: DeserializeOwned>(&self, pool: &PoolName, now: UnixMillis) -> Loaded<V> {
+        let path = self.versions(pool);
+        let error = match load(&path, VERSIONS_VERSION) {
+            Ok(value) => return Loaded { value, damage: None },
+            Err(error) => error,
+        };
+        Loaded {
+            value: None,
+            damage: Some(format!(
+                "what was rolled out can't be read, so new members are made as the configuration says: {}; {}",
+                crate::chain(&error),
+                self.put_away(&path, now)
+            )),
+        }
+    }
+
+    /// Keeps what a pool's members are made of.
+    pub fn versions_save<V: Serialize>(&self, pool: &PoolName, versions: &V) -> Result<(), StateError> {
+        #[derive(Serialize)]
+        struct VersionsFile<'v, V> {
+            version: u32,
+            #[serde(flatten)]
+            versions: &'v V,
+        }
+        let version = VERSIONS_VERSION;
+        save(&self.versions(pool), &VersionsFile { version, versions })
+    }
+
+    /// Whether files may be written, and not only looked at.
+    pub fn is_own(&self) -> bool {
+        self.access == Access::Own
+    }
+
+    fn versions(&self, pool: &PoolName) -> PathBuf {
+        self.dir.join(format!("{pool}.rollout.json"))
+    }
+
+    /// Puts a damaged file out of the way, unless it is only looked at; says what became of it.
+    fn put_away(&self, path: &Path, now: UnixMillis) -> String {
+        match self.access {
+            Access::Look => "it is left as it is".to_owned(),
+            Access::Own => match files::put_aside(path, now) {
+                Ok(aside) => format!("it is kept as {}", aside.display()),
+                Err(error) => format!("and it can't be kept aside: {error}"),
+            },
+        }
     }
 
     /// Who decides about a pool. A damaged file holds the pool: going on without it could resize one that is held. It is kept

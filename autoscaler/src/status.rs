@@ -4,11 +4,14 @@
 //! - `GET /api/status` answers a [`Status`];
 //! - `POST /api/pools/{name}/hold` (empty body) keeps the pool at its present size;
 //! - `POST /api/pools/{name}/scale` with a [`ScaleRequest`] holds it at a size given by hand;
+//! - `POST /api/pools/{name}/rollout` with a [`RolloutRequest`] replaces its members; the same with `/pause`, `/resume` or `/undo`
+//!   behind it (empty body) stops, goes on or goes back; these answer the pool's [`RolloutStatus`];
 //! - `POST /api/pools/{name}/resume` (empty body) gives it back to its policies; these three answer the pool's [`Mode`];
 //! - `GET /metrics` (Prometheus text), `GET /livez`; everything else under `/` belongs to the dashboard's page, which is
 //!   mounted by the daemon from `dashboard::page() -> poem::Route`.
 //!
-//! Failures are `{"error": "<one sentence>"}` with status 400 (bad size), 401, 404 (no such pool), 409 (not observed yet).
+//! Failures are `{"error": "<one sentence>"}` with status 400 (bad size), 401, 404 (no such pool), 409 (not observed yet,
+//! no rollout to change), 502 (the provider can't be asked).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,6 +19,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tidepool_autoscaler_core::members::MemberState;
 use tidepool_autoscaler_core::observe::{MemberId, MemberName, PoolName, UnixMillis};
+use tidepool_autoscaler_core::rollout::Stage;
 
 /// At most so many points of history a pool: one hour at one point every 5 s. With a shorter tick, ticks that come sooner
 /// replace the newest point.
@@ -65,6 +69,9 @@ pub struct PoolStatus {
     /// the provider spells differently, state that was damaged.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// The last rollout that was ordered; `null` where there was none.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
     /// Members, oldest first.
     pub members: Vec<MemberStatus>,
     /// One for each policy that goes by a signal, in the configuration's order.
@@ -93,6 +100,43 @@ pub enum Mode {
     },
 }
 
+/// A rollout: what the pool's members shall be made of, and how far that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// What members shall be made of: name, image and size, in words. User data is never shown.
+    pub to: String,
+    /// What they were made of before, and go back to.
+    pub from: Option<String>,
+    /// `running`, `paused` or `done`.
+    pub stage: Stage,
+    /// It is the way back from one.
+    pub back: bool,
+    /// Why it goes back or was stopped.
+    pub cause: Option<String>,
+    /// When it was ordered, milliseconds since 1970.
+    pub ordered_at: UnixMillis,
+    /// How many members are still to be replaced; `null` before the first tick after the order.
+    pub left: Option<u32>,
+}
+
+/// The body of `POST /api/pools/{name}/rollout`; what is left out stays as it is.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    /// The image's number or slug.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What people call it, such as `api 0.3.2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The size, such as `s-1vcpu-1gb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// What cloud-init gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+}
+
 /// One member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
@@ -108,6 +152,9 @@ pub struct MemberStatus {
     pub address: Option<IpAddr>,
     /// The image it was made from.
     pub image: String,
+    /// A rollout that is under way replaces it.
+    #[serde(default)]
+    pub outdated: bool,
     /// Its newest fresh value of each signal, by the signal's name.
     pub signals: BTreeMap<String, f64>,
     /// Why it has no whole, fresh value of a signal, by the signal's name.

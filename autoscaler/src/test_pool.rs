@@ -1,14 +1,18 @@
 //! A pool's settings for unit tests.
 
 use tidepool_autoscaler_core::observe::PoolName;
-use tidepool_autoscaler_core::spec::{Lifetimes, PoolSpec, RepairLimit, StepLimits};
+use tidepool_autoscaler_core::recipe::Recipe;
+use tidepool_autoscaler_core::spec::{Lifetimes, Pace, PoolSpec, RepairLimit, StepLimits};
 
 pub(crate) fn spec(name: &str) -> PoolSpec {
     PoolSpec {
         name: PoolName(name.to_owned()),
         min: 1,
         max: 10,
-        image: "image".into(),
+        recipe: Recipe {
+            image: "image".into(),
+            ..Recipe::default()
+        },
         tick_secs: 15,
         signals: Vec::new(),
         policies: Vec::new(),
@@ -33,5 +37,7 @@ pub(crate) fn spec(name: &str) -> PoolSpec {
             max: 5,
             window_secs: 600,
         },
+        pace: Pace::default(),
+        rollout: None,
     }
 }

@@ -9,6 +9,8 @@ use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, Un
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::outcome::Plan;
 use tidepool_autoscaler_core::plan::plan;
+use tidepool_autoscaler_core::progress::advance;
+use tidepool_autoscaler_core::rollout::Rollout;
 use tidepool_autoscaler_core::roster::Roster;
 use tidepool_autoscaler_core::spec::PoolSpec;
 use tokio::sync::OwnedMutexGuard;
@@ -105,6 +107,10 @@ impl Snapshot {
 /// What a tick comes to before it does anything.
 #[derive(Debug)]
 pub struct Thought {
+    /// The rollout, as it was before.
+    pub rollout_before: Option<Rollout>,
+    /// The pool's settings, with the rollout as far as it is now.
+    pub spec: PoolSpec,
     /// The memory, with what was seen.
     pub memory: Memory,
     /// Who decided about the size.
@@ -189,13 +195,17 @@ impl Pool {
 
     /// Decides and plans from what was seen; touches nothing.
     pub fn think(&self, memory: &Memory, seen: &Observation) -> Thought {
-        let spec = &self.config.spec;
-        let memory = memory.observe(spec, seen);
-        let actual = Roster::of(spec, seen, &memory).actual();
+        let mut spec = self.applier.versions.lock().put_into(&self.config.spec);
+        let memory = memory.observe(&spec, seen);
+        let actual = Roster::of(&spec, seen, &memory).actual();
         let control = self.control(memory.size.unwrap_or(actual).max(actual));
-        let decision = decide(spec, seen, &memory, control);
-        let plan = plan(spec, seen, &memory, &decision);
+        let rollout_before = spec.rollout.clone();
+        spec.rollout = advance(&spec, seen, &memory, control);
+        let decision = decide(&spec, seen, &memory, control);
+        let plan = plan(&spec, seen, &memory, &decision);
         Thought {
+            rollout_before,
+            spec,
             memory,
             control,
             decision,
@@ -216,9 +226,10 @@ impl Pool {
             mut problems,
         } = look;
         problems.extend(services.audit.problems());
-        let spec = &self.config.spec;
         seen.signals = signals;
         let Thought {
+            rollout_before,
+            spec,
             memory,
             control,
             decision,
@@ -228,12 +239,18 @@ impl Pool {
         self.hold_settled(&services.state, control);
 
         let mut next = memory.clone();
-        next.intend(spec, &decision, &plan);
+        next.intend(&spec, &decision, &plan);
         services
             .state
             .memory_save(self.name(), &next)
             .map_err(TickError::Memory)?;
         tick_state.memory = next;
+        let versions = &self.applier.versions;
+        versions
+            .change(&services.state, self.name(), |versions| {
+                versions.advance(rollout_before.as_ref(), spec.rollout.as_ref())
+            })
+            .map_err(TickError::Memory)?;
         self.journal_forget(&tick_state.memory);
 
         let applied = self.applier.apply(self.name(), &plan, &memory).await;
@@ -243,8 +260,16 @@ impl Pool {
             .memory_save(self.name(), &tick_state.memory)
             .map_err(TickError::Memory)?;
 
+        versions
+            .change(&services.state, self.name(), |versions| {
+                for (generation, impossible) in applied.tried_creates() {
+                    versions.create_ended(generation, impossible);
+                }
+            })
+            .map_err(TickError::Memory)?;
+
         let report = TickReport {
-            spec,
+            spec: &spec,
             seen: &seen,
             memory: &memory,
             control,

@@ -43,6 +43,7 @@ fn create(name: &str) -> CreateMember {
         pool: web(),
         name: MemberName(name.to_owned()),
         earlier: EarlierCreate::None,
+        made: None,
     }
 }
 
@@ -81,7 +82,9 @@ async fn a_members_whole_life() {
     assert!(
         members
             .iter()
-            .all(|member| member.image.slug.as_deref() == Some("sleeper") && !member.serving && !member.draining)
+            .all(|member| member.image.slug.as_deref() == Some("sleeper")
+                && !member.serving
+                && !member.draining)
     );
     let age_ms = jiff::Timestamp::now().as_millisecond() - members[0].created_at.0;
     assert!((-2_000..120_000).contains(&age_ms), "{age_ms} ms old");

@@ -69,6 +69,9 @@ fn a_wrong_command_line_or_a_missing_file_ends_with_64() {
         &[],
         &["run"],
         &["scale", "api", "many", "--config", "x"],
+        &["rollout", "api", "--config", "x"],
+        &["rollout", "api", "--pause", "--undo", "--config", "x"],
+        &["rollout", "api", "--image", "9002", "--undo", "--config", "x"],
         &["check", "--config", "/nonexistent/autoscaler.toml"],
         &["check", "--config", "x", "--log-format", "loud"],
     ] {
@@ -300,4 +303,48 @@ fn files_without_an_end_are_refused() {
         let said = text(&output.stderr);
         assert!(said.contains("not a regular file"), "{said}");
     }
+}
+
+#[test]
+fn a_manifest_that_is_none_is_refused_before_the_daemon_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = [
+        (
+            r#"{"image":"api","version":"1","cloud":"gce","id":"1"}"#,
+            "it is an image of gce, and the pool's members are droplets",
+        ),
+        (
+            r#"{"image":"api","cloud":"local","id":"fra1:1"}"#,
+            "its id \"fra1:1\" is not an image's number",
+        ),
+        (
+            r#"{"image":"api"}"#,
+            "it is not the manifest of an image: missing field `id`",
+        ),
+        ("[]", "it is not the manifest of an image"),
+    ];
+    let path = dir.path().join("api.json");
+    let rollout = |image: &Path| {
+        run(
+            &[
+                "rollout",
+                "api",
+                "--image",
+                image.to_str().unwrap(),
+                "--config",
+                &example(),
+            ],
+            None,
+        )
+    };
+    for (manifest, words) in table {
+        std::fs::write(&path, manifest).unwrap();
+        let output = rollout(&path);
+        assert_eq!(output.status.code(), Some(64), "{manifest}");
+        let message = text(&output.stderr);
+        assert!(message.contains(words), "{message}");
+    }
+    let output = rollout(&dir.path().join("missing.json"));
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("missing.json can't be read"));
 }

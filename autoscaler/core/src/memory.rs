@@ -132,6 +132,8 @@ pub struct MemberMemory {
     pub serving_since: Option<UnixMillis>,
     /// Since when it is not ready, though it serves or was ready before.
     pub unready_since: Option<UnixMillis>,
+    /// Since when it has been ready at every tick.
+    pub ready_since: Option<UnixMillis>,
     /// Since when it is both marked for removal and out of the load balancer.
     pub withdrawn_since: Option<UnixMillis>,
     /// When it was first asked to drain. Its word that it is drained counts only after that.
@@ -203,7 +205,7 @@ impl Memory {
             next.size = None;
             // Nobody knows whether it was so all the time.
             let known = next.members.values_mut();
-            known.for_each(|m| (m.unready_since, m.power_since) = (None, None));
+            known.for_each(|m| (m.unready_since, m.ready_since, m.power_since) = (None, None, None));
         }
         next.last_tick = Some(now);
         let members = seen.members.iter();
@@ -341,6 +343,7 @@ impl Memory {
             serving_since: serves.then(|| before.serving_since.unwrap_or(first_serving).min(now)),
             unready_since: (staying && not_ready && !booting)
                 .then(|| before.unready_since.unwrap_or(now).min(now)),
+            ready_since: (staying && !not_ready).then(|| before.ready_since.unwrap_or(now).min(now)),
             withdrawn_since: withdrawn.then(|| before.withdrawn_since.unwrap_or(now).min(now)),
             drain_since: before.drain_since.map(|at| at.min(now)),
             shutdown_since: before.shutdown_since.map(|at| at.min(now)),
@@ -476,7 +479,7 @@ impl Memory {
         let mut created = 0;
         for step in &plan.steps {
             match step {
-                Step::Create { name } => {
+                Step::Create { name, .. } => {
                     created += 1;
                     self.retry_names.remove(name);
                     if let Some(since) = self.unsettled.get(name).copied() {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::Image;
+use crate::recipe::{Generation, Image};
 
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,6 +132,12 @@ pub struct Member {
     pub address: Option<IpAddr>,
     /// The image it was made from, by each name that the provider gives it.
     pub image: Image,
+    /// Its size, as the provider names it; `None` where it isn't known.
+    #[serde(default)]
+    pub size: Option<String>,
+    /// The generation that it was made as (tag `generation:<pool>:<generation>`).
+    #[serde(default)]
+    pub generation: Option<Generation>,
 }
 
 /// A name for each member that keeps its values apart from others': its own, and with its id behind it where an older

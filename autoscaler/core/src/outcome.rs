@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
 use crate::observe::{MemberId, MemberName, UnixMillis};
+use crate::recipe::Generation;
+use crate::rollout::Cause;
 use crate::signal::Signal;
 use crate::spec::Across;
 
@@ -140,6 +142,12 @@ pub struct Decision {
     pub desired: u32,
     /// What this tick goes to: `desired` as far as the step limits let it.
     pub planned: u32,
+    /// How many of `actual` are there beyond the pool's size, as successors that a rollout made.
+    #[serde(default)]
+    pub surplus: u32,
+    /// How many more than `planned` a rollout lets the pool have.
+    #[serde(default)]
+    pub surge: u32,
     /// Why, in the order in which it was weighed.
     #[serde(default)]
     pub reasons: Vec<Reason>,
@@ -271,6 +279,40 @@ pub enum Reason {
         /// Which.
         members: Vec<MemberName>,
     },
+    /// A rollout replaces members.
+    RollingOut {
+        /// What they shall be made of.
+        to: String,
+        /// So many are not of it yet.
+        left: u32,
+        /// Of so many.
+        of: u32,
+    },
+    /// A rollout is paused.
+    RolloutPaused {
+        /// What they shall be made of.
+        to: String,
+        /// So many are not of it yet.
+        left: u32,
+        /// Of so many.
+        of: u32,
+    },
+    /// A rollout waits, for the operator holds the pool.
+    RolloutHeld {
+        /// What they shall be made of.
+        to: String,
+        /// So many are not of it yet.
+        left: u32,
+        /// Of so many.
+        of: u32,
+    },
+    /// A rollout was stopped.
+    RolloutStopped {
+        /// It goes back.
+        back: bool,
+        /// Why.
+        cause: Cause,
+    },
     /// No more repairs: so many were replaced lately that replacing doesn't seem to help.
     TooManyRepairs {
         /// At most so many are replaced.
@@ -311,6 +353,11 @@ pub enum DeathCause {
 }
 
 impl Decision {
+    /// The pool's size without the successors that a rollout made.
+    pub fn base(&self) -> u32 {
+        self.actual.saturating_sub(self.surplus)
+    }
+
     /// How busy each host is, for the choice of victims: the first policy's fresh values.
     pub fn busyness(&self) -> BTreeMap<MemberName, f64> {
         let values = self
@@ -341,6 +388,9 @@ pub enum Step {
     Create {
         /// Its name.
         name: MemberName,
+        /// The generation of what it is made of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     /// Mark it for removal, for good.
     MarkDraining {
@@ -467,7 +517,7 @@ impl Step {
     /// The member's name.
     pub const fn name(&self) -> &MemberName {
         match self {
-            Step::Create { name }
+            Step::Create { name, .. }
             | Step::Admit { name, .. }
             | Step::MarkDraining { name, .. }
             | Step::Withdraw { name, .. }

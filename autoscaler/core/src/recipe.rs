@@ -76,3 +76,44 @@ impl From<String> for Image {
         Image::from(text.as_str())
     }
 }
+
+/// A name for everything that a member is made of, its user data among it, which a provider doesn't read back. Members carry it
+/// as a tag from their create on; those that were made before there was an order to change anything have none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub String);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a member is made of, as far as the core needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Its generation; `None` for the first one.
+    #[serde(default)]
+    pub generation: Option<Generation>,
+    /// What people call it, such as `api 0.3.2`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its image.
+    pub image: Image,
+    /// Its size, such as `s-1vcpu-1gb`; `None` where an older version did not write it.
+    #[serde(default)]
+    pub size: Option<String>,
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Recipe {
+            name, image, size, ..
+        } = self;
+        let size = size.as_ref().map_or_else(String::new, |size| format!(", {size}"));
+        match name {
+            Some(name) => write!(f, "{name} (image {image}{size})"),
+            None => write!(f, "image {image}{size}"),
+        }
+    }
+}

@@ -26,6 +26,10 @@ pub struct Entry<'a> {
     pub copy: bool,
     /// Dead, and the breaker of repairs lets it be removed.
     pub repair: bool,
+    /// The rollout that is under way replaces it.
+    pub outdated: bool,
+    /// It serves, and has been ready for as long as a rollout asks of a successor.
+    pub seasoned: bool,
 }
 
 impl Entry<'_> {
@@ -71,6 +75,9 @@ impl<'a> Roster<'a> {
         let mut hosts = hosts_of(&seen.members);
         let entry = |member: &'a Member| {
             let (state, cause) = states.of(member);
+            let ready_since = memory.members.get(&member.id).and_then(|m| m.ready_since);
+            let long_ready =
+                ready_since.is_some_and(|since| seen.at.is_past(since, spec.pace.min_ready_secs));
             Entry {
                 member,
                 host: hosts.remove(&member.id).unwrap_or_else(|| member.name.clone()),
@@ -78,6 +85,11 @@ impl<'a> Roster<'a> {
                 cause,
                 copy: false,
                 repair: false,
+                outdated: spec
+                    .rollout
+                    .as_ref()
+                    .is_some_and(|rollout| rollout.replaces(member)),
+                seasoned: state == MemberState::Serving && long_ready,
             }
         };
         let mut entries: Vec<Entry<'a>> = members.into_iter().map(entry).collect();

@@ -5,7 +5,8 @@ mod saved;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::PoolName;
-use crate::recipe::Image;
+use crate::recipe::Recipe;
+use crate::rollout::Rollout;
 
 /// Everything that decides about one pool, apart from what is observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +18,8 @@ pub struct PoolSpec {
     pub min: u32,
     /// Never more.
     pub max: u32,
-    /// The image that new members are made from; members of other images are the first victims.
-    pub image: Image,
+    /// What new members are made of, unless a rollout says otherwise; members of other images are the first victims.
+    pub recipe: Recipe,
     /// Seconds between two ticks: what is not seen for several of them is a gap.
     pub tick_secs: u32,
     /// What is measured, each under its own name. Several policies may go by one signal.
@@ -35,6 +36,17 @@ pub struct PoolSpec {
     pub life: Lifetimes,
     /// How many dead members may be replaced.
     pub repair: RepairLimit,
+    /// How a rollout goes on.
+    pub pace: Pace,
+    /// The last one that was ordered.
+    pub rollout: Option<Rollout>,
+}
+
+impl PoolSpec {
+    /// What the pool's members are to be made of.
+    pub fn recipe_now(&self) -> &Recipe {
+        self.rollout.as_ref().map_or(&self.recipe, |rollout| &rollout.to)
+    }
 }
 
 /// How a signal is judged.
@@ -178,6 +190,31 @@ impl Lifetimes {
     /// What is said of most members at once is believed after so many seconds.
     pub fn outage_secs(&self) -> u32 {
         self.unready_secs.saturating_mul(OUTAGE_FACTOR)
+    }
+}
+
+/// How a rollout goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// At most so many members more than the pool would have, and so many replaced at a time; at least 1.
+    pub surge: u32,
+    /// A new member counts as its predecessor's successor when it has been ready for so long, seconds.
+    pub min_ready_secs: u32,
+    /// A new member that is not ready after so long has failed, seconds.
+    pub ready_secs: u32,
+    /// With more failed new members than this, and relatively more than old ones, the rollout goes back.
+    pub failures_max: u32,
+}
+
+impl Default for Pace {
+    /// The defaults of the configuration, for records that older versions wrote.
+    fn default() -> Pace {
+        Pace {
+            surge: 1,
+            min_ready_secs: 30,
+            ready_secs: 300,
+            failures_max: 1,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::control::Control;
 use crate::observe::{MemberName, UnixMillis};
 use crate::outcome::{DeadMember, DeathCause, Decision, Proposal, Reason, Verdict, Working};
+use crate::rollout::Cause;
 use crate::signal::{GapCause, Gaps, HOSTS_NAMED_MAX, MissingReason, Signal};
 use crate::spec::Across;
 
@@ -30,6 +31,7 @@ impl Decision {
             | Reason::TooManyRepairs { .. }
             | Reason::Repairs { .. }
             | Reason::Vanished { .. }
+            | Reason::RolloutStopped { .. }
             | Reason::Copies { .. } => true,
             Reason::Policy { .. }
             | Reason::NoPolicy
@@ -47,6 +49,9 @@ impl Decision {
             | Reason::OutLimit { .. }
             | Reason::InLimit { .. }
             | Reason::RepairsHeld { .. }
+            | Reason::RollingOut { .. }
+            | Reason::RolloutPaused { .. }
+            | Reason::RolloutHeld { .. }
             | Reason::Leaving { .. } => false,
         };
         let alarms = self.reasons.iter().filter(alarming);
@@ -96,6 +101,22 @@ impl Decision {
                 listed(members)
             ),
             Reason::Leaving { members } => format!("on the way out: {}", listed(members)),
+            Reason::RollingOut { to, left, of } => {
+                format!("rollout to {to}: {left} of {of} members are not of it yet")
+            }
+            Reason::RolloutPaused { to, left, of } => {
+                format!("rollout to {to} paused: {left} of {of} members are not of it yet")
+            }
+            Reason::RolloutHeld { to, left, of } => format!(
+                "rollout to {to} waits while the pool is held: {left} of {of} members are not of it yet"
+            ),
+            Reason::RolloutStopped { back: true, cause } => {
+                format!("the rollout goes back: {}", cause.words())
+            }
+            Reason::RolloutStopped { back: false, cause } => format!(
+                "the rollout is paused, for nothing is known to go back to: {}",
+                cause.words()
+            ),
             Reason::TooManyRepairs { max, window_secs } => {
                 format!("no more repairs: at most {max} members are replaced within {window_secs} s")
             }
@@ -104,12 +125,8 @@ impl Decision {
 }
 
 fn headline(decision: &Decision) -> String {
-    let Decision {
-        actual,
-        desired,
-        planned,
-        ..
-    } = decision;
+    let Decision { desired, planned, .. } = decision;
+    let actual = &decision.base();
     let to = if planned == desired {
         String::new()
     } else {
@@ -236,6 +253,29 @@ fn missing(reason: &MissingReason) -> String {
     }
 }
 
+impl Cause {
+    /// Why a rollout was stopped.
+    pub fn words(&self) -> String {
+        match self {
+            Cause::ByHand => "by hand".to_owned(),
+            Cause::NewOnesFail {
+                failed,
+                of,
+                others_failed,
+                others,
+                members,
+            } => format!(
+                "{failed} of {of} new members failed ({}), and {others_failed} of {others} others",
+                listed(members)
+            ),
+            Cause::Vanished { times } => {
+                format!("new members were gone before they were ready, {times} times")
+            }
+            Cause::Refused { times } => format!("the provider refused to make new members, {times} times"),
+        }
+    }
+}
+
 impl Gaps {
     /// The hosts and their causes, those of one cause together; empty where nothing is known.
     pub fn words(&self) -> String {
@@ -285,6 +325,8 @@ struct DecisionText<'a> {
     recommended: u32,
     desired: u32,
     planned: u32,
+    surplus: u32,
+    surge: u32,
     reason: String,
     reasons: &'a [Reason],
     proposals: &'a [Proposal],
@@ -300,6 +342,8 @@ impl Serialize for Decision {
             recommended: self.recommended,
             desired: self.desired,
             planned: self.planned,
+            surplus: self.surplus,
+            surge: self.surge,
             reason: self.reason(),
             reasons: &self.reasons,
             proposals: &self.proposals,

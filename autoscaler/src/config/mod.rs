@@ -311,7 +311,7 @@ fn read_audit(
     let is_state = |file: &PathBuf| {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
-        let ours = [".memory.json", ".control.json"]
+        let ours = [".memory.json", ".control.json", ".rollout.json"]
             .iter()
             .any(|end| name.ends_with(end));
         file.parent() == state_dir && (ours || name == "journal.jsonl" || name == "lease")

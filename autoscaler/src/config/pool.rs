@@ -1,7 +1,7 @@
 //! One `[[pool]]`: its settings for the core, its droplets' template and where its signals are read.
 
 use tidepool_autoscaler_core::observe::PoolName;
-use tidepool_autoscaler_core::spec::{Lifetimes, PoolSpec, RepairLimit, StepLimits};
+use tidepool_autoscaler_core::spec::{Lifetimes, Pace, PoolSpec, RepairLimit, StepLimits};
 use toml::Value;
 
 use super::OPS_PORT_DEFAULT;
@@ -62,6 +62,7 @@ pub(super) fn read(mut section: Section<'_>, context: &Context<'_>) -> Option<Po
     let limits = read_limits(section.section("limits"));
     let life = read_life(section.section("life"));
     let repair = read_repair(section.section("repair"));
+    let pace = read_pace(section.section("rollout"), &life);
     let at = Place {
         pool: section.path.clone(),
         problems: section.problems,
@@ -75,13 +76,13 @@ pub(super) fn read(mut section: Section<'_>, context: &Context<'_>) -> Option<Po
         ..
     } = followed;
     let droplets = droplets?;
-    let image = droplets.image.image();
+    let recipe = droplets.made().recipe;
     let pool = PoolConfig {
         spec: PoolSpec {
             name: name?,
             min: min?,
             max: max?,
-            image,
+            recipe,
             tick_secs: context.tick_secs,
             signals: settings,
             policies: policies?,
@@ -90,6 +91,8 @@ pub(super) fn read(mut section: Section<'_>, context: &Context<'_>) -> Option<Po
             limits,
             life,
             repair,
+            pace,
+            rollout: None,
         },
         ops_port: u16::try_from(ops_port).ok()?,
         droplets,
@@ -145,6 +148,24 @@ fn read_repair(mut section: Section<'_>) -> RepairLimit {
     };
     section.finish();
     repair
+}
+
+/// How a rollout goes on. A new member has as long to get ready as any other, unless it is said.
+fn read_pace(mut section: Section<'_>, life: &Lifetimes) -> Pace {
+    let Pace {
+        surge,
+        min_ready_secs,
+        failures_max,
+        ..
+    } = Pace::default();
+    let pace = Pace {
+        surge: section.number_or("surge", 1..=MEMBERS_MAX, surge),
+        min_ready_secs: section.number_or("min_ready_secs", 0..=WINDOW_SECS_MAX, min_ready_secs),
+        ready_secs: section.number_or("ready_secs", 5..=WINDOW_SECS_MAX, life.boot_timeout_secs),
+        failures_max: section.number_or("failures_max", 0..=MEMBERS_MAX, failures_max),
+    };
+    section.finish();
+    pace
 }
 
 fn read_droplets(mut section: Section<'_>, context: &Context<'_>, present: bool) -> Option<DropletTemplate> {

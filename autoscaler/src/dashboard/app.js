@@ -161,12 +161,20 @@ function drawPool(view, pool) {
 function drawBanners(view, pool) {
   const held = pool.mode.kind !== "auto";
   const problems = pool.problems ?? [];
-  put(view.banners, [held, pool.last_error, problems, pool.last_tick_at === null], () => [
+  put(view.banners, [held, pool.last_error, problems, pool.rollout, pool.last_tick_at === null], () => [
     pool.last_error ? el("p", { class: "banner bad", role: "alert", "data-field": "failing" }, el("strong", {}, "Failing: "), pool.last_error) : null,
     problems.length ? el("div", { class: "banner", "data-field": "problems" }, el("strong", {}, plural(problems.length, "problem")), problemList(problems)) : null,
+    pool.rollout && pool.rollout.stage !== "done" ? el("p", { class: "banner", "data-field": "rollout" }, ...rolloutWords(pool.rollout)) : null,
     pool.last_tick_at === null ? el("p", { class: "banner" }, "The first tick has not ended yet.") : null,
     held ? el("p", { class: "banner" }, "What the policies want is shown, but not followed. ", el("code", {}, `tidepool-autoscaler resume ${pool.name}`), " gives the pool back to them.") : null,
   ].filter(Boolean));
+}
+
+function rolloutWords(rollout) {
+  const left = rollout.left === null || rollout.left === undefined ? "" : `, ${plural(rollout.left, "member")} left to replace`;
+  const paused = rollout.stage === "paused" ? " (paused)" : "";
+  const cause = rollout.cause ? `: ${rollout.cause}` : "";
+  return [el("strong", {}, rollout.back ? "Rollback" : "Rollout", paused, ": "), `to ${rollout.to}${left}${cause}`];
 }
 
 function problemList(problems) {
@@ -233,7 +241,7 @@ function memberRow(member, signals) {
     el("td", { class: "state" }, el("span", { class: "badge", "data-tone": tone }, words)),
     el("td", { class: "num small" }, member.address ?? "no address yet"),
     el("td", { class: "num small labelled age", "data-label": "age", "data-since": member.created_at || null }),
-    el("td", { class: "small" }, member.image || "–"),
+    el("td", { class: "small" }, member.image || "–", member.outdated ? " (to be replaced)" : null),
     signals.map((signal) => signalCell(member, signal)));
 }
 

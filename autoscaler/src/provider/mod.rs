@@ -2,8 +2,12 @@
 
 pub mod digitalocean;
 
+use std::fmt;
+
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName, UnixMillis};
+use tidepool_autoscaler_core::recipe::{Image, Recipe};
 
 /// What a new member is made of; everything is settled, nothing is left to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +18,39 @@ pub struct CreateMember {
     pub name: MemberName,
     /// Whether a member of this name may have been made already.
     pub earlier: EarlierCreate,
+    /// What it is made of; `None`: as the pool is configured.
+    pub made: Option<Made>,
+}
+
+/// What members are made of. All else (region, keys, network) is as the pool is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Image, size and generation.
+    pub recipe: Recipe,
+    /// What cloud-init gets.
+    pub user_data: Option<UserData>,
+}
+
+/// What cloud-init gets. It may hold secrets, so it is never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserData(pub String);
+
+impl fmt::Debug for UserData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why the provider can't make members of a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// It doesn't have what is wanted, in a sentence.
+    #[error("{0}")]
+    NotToBeHad(String),
+    /// It could not be asked.
+    #[error("the provider can't be asked for the image and the size")]
+    Provider(#[from] ProviderError),
 }
 
 /// What is known of earlier creates of the same name.
@@ -113,6 +150,9 @@ pub trait Provider: Send + Sync + 'static {
     /// Asks the provider whether it spells the pool's names as the configuration does, and whether the pool's members are
     /// its alone; what isn't so, a sentence each.
     async fn names_check(&self, pool: &PoolName) -> Result<Vec<String>, ProviderError>;
+
+    /// Looks up what members would be made of, and gives the image by all its names. It makes nothing.
+    async fn recipe_find(&self, recipe: &Recipe) -> Result<Image, RecipeError>;
 
     /// Makes one member. On `UnknownOutcome` the caller must observe before it asks again.
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError>;

@@ -76,6 +76,8 @@ async fn a_droplet_is_described_in_our_words() {
         readiness: Readiness::Unknown,
         address: Some("10.114.0.7".parse().unwrap()),
         image: "tidepool-api (7555620)".into(),
+        size: Some("s-1vcpu-1gb".to_owned()),
+        generation: None,
     };
     let no_address = Member {
         address: None,

@@ -7,6 +7,7 @@ mod creating;
 mod limits;
 mod listing;
 mod odd_items;
+mod recipes;
 mod refusals;
 mod support;
 mod tags;

@@ -25,7 +25,7 @@ policy = [{ preset = "cpu", target = 0.6 }]
             "pool[0].name: \"API\" is not a valid name; a name is 1 to 42 of a-z, 0-9 and -, beginning with a letter",
             "pool[0].min: is 5, over max = 4",
             "pool[0].colour: is unknown; known here: name, min, max, ops_port, digitalocean, signal, policy, windows, limits, \
-             life, repair",
+             life, repair, rollout",
         ]
     );
 }

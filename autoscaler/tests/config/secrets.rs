@@ -46,7 +46,7 @@ fn secrets_and_user_data_come_from_files_beside_the_configuration() {
         config.pools[0].droplets.user_data.as_deref(),
         Some("#cloud-config\n")
     );
-    assert_eq!(config.pools[0].spec.image.to_string(), "7");
+    assert_eq!(config.pools[0].spec.recipe.image.to_string(), "7");
     assert_eq!(config.pools[0].droplets.ssh_keys.len(), 2);
     assert_eq!(config.state_dir, Path::new("/etc/tidepool/state"));
     assert_eq!(config.audit.file, Path::new("/etc/tidepool/state/audit.jsonl"));

@@ -6,6 +6,7 @@
 mod lists;
 mod operator;
 mod recognition;
+mod rollouts;
 mod rounds;
 mod signals;
 mod stage;

@@ -16,15 +16,18 @@ use tidepool_autoscaler::meters::Meters;
 use tidepool_autoscaler::metrics::{MetricError, MetricSource, SignalQuery};
 use tidepool_autoscaler::probe::MemberProbe;
 use tidepool_autoscaler::provider::{
-    CreateMember, EarlierCreate, Found, Listing, Provider, ProviderError, ProviderErrorKind,
+    CreateMember, EarlierCreate, Found, Listing, Made, Provider, ProviderError, ProviderErrorKind,
+    RecipeError,
 };
 use tidepool_autoscaler::record::StatusRecorder;
 use tidepool_autoscaler::state::{StateDir, Word};
 use tidepool_autoscaler::tick::{Pool, Services, TickState};
+use tidepool_autoscaler::versions::{SharedVersions, Versions};
 use tidepool_autoscaler_core::decide::Control;
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, PoolName, Power, Readiness, Reading, Sample, UnixMillis,
 };
+use tidepool_autoscaler_core::recipe::{Image, Recipe};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +64,8 @@ pub(crate) struct FakeCloud {
     pub(crate) get: Mutex<Option<ProviderErrorKind>>,
     /// What earlier creates were said to be known.
     pub(crate) earlier: Mutex<Vec<EarlierCreate>>,
+    /// What members were made of.
+    pub(crate) made: Mutex<Vec<Made>>,
     /// How destroying ends; works when `None`.
     pub(crate) destroys: Mutex<Option<ProviderErrorKind>>,
     /// How shutting down ends; works when `None`.
@@ -107,6 +112,8 @@ impl FakeCloud {
             readiness: Readiness::Unknown,
             address: Some(IpAddr::from([10, 0, 0, u8::try_from(n).unwrap()])),
             image: "host".into(),
+            size: None,
+            generation: None,
         };
         self.members.lock().unwrap().insert(member.id.clone(), member);
     }
@@ -219,6 +226,16 @@ impl Provider for FakeCloud {
         Ok(Vec::new())
     }
 
+    async fn recipe_find(&self, recipe: &Recipe) -> Result<Image, RecipeError> {
+        match recipe.image.to_string().as_str() {
+            "down" => Err(failed(ProviderErrorKind::Transient, "recipe_find").into()),
+            "missing" => Err(RecipeError::NotToBeHad(
+                "the account has no image missing".to_owned(),
+            )),
+            _ => Ok(recipe.image.clone()),
+        }
+    }
+
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {
         self.calls.lock().unwrap().push(format!("create {}", create.name));
         self.earlier.lock().unwrap().push(create.earlier);
@@ -233,6 +250,12 @@ impl Provider for FakeCloud {
             let mut members = self.members.lock().unwrap();
             let newest = members.values_mut().next_back().unwrap();
             newest.name = create.name.clone();
+            if let Some(made) = &create.made {
+                newest.image = made.recipe.image.clone();
+                newest.size.clone_from(&made.recipe.size);
+                newest.generation.clone_from(&made.recipe.generation);
+                self.made.lock().unwrap().push(made.clone());
+            }
             id = newest.id.clone();
             if self.makes_nothing.load(Ordering::SeqCst) {
                 members.remove(&id);
@@ -414,6 +437,7 @@ pub(crate) fn stage(pools: &[(&str, u32)], source: Arc<dyn MetricSource>, panics
         made.push(Arc::new(Pool {
             applier: Applier {
                 provider: cloud,
+                versions: SharedVersions::new(Versions::configured(config.droplets.made())),
                 probe: Arc::new(Willing),
                 ops_port: 9090,
                 journal: Arc::clone(&journal),

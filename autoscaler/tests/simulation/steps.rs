@@ -151,6 +151,7 @@ async fn a_create_that_was_begun_before_a_crash_is_not_begun_again() {
         pool: PoolName("api".to_owned()),
         step: Step::Create {
             name: MemberName("api-1".to_owned()),
+            generation: None,
         },
         outcome: None,
         id: None,

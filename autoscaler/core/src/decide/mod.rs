@@ -2,6 +2,7 @@
 
 mod combine;
 mod restrain;
+mod rolling;
 
 pub use crate::control::Control;
 use crate::members::MemberState;
@@ -13,12 +14,16 @@ use crate::roster::{Entry, RepairsRefused, Roster, Span};
 use crate::signal::{Hosts, Signal, assess};
 use crate::spec::{PoolSpec, RepairLimit, SignalSettings};
 use restrain::Restraint;
+use rolling::Rolling;
 
 /// Decides. `memory` has taken the observation in ([`Memory::observe`]); nothing is changed in it here.
 pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Control) -> Decision {
     let roster = Roster::of(spec, seen, memory).under(control);
     let actual = roster.actual();
-    let kept = memory.size.unwrap_or(actual).max(actual);
+    let rolling = Rolling::of(spec, &roster, memory, control);
+    let surplus = rolling.as_ref().map_or(0, |rolling| rolling.surplus);
+    let base = actual.saturating_sub(surplus);
+    let kept = memory.size.unwrap_or(base).max(base);
     let proposals = proposals_of(spec, seen, memory, &roster, kept);
     let (recommended, mut why) = combine::combine(&proposals, kept);
     let restraint = Restraint {
@@ -40,18 +45,23 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         }
     };
     let desired = restraint.bounded(wanted, &mut why);
-    if actual < kept.min(desired) {
-        let gone = kept - actual;
+    if base < kept.min(desired) {
+        let gone = kept - base;
         why.push(Reason::Gone { gone, kept });
     }
     let planned = match control {
         // Nobody is removed while the operator holds the pool, also not the one that is too many.
-        Control::Hold { .. } if desired < actual => actual,
+        Control::Hold { .. } if desired < base => base,
         Control::Hold { .. } | Control::Auto | Control::Manual { .. } => {
-            let planned = restraint.stepped(actual, desired, &mut why);
-            restraint.without_unseen(actual, planned, &mut why)
+            let planned = restraint.stepped(base, desired, &mut why);
+            restraint.without_unseen(base, planned, &mut why)
         }
     };
+    let mut surge = 0;
+    if let Some(rolling) = &rolling {
+        surge = restraint.surged(actual, planned, rolling.surge(planned), &mut why);
+        why.extend(rolling.reasons());
+    }
     why.extend(reasons_of_members(spec, memory, &roster));
     Decision {
         at: seen.at,
@@ -61,6 +71,8 @@ pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Con
         recommended,
         desired,
         planned,
+        surplus,
+        surge,
         reasons: why,
         proposals,
     }

@@ -109,6 +109,27 @@ impl Restraint<'_> {
         planned - not_made
     }
 
+    /// How many more than planned a rollout may have of those that it wants: making them is restrained like growth.
+    pub(super) fn surged(&self, actual: u32, planned: u32, wanted: u32, why: &mut Vec<Reason>) -> u32 {
+        let total = planned.saturating_add(wanted);
+        if total <= actual {
+            return wanted;
+        }
+        let before = why.len();
+        let stepped = self.stepped(actual, total, why);
+        let made = self.without_unseen(actual, stepped, why);
+        // Growth itself may have given the same reasons.
+        let (known, new) = why.split_at(before);
+        let new: Vec<Reason> = new
+            .iter()
+            .filter(|reason| !known.contains(reason))
+            .cloned()
+            .collect();
+        why.truncate(before);
+        why.extend(new);
+        made.saturating_sub(planned)
+    }
+
     fn changed_within(&self, secs: u32, count: impl Fn(&Resize) -> u32) -> u32 {
         let resizes = self.memory.resizes.iter();
         resizes

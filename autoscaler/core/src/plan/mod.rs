@@ -2,6 +2,7 @@
 //! what running it once does.
 
 mod removal;
+mod replace;
 mod victims;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,9 @@ use crate::spec::PoolSpec;
 pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Decision) -> Plan {
     let roster = Roster::of(spec, seen, memory).under(decision.control);
     let victims = victims::of(spec, &roster, decision);
-    let victim_ids: BTreeSet<&MemberId> = victims.iter().map(|v| &v.id).collect();
+    let mut leaving: BTreeSet<&MemberId> = victims.iter().map(|v| &v.id).collect();
+    let replaced = replace::outdated(spec, &roster, decision, &leaving);
+    leaving.extend(replaced.iter().map(|member| &member.id));
     let mut steps = Vec::new();
 
     let held = matches!(decision.control, Control::Hold { .. });
@@ -30,20 +33,22 @@ pub fn plan(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Dec
         .counted()
         .filter(|e| e.state == MemberState::Ready)
         .filter(|e| !held || is_new(e));
-    for entry in waiting.filter(|e| !victim_ids.contains(&e.member.id)) {
+    // What a rollout goes back from is not let in any more.
+    let goes_back = spec.rollout.as_ref().is_some_and(|rollout| rollout.back);
+    let waiting = waiting.filter(|e| !(goes_back && e.outdated));
+    for entry in waiting.filter(|e| !leaving.contains(&e.member.id)) {
         let Member { id, name, .. } = entry.member;
         steps.push(Step::Admit {
             id: id.clone(),
             name: name.clone(),
         });
     }
-    steps.extend(
-        new_names(spec, seen, memory, decision)
-            .into_iter()
-            .map(|name| Step::Create { name }),
-    );
-    for victim in &victims {
-        steps.extend(removal::begins(victim));
+    let names = new_names(spec, seen, memory, decision);
+    let generations = replace::generations(spec, &roster, count(names.len()));
+    let creates = names.into_iter().zip(generations);
+    steps.extend(creates.map(|(name, generation)| Step::Create { name, generation }));
+    for member in victims.iter().chain(&replaced) {
+        steps.extend(removal::begins(member));
     }
     let repairs = repairs(spec, &roster, decision);
     if !held {
@@ -80,7 +85,8 @@ fn repairs<'r, 'a>(spec: &PoolSpec, roster: &'r Roster<'a>, decision: &Decision)
 /// Names for the members to be made: those first whose create failed or got lost, then the next numbers. None is given that
 /// a member has, or that a create under way may give one.
 fn new_names(spec: &PoolSpec, seen: &Observation, memory: &Memory, decision: &Decision) -> Vec<MemberName> {
-    let wanted = decision.planned.saturating_sub(decision.actual) as usize;
+    let size = decision.planned.saturating_add(decision.surge);
+    let wanted = size.saturating_sub(decision.actual) as usize;
     let listed = seen.members.iter().map(|m| &m.name);
     let taken: BTreeSet<&MemberName> = listed.chain(memory.pending_creates.keys()).collect();
     let again = memory.retry_names.iter();

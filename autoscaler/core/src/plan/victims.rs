@@ -16,7 +16,8 @@ pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) 
         .counted()
         .filter(|e| e.state == MemberState::Unknown)
         .count();
-    let too_many = (decision.actual.saturating_sub(decision.planned) as usize).saturating_sub(unknown);
+    let size = decision.planned.saturating_add(decision.surge);
+    let too_many = (decision.actual.saturating_sub(size) as usize).saturating_sub(unknown);
     let busy: BTreeMap<MemberName, f64> = decision.busyness();
     let known = roster.counted().filter(|e| e.state != MemberState::Unknown);
     let mut candidates: Vec<&Entry<'a>> = known.collect();
@@ -27,10 +28,18 @@ pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) 
         MemberState::Unready | MemberState::Off => 3,
         MemberState::Serving | MemberState::Draining | MemberState::Unknown => 4,
     };
+    let rolling = spec
+        .rollout
+        .as_ref()
+        .is_some_and(|rollout| rollout.is_under_way());
+    let image = &spec.recipe_now().image;
+    // While members are replaced, those that are to be replaced go first; else what merely has another image.
+    let stays = |e: &Entry<'_>| rolling && !e.outdated && e.state != MemberState::Dead;
+    let wanted = |e: &Entry<'_>| e.member.image.is(image);
     let busy_of = |e: &Entry<'_>| busy.get(&e.host).copied().unwrap_or(f64::INFINITY);
     candidates.sort_by(|a, b| {
-        let by_state = rank(a.state).cmp(&rank(b.state));
-        let by_image = a.member.image.is(&spec.image).cmp(&b.member.image.is(&spec.image));
+        let by_state = stays(a).cmp(&stays(b)).then(rank(a.state).cmp(&rank(b.state)));
+        let by_image = wanted(a).cmp(&wanted(b));
         let by_busyness = busy_of(a).total_cmp(&busy_of(b));
         let by_age = b.member.created_at.cmp(&a.member.created_at);
         by_state
@@ -39,7 +48,13 @@ pub(super) fn of<'a>(spec: &PoolSpec, roster: &Roster<'a>, decision: &Decision) 
             .then(by_age)
             .then(a.member.id.cmp(&b.member.id))
     });
-    let mut spare = roster.serving_ready().saturating_sub(spec.min);
+    // While members are replaced, no fewer serve than are wanted.
+    let least = if rolling {
+        decision.desired.max(spec.min)
+    } else {
+        spec.min
+    };
+    let mut spare = roster.serving_ready().saturating_sub(least);
     let may_go = |e: &&Entry<'a>| {
         let serves = e.state == MemberState::Serving;
         let may = !serves || spare > 0;

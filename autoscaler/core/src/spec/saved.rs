@@ -2,9 +2,12 @@
 
 use serde::Deserialize;
 
-use super::{Across, Lifetimes, Policy, PoolSpec, RepairLimit, SignalSettings, StepLimits, TargetPolicy};
+use super::{
+    Across, Lifetimes, Pace, Policy, PoolSpec, RepairLimit, SignalSettings, StepLimits, TargetPolicy,
+};
 use crate::observe::PoolName;
-use crate::recipe::Image;
+use crate::recipe::{Image, Recipe};
+use crate::rollout::Rollout;
 
 /// The default of the configuration when the length of a tick was not written down.
 const TICK_SECS: u32 = 15;
@@ -16,7 +19,10 @@ pub(super) struct SavedPool {
     name: PoolName,
     min: u32,
     max: u32,
+    /// As older versions wrote it.
+    #[serde(default)]
     image: Image,
+    recipe: Option<Recipe>,
     #[serde(default = "tick_secs")]
     tick_secs: u32,
     #[serde(default)]
@@ -27,6 +33,10 @@ pub(super) struct SavedPool {
     limits: StepLimits,
     life: Lifetimes,
     repair: RepairLimit,
+    #[serde(default)]
+    pace: Pace,
+    #[serde(default)]
+    rollout: Option<Rollout>,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +87,10 @@ impl From<SavedPool> for PoolSpec {
             name: saved.name,
             min: saved.min,
             max: saved.max,
-            image: saved.image,
+            recipe: saved.recipe.unwrap_or(Recipe {
+                image: saved.image,
+                ..Recipe::default()
+            }),
             tick_secs: saved.tick_secs,
             signals,
             policies,
@@ -86,6 +99,8 @@ impl From<SavedPool> for PoolSpec {
             limits: saved.limits,
             life: saved.life,
             repair: saved.repair,
+            pace: saved.pace,
+            rollout: saved.rollout,
         }
     }
 }

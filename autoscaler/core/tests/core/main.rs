@@ -12,6 +12,7 @@ mod memory;
 mod plan;
 mod policy;
 mod recipe;
+mod rollout;
 mod roster;
 mod signal;
 mod simulation;

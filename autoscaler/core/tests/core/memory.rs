@@ -212,7 +212,12 @@ fn stages_begin_once_and_end_when_they_are_over() {
         serving_since: Some(at(5)),
         ..rest
     };
-    assert_eq!(after(member(1), known), serving);
+    let ready = |secs| MemberMemory {
+        ready_since: Some(at(NOW - secs)),
+        ..serving
+    };
+    assert_eq!(after(member(1), known), ready(0));
+    assert_eq!(after(member(1), MemberMemory { ..ready(30) }), ready(30));
     assert_eq!(
         after(unready.clone(), known),
         MemberMemory {
@@ -255,6 +260,7 @@ fn stages_of_the_future_begin_now() {
         power: Some(Power::Running),
         power_since: Some(at(NOW + 9)),
         serving_since: Some(at(NOW + 9)),
+        ready_since: Some(at(NOW + 9)),
         unready_since: Some(at(NOW + 9)),
         withdrawn_since: Some(at(NOW + 9)),
         drain_since: Some(at(NOW + 9)),

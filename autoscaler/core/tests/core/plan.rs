@@ -458,7 +458,10 @@ fn steps_name_their_kind_and_member() {
             id: id.clone(),
             name: name.clone(),
         },
-        Step::Create { name: name.clone() },
+        Step::Create {
+            name: name.clone(),
+            generation: None,
+        },
         Step::MarkDraining {
             id: id.clone(),
             name: name.clone(),

@@ -3,7 +3,7 @@
 use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::observe::Member;
 use tidepool_autoscaler_core::plan::plan;
-use tidepool_autoscaler_core::recipe::Image;
+use tidepool_autoscaler_core::recipe::{Image, Recipe};
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::support::{member, seen, steps_of, watched};
@@ -37,7 +37,11 @@ fn an_image_is_another_by_its_number_and_without_one_by_its_slug() {
     ];
     for (one, other, same) in table {
         let (left, right) = (Image::from(one), Image::from(other));
-        assert_eq!((left.is(&right), right.is(&left)), (same, same), "{one:?} and {other:?}");
+        assert_eq!(
+            (left.is(&right), right.is(&left)),
+            (same, same),
+            "{one:?} and {other:?}"
+        );
     }
 }
 
@@ -48,7 +52,10 @@ fn a_member_of_the_pools_image_is_not_the_first_victim_for_how_the_image_is_name
         let spec = PoolSpec {
             min: 1,
             max: 2,
-            image: configured.into(),
+            recipe: Recipe {
+                image: configured.into(),
+                ..Recipe::default()
+            },
             ..crate::support::spec()
         };
         let of = |n, image: &str| Member {
@@ -60,6 +67,10 @@ fn a_member_of_the_pools_image_is_not_the_first_victim_for_how_the_image_is_name
         let memory = watched().observe(&spec, &seen);
         let decision = decide(&spec, &seen, &memory, Control::Auto);
         let plan = plan(&spec, &seen, &memory, &decision);
-        assert_eq!(steps_of(&plan), ["mark_draining api-2", "withdraw api-2"], "{configured}");
+        assert_eq!(
+            steps_of(&plan),
+            ["mark_draining api-2", "withdraw api-2"],
+            "{configured}"
+        );
     }
 }

@@ -212,7 +212,7 @@ impl World {
     /// Runs one step as the provider does. `Err` means a create that surely failed.
     fn run(&mut self, step: &Step, trouble: &Trouble) -> Result<(), CreateOutcome> {
         let now = self.now;
-        if let Step::Create { name } = step {
+        if let Step::Create { name, generation } = step {
             match trouble.create {
                 Create::Fails => return Err(CreateOutcome::Failed),
                 Create::Quota => return Err(CreateOutcome::QuotaReached),
@@ -231,6 +231,8 @@ impl World {
                 readiness: Readiness::NotReady,
                 address: Some([10, 0, 0, 1].into()),
                 image: "new".into(),
+                size: None,
+                generation: generation.clone(),
             };
             let later = |secs: i64| UnixMillis(now.0 + secs * 1000);
             let (ready_at, listed_at) = (later(trouble.boot_secs), later(trouble.list_lag_secs));

@@ -13,8 +13,9 @@ use tidepool_autoscaler_core::observe::{
 use tidepool_autoscaler_core::outcome::Decision;
 use tidepool_autoscaler_core::outcome::Plan;
 use tidepool_autoscaler_core::plan::plan;
+use tidepool_autoscaler_core::recipe::Recipe;
 use tidepool_autoscaler_core::spec::{
-    Across, Lifetimes, Policy, PoolSpec, RepairLimit, SignalSettings, StepLimits, TargetPolicy,
+    Across, Lifetimes, Pace, Policy, PoolSpec, RepairLimit, SignalSettings, StepLimits, TargetPolicy,
 };
 
 /// The time of most tests, seconds.
@@ -64,7 +65,10 @@ pub(crate) fn spec() -> PoolSpec {
         name: PoolName("api".to_owned()),
         min: 2,
         max: 10,
-        image: "new".into(),
+        recipe: Recipe {
+            image: "new".into(),
+            ..Recipe::default()
+        },
         tick_secs: 15,
         signals: vec![signal("cpu")],
         policies: vec![Policy::Target(target("cpu", 0.5))],
@@ -89,6 +93,8 @@ pub(crate) fn spec() -> PoolSpec {
             max: 3,
             window_secs: 600,
         },
+        pace: Pace::default(),
+        rollout: None,
     }
 }
 
@@ -104,6 +110,8 @@ pub(crate) fn member(n: u32) -> Member {
         readiness: Readiness::Ready,
         address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(n).unwrap_or(0)))),
         image: "new".into(),
+        size: None,
+        generation: None,
     }
 }
 

@@ -6,6 +6,8 @@ use serde::Serialize;
 use tidepool_autoscaler_core::outcome::{
     DeadMember, DeathCause, Decision, Proposal, Reason, Verdict, Working,
 };
+use tidepool_autoscaler_core::recipe::Recipe;
+use tidepool_autoscaler_core::rollout::Cause;
 use tidepool_autoscaler_core::signal::{Gaps, MissingReason, Signal};
 
 use crate::support::{cpu, decided, kinds_of, name, seen, spec, watched};
@@ -88,6 +90,70 @@ fn of_the_pool() -> Vec<(Reason, &'static str)> {
     ]
 }
 
+/// Reasons about a rollout.
+fn of_rollouts() -> Vec<(Reason, &'static str)> {
+    let (left, of) = (2, 3);
+    let recipe = |name: Option<&str>| Recipe {
+        name: name.map(str::to_owned),
+        image: "api (9002)".into(),
+        size: Some("s-1".to_owned()),
+        ..Recipe::default()
+    };
+    let to = || recipe(None).to_string();
+    assert_eq!(
+        recipe(Some("api 0.3.2")).to_string(),
+        "api 0.3.2 (image api (9002), s-1)"
+    );
+    vec![
+        (
+            Reason::RollingOut { to: to(), left, of },
+            "rollout to image api (9002), s-1: 2 of 3 members are not of it yet",
+        ),
+        (
+            Reason::RolloutPaused { to: to(), left, of },
+            "rollout to image api (9002), s-1 paused: 2 of 3 members are not of it yet",
+        ),
+        (
+            Reason::RolloutHeld { to: to(), left, of },
+            "rollout to image api (9002), s-1 waits while the pool is held: 2 of 3 members are not of it yet",
+        ),
+        (
+            Reason::RolloutStopped {
+                back: true,
+                cause: Cause::NewOnesFail {
+                    failed: 2,
+                    of: 2,
+                    others_failed: 0,
+                    others: 3,
+                    members: vec![name("api-4"), name("api-5")],
+                },
+            },
+            "the rollout goes back: 2 of 2 new members failed (api-4, api-5), and 0 of 3 others",
+        ),
+        (
+            Reason::RolloutStopped {
+                back: true,
+                cause: Cause::ByHand,
+            },
+            "the rollout goes back: by hand",
+        ),
+        (
+            Reason::RolloutStopped {
+                back: false,
+                cause: Cause::Vanished { times: 2 },
+            },
+            "the rollout is paused, for nothing is known to go back to: new members were gone before they were ready, 2 times",
+        ),
+        (
+            Reason::RolloutStopped {
+                back: true,
+                cause: Cause::Refused { times: 3 },
+            },
+            "the rollout goes back: the provider refused to make new members, 3 times",
+        ),
+    ]
+}
+
 /// Reasons about single members, or about what is done with them.
 fn of_members() -> Vec<(Reason, &'static str)> {
     vec![
@@ -137,7 +203,11 @@ fn of_members() -> Vec<(Reason, &'static str)> {
 
 #[test]
 fn every_reason_reads_as_part_of_a_sentence() {
-    let table: Vec<_> = of_the_pool().into_iter().chain(of_members()).collect();
+    let table: Vec<_> = of_the_pool()
+        .into_iter()
+        .chain(of_members())
+        .chain(of_rollouts())
+        .collect();
     let known: BTreeSet<String> = table.iter().map(|(reason, _)| kind_of(reason)).collect();
     let mut every = kinds_of::<Reason>();
     // Its words are the policy's formula.

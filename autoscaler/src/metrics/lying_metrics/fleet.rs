@@ -343,6 +343,8 @@ impl Fleet {
             readiness: Readiness::Ready,
             address: None,
             image: "api".into(),
+            size: None,
+            generation: None,
         };
         let signal = pool.signals[0].name.clone();
         let seen = Observation {

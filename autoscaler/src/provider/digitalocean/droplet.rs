@@ -29,6 +29,7 @@ pub(super) struct Droplet {
     status: Option<Status>,
     pub(super) created_at: Option<UnixMillis>,
     image: Image,
+    size: Option<String>,
     networks: Option<Vec<Address>>,
     pub(super) tags: Option<Vec<String>>,
     /// Why its state can't be known from this; empty when everything could be read.
@@ -72,6 +73,7 @@ impl Droplet {
             status,
             created_at,
             image: read_image(&fields),
+            size: field(&fields, "size_slug").ok().flatten(),
             networks,
             tags,
             oddities,
@@ -157,6 +159,13 @@ impl Droplet {
             readiness: Readiness::Unknown,
             address: self.address(address),
             image: self.image.clone(),
+            size: self.size.clone(),
+            generation: self
+                .tags
+                .iter()
+                .flatten()
+                .filter_map(|tag| tags::generation_in(tag, pool))
+                .max(),
             id,
         }
     }

@@ -9,6 +9,7 @@ mod doubt;
 mod droplet;
 mod listing;
 mod pages;
+mod recipe;
 mod refusal;
 mod tags;
 mod template;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::Method;
 use tidepool_autoscaler_core::observe::{MemberId, PoolName};
+use tidepool_autoscaler_core::recipe::{Image, Recipe};
 
 use api::Call;
 pub use api::{Account, AccountError, ApiToken, BASE_URL_DEFAULT, Clock, in_clear};
@@ -30,7 +32,9 @@ pub use listing::listing_calls;
 pub use template::{AddressKind, DropletTemplate, ImageRef, SshKeyRef};
 use wire::CreateDroplet;
 
-use super::{CreateMember, EarlierCreate, Found, Listing, Provider, ProviderError, ProviderErrorKind};
+use super::{
+    CreateMember, EarlierCreate, Found, Listing, Provider, ProviderError, ProviderErrorKind, RecipeError,
+};
 
 /// DigitalOcean, configured for one pool.
 #[derive(Debug)]
@@ -207,8 +211,14 @@ impl DigitalOcean {
         const OPERATION: &str = "member_create";
         let subject = &create.name.0;
         let mut tags = vec![self.spelled(&tags::pool_tag(&create.pool))];
+        let made = create.made.as_ref();
+        if let Some(generation) = made.and_then(|made| made.recipe.generation.as_ref()) {
+            tags.push(self.spelled(&tags::generation_tag(&create.pool, generation)));
+        }
         tags.extend(self.template.tags.iter().map(|tag| self.spelled(tag)));
-        let body = serde_json::to_value(CreateDroplet::new(&self.template, &create.name, tags))
+        let template = made.map(|made| self.template.made_of(made));
+        let template = template.as_ref().unwrap_or(&self.template);
+        let body = serde_json::to_value(CreateDroplet::new(template, &create.name, tags))
             .map_err(|error| invalid(OPERATION, subject, error.to_string()))?;
         let call = Call {
             operation: OPERATION,
@@ -279,6 +289,10 @@ impl Provider for DigitalOcean {
         let mut found = self.spelling_problems(pool);
         found.extend(self.shared_problems(pool).await);
         Ok(found)
+    }
+
+    async fn recipe_find(&self, recipe: &Recipe) -> Result<Image, RecipeError> {
+        recipe::find(&self.account, &self.template, recipe).await
     }
 
     async fn member_create(&self, create: &CreateMember) -> Result<MemberId, ProviderError> {

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidepool_autoscaler_core::observe::{PoolName, UnixMillis};
+use tidepool_autoscaler_core::recipe::Generation;
 
 /// The account's tags are read anew after this: a person may make one at any time.
 const FRESH_SECS: u32 = 300;
 /// After a failure they are asked for again sooner.
 const RETRY_SECS: u32 = 60;
 /// The autoscaler's own tags begin so.
-const OWN: [&str; 3] = ["pool:", "serving:", "draining:"];
+const OWN: [&str; 4] = ["pool:", "serving:", "draining:", "generation:"];
 
 /// Membership of a pool.
 pub(super) fn pool_tag(pool: &PoolName) -> String {
@@ -29,6 +30,19 @@ pub(super) fn serving_tag(pool: &PoolName) -> String {
 /// Chosen as a victim.
 pub(super) fn draining_tag(pool: &PoolName) -> String {
     format!("draining:{pool}")
+}
+
+/// What its member was made as.
+pub(super) fn generation_tag(pool: &PoolName, generation: &Generation) -> String {
+    format!("generation:{pool}:{generation}")
+}
+
+/// The generation of this pool that a tag says, if it is one of these.
+pub(super) fn generation_in(tag: &str, pool: &PoolName) -> Option<Generation> {
+    let begin = format!("generation:{pool}:");
+    let is_one = tag.get(..begin.len()).is_some_and(|text| same(text, &begin));
+    let text = tag.get(begin.len()..).filter(|text| is_one && !text.is_empty())?;
+    Some(Generation(text.to_ascii_lowercase()))
 }
 
 /// Whether two spellings are one tag to DigitalOcean.
@@ -139,6 +153,23 @@ mod tests {
         }
         for tag in ["pools:web", "pool", "", "é:x", "my-pool:web"] {
             assert!(!is_own(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_generation_is_read_from_the_tag_of_its_own_pool() {
+        let of = |tag| generation_in(tag, &PoolName("web".to_owned())).map(|generation| generation.0);
+        assert_eq!(of("generation:web:20261129-1"), Some("20261129-1".to_owned()));
+        assert_eq!(of("Generation:WEB:A"), Some("a".to_owned()));
+        for other in [
+            "generation:web:",
+            "generation:web",
+            "generation:webshop:1",
+            "generation:é",
+            "pool:web",
+            "",
+        ] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 

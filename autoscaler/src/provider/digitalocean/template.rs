@@ -1,9 +1,10 @@
 //! What a pool's droplets are made of, and what of it DigitalOcean would refuse.
 
 use serde::{Deserialize, Serialize};
-use tidepool_autoscaler_core::recipe::Image;
+use tidepool_autoscaler_core::recipe::{Image, Recipe};
 
 use super::tags;
+use crate::provider::{Made, UserData};
 
 /// DigitalOcean's bound on cloud-init data.
 const USER_DATA_BYTES_MAX: usize = 64 << 10;
@@ -87,6 +88,35 @@ pub struct DropletTemplate {
 }
 
 impl DropletTemplate {
+    /// The same, made of this.
+    pub(super) fn made_of(&self, made: &Made) -> DropletTemplate {
+        let Made { recipe, user_data } = made;
+        let image = match (recipe.image.number, &recipe.image.slug) {
+            (Some(number), _) => ImageRef::Id(number),
+            (None, Some(slug)) => ImageRef::Slug(slug.clone()),
+            (None, None) => self.image.clone(),
+        };
+        DropletTemplate {
+            image,
+            size: recipe.size.clone().unwrap_or_else(|| self.size.clone()),
+            user_data: user_data.as_ref().map(|data| data.0.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// What members are made of as long as nothing else was ordered.
+    pub fn made(&self) -> Made {
+        Made {
+            recipe: Recipe {
+                generation: None,
+                name: None,
+                image: self.image.image(),
+                size: Some(self.size.clone()),
+            },
+            user_data: self.user_data.clone().map(UserData),
+        }
+    }
+
     /// Whether its droplets are in the list of GPU droplets alone.
     pub(super) fn is_gpu(&self) -> bool {
         self.size

@@ -24,3 +24,4 @@ mod packages;
 mod refusals;
 mod room;
 mod variants;
+mod volumes;

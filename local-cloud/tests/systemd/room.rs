@@ -213,7 +213,8 @@ impl Traces {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mounts = mounts.lines().filter(|line| line.contains(machines));
         found.extend(mounts.map(str::to_owned));
-        found.extend(loop_devices().filter(|file| file.contains(machines)));
+        let state = self.machines.parent().unwrap().to_str().unwrap();
+        found.extend(loop_devices().filter(|file| file.contains(state)));
         found.extend(processes().filter(|line| {
             let is_ours = |word: &str| own(word.trim_start_matches("--machine="));
             line.contains(machines) || line.split('\0').any(is_ours)

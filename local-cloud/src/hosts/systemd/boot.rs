@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::console::Console;
-use super::container::{self, Container, Run, Surroundings};
+use super::container::{self, Bound, Container, Run, Surroundings};
 use super::disk::Layers;
 use super::metadata::Facts;
 use super::network::Connection;
@@ -123,7 +123,7 @@ struct Around {
 }
 
 impl Surroundings for Around {
-    fn before_boot(&self) -> Result<(), String> {
+    fn before_boot(&self) -> Result<Vec<Bound>, String> {
         let machine = self.connection.machine;
         // Nothing of the last boot may be in the way of the next.
         self.inner
@@ -133,6 +133,10 @@ impl Surroundings for Around {
         self.inner
             .switch
             .connect(&self.connection)
+            .map_err(|error| error.to_string())?;
+        self.inner
+            .volumes
+            .bound(machine)
             .map_err(|error| error.to_string())
     }
 
@@ -154,6 +158,9 @@ impl Surroundings for Around {
         container::forget(&inner.block.host_name(machine), &inner.disks.root(machine));
         if let Err(error) = inner.disks.unmount(machine) {
             log("the disk", &error);
+        }
+        if let Err(error) = inner.volumes.off(machine) {
+            log("a volume's device", &error);
         }
     }
 

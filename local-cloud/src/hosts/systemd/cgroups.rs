@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::disk::Devices;
-use super::volume::Device;
+use super::disk_file::Device;
 use crate::machines::Size;
 use crate::machines::block::Block;
 
@@ -28,9 +28,9 @@ const PROCESSES_MAX: u64 = 4_096;
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Devices that a host may open (v1): null, zero, full, random, urandom, tty, console, ptmx, its terminals and tun; nodes may
-/// be made of any, but not opened.
-const DEVICES: [&str; 12] = [
+/// Devices that a host may open (v1): null, zero, full, random, urandom, tty, console, ptmx, its terminals, tun, and loop devices: nodes of these
+/// are there for the host's own volumes alone, and it may make none itself.
+const DEVICES: [&str; 13] = [
     "c *:* m",
     "b *:* m",
     "c 1:3 rwm",
@@ -43,6 +43,7 @@ const DEVICES: [&str; 12] = [
     "c 5:2 rwm",
     "c 136:* rwm",
     "c 10:200 rwm",
+    "b 7:* rwm",
 ];
 
 /// Files that bound how fast a device is read and written (v1).

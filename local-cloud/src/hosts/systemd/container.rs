@@ -101,13 +101,21 @@ pub(super) struct Container {
     pub(super) after: Duration,
 }
 
+/// A device that a host has from its boot on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) device: PathBuf,
+    /// Where it stands for the host.
+    pub(super) node: PathBuf,
+}
+
 /// What happens around each boot, in the thread that waits for the host.
 pub(super) trait Surroundings: Send + 'static {
-    /// Before each boot, one from within the host, too.
+    /// Before each boot, one from within the host, too. The devices that the host is to have.
     ///
     /// # Errors
     /// When the host can't be booted.
-    fn before_boot(&self) -> Result<(), String>;
+    fn before_boot(&self) -> Result<Vec<Bound>, String>;
 
     /// After the last one, with nothing of the host running.
     fn after_off(&self);
@@ -198,10 +206,11 @@ impl Run {
             .wait_timeout_while(self.state(), container.after, |state| !state.off);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
         loop {
-            if let Err(reason) = around.before_boot() {
-                return reason;
-            }
-            let status = match self.boot(container) {
+            let bound = match around.before_boot() {
+                Ok(bound) => bound,
+                Err(reason) => return reason,
+            };
+            let status = match self.boot(container, &bound) {
                 Ok(Some(status)) => status,
                 Ok(None) => return "powered off before it booted".to_owned(),
                 Err(error) => return format!("could not start: {error}"),
@@ -214,14 +223,14 @@ impl Run {
     }
 
     /// Runs it once; None when it was to be off before it began.
-    fn boot(&self, container: &Container) -> io::Result<Option<ExitStatus>> {
+    fn boot(&self, container: &Container, bound: &[Bound]) -> io::Result<Option<ExitStatus>> {
         let mut child = {
             // Under the lock: a power-off comes before it is started or when its process is known.
             let mut state = self.state();
             if state.off {
                 return Ok(None);
             }
-            let child = command_of(container)?.spawn()?;
+            let child = command_of(container, bound)?.spawn()?;
             state.pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
             child
         };
@@ -266,13 +275,13 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn command_of(container: &Container) -> io::Result<Command> {
+fn command_of(container: &Container, bound: &[Bound]) -> io::Result<Command> {
     let console = container.console.writer()?;
     let mut command = command::command("setpriv");
     // The parent is the thread that waits for it.
     command.args(["--pdeathsig", "KILL", "--", "sh", "-c", ENTER, "sh"]);
     command.args(&container.groups);
-    command.arg("--").args(nspawn(container));
+    command.arg("--").args(nspawn(container, bound));
     command
         .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")
         .stdin(Stdio::null())
@@ -281,7 +290,7 @@ fn command_of(container: &Container) -> io::Result<Command> {
     Ok(command)
 }
 
-fn nspawn(container: &Container) -> Vec<String> {
+fn nspawn(container: &Container, bound: &[Bound]) -> Vec<String> {
     let name = &container.name;
     let mut line: Vec<String> = [
         "systemd-nspawn",
@@ -307,6 +316,8 @@ fn nspawn(container: &Container) -> Vec<String> {
         format!("--network-namespace-path=/run/netns/{name}"),
         format!("--bind-ro={}:{INIT_INSIDE}", container.init.display()),
     ]);
+    let binds = bound.iter();
+    line.extend(binds.map(|bound| format!("--bind={}:{}", bound.device.display(), bound.node.display())));
     if PathBuf::from(LXCFS).join("proc/stat").exists() {
         line.push(format!("--bind={LXCFS}:{LXCFS}"));
     }

@@ -1,4 +1,4 @@
-//! Disks: each host's is a layer of its own on those of an image, put together by overlayfs, and stands on a volume of its size. A
+//! Disks: each host's is a layer of its own on those of an image, put together by overlayfs, and stands in a file of its size. A
 //! snapshot is a copy of that layer, and an image for other hosts from then on.
 
 use std::collections::BTreeSet;
@@ -9,9 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::command;
+use super::disk_file::{self, Device, DiskFile};
 use super::mounts::{DiskError, of_path, unmount_below};
 use super::packages;
-use super::volume::{self, Device, Volume};
 use crate::machines::Machine;
 use crate::private_files;
 use crate::state::dir::StateDir;
@@ -28,7 +28,7 @@ const MOUNT_SOURCE: &str = "tidepool-local-cloud";
 pub(super) struct Disks {
     machines: PathBuf,
     snapshots: PathBuf,
-    /// Whether new disks stand on volumes.
+    /// Whether new disks stand in files of their size.
     bounded: bool,
     /// Held while it is decided what stands on what.
     deciding: Arc<Mutex<()>>,
@@ -70,7 +70,7 @@ impl Disks {
         Self {
             machines: state.hosts(),
             snapshots: state.path().join("snapshots"),
-            bounded: volume::are_possible(),
+            bounded: disk_file::are_possible(),
             deciding: Arc::default(),
             busy: Arc::default(),
         }
@@ -91,7 +91,7 @@ impl Disks {
     }
 
     /// Makes mounts below the machines' directory end for everybody when they end here: a host that boots gets a copy of all that is mounted
-    /// at that moment, its neighbours' volumes among them, and would keep them in use.
+    /// at that moment, its neighbours' disks among them, and would keep them in use.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -113,9 +113,9 @@ impl Disks {
     pub(super) fn make(&self, disk: NewDisk) -> Result<(), DiskError> {
         let dir = self.machine(disk.machine);
         make_private(&dir.join("root"))?;
-        let volume = Volume::of(&dir);
+        let file = DiskFile::of(&dir);
         if self.bounded {
-            volume.make(disk.gib)?;
+            file.make(disk.gib)?;
         }
         let writable = writable(&dir);
         make_private(&writable.join("work"))?;
@@ -157,7 +157,7 @@ impl Disks {
         let _turn = self.turn(disk.machine);
         let dir = self.machine(disk.machine);
         unmount_below(&dir)?;
-        Volume::of(&dir).remove()?;
+        DiskFile::of(&dir).remove()?;
         for name in ["disk", "work"] {
             remove_all(&dir.join(name))?;
         }
@@ -175,8 +175,8 @@ impl Disks {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn adopt(&self, id: u64) -> Result<(), DiskError> {
-        let volume = Volume::of(&self.machine(id));
-        if volume.exists() { volume.mount() } else { Ok(()) }
+        let file = DiskFile::of(&self.machine(id));
+        if file.exists() { file.mount() } else { Ok(()) }
     }
 
     /// Makes a machine's disk as large as its size says, if it is smaller.
@@ -185,8 +185,8 @@ impl Disks {
     /// When the kernel refuses.
     pub(super) fn grow(&self, id: u64, gib: u64) -> Result<(), DiskError> {
         let _turn = self.turn(id);
-        let volume = Volume::of(&self.machine(id));
-        if volume.exists() { volume.grow(gib) } else { Ok(()) }
+        let file = DiskFile::of(&self.machine(id));
+        if file.exists() { file.grow(gib) } else { Ok(()) }
     }
 
     /// What a machine's layer stands on; None for one that has not been on yet.
@@ -236,9 +236,9 @@ impl Disks {
     pub(super) fn devices(&self, id: u64, layers: &Layers) -> Result<Devices, DiskError> {
         let mut shared = Vec::new();
         for layer in &layers.0 {
-            shared.push(volume::device_of(layer)?);
+            shared.push(disk_file::device_of(layer)?);
         }
-        let own = Volume::of(&self.machine(id)).device()?;
+        let own = DiskFile::of(&self.machine(id)).device()?;
         shared.dedup();
         Ok(Devices { own, shared })
     }
@@ -340,9 +340,9 @@ impl Disks {
 
 /// Where a machine's own layer is.
 fn writable(dir: &Path) -> PathBuf {
-    let volume = Volume::of(dir);
-    if volume.exists() {
-        volume.path().to_owned()
+    let file = DiskFile::of(dir);
+    if file.exists() {
+        file.path().to_owned()
     } else {
         dir.to_owned()
     }
@@ -429,7 +429,7 @@ fn remove_inside(layer: &Path, file: &str) -> Result<(), DiskError> {
 mod tests {
     use super::*;
 
-    /// Without volumes, which need root.
+    /// Without files of their size, which need root.
     fn disks(dir: &Path) -> Disks {
         Disks {
             bounded: false,

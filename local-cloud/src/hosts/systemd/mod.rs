@@ -9,7 +9,10 @@ mod command;
 mod console;
 mod container;
 mod disk;
+mod disk_file;
 mod filters;
+mod inside;
+mod loops;
 mod metadata;
 mod mirror;
 mod mounts;
@@ -21,7 +24,7 @@ pub(crate) mod requirements;
 mod rules;
 mod service;
 pub(crate) mod sweep;
-mod volume;
+mod volumes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
@@ -46,7 +49,7 @@ use self::mounts::DiskError;
 use self::network::{DNS_PORT, METADATA, Switch};
 use self::packages::Packages;
 use self::rules::NAME_SERVERS;
-use super::volumes::Volumes;
+use self::volumes::VolumeDisks;
 use super::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, ProcessView, Wanted};
 use crate::dns::Server;
 use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
@@ -72,6 +75,7 @@ struct Inner {
     switch: Switch,
     cgroups: Cgroups,
     disks: Disks,
+    volumes: VolumeDisks,
     bases: Bases,
     metadata: Metadata,
     /// What hosts may install, if anything.
@@ -179,6 +183,7 @@ impl SystemdHosts {
             switch,
             cgroups,
             disks,
+            volumes: VolumeDisks::of(setup.state),
             bases: Bases::new(setup.base_images.clone()),
             metadata,
             packages: packages.transpose()?,
@@ -233,8 +238,6 @@ impl SystemdHosts {
         self.0.table().runs.get(&machine).cloned()
     }
 }
-
-impl Volumes for SystemdHosts {}
 
 #[async_trait]
 impl Hosts for SystemdHosts {
@@ -383,6 +386,7 @@ impl Hosts for SystemdHosts {
         self.aside(move |inner| {
             inner.metadata.forget(machine);
             inner.table().runs.remove(&machine);
+            inner.volumes.forget(machine);
             inner.disks.remove(machine).map_err(failed("the machine's disk"))
         })
         .await?;

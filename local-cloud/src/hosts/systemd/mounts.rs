@@ -37,6 +37,16 @@ pub(super) fn unmount_below(dir: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// The mount points of a device's file systems, in the order mounted. The third field of a line is the device's number.
+pub(super) fn points_of(table: &str, device: &str) -> Vec<PathBuf> {
+    let lines = table
+        .lines()
+        .filter(|line| line.split(' ').nth(2) == Some(device));
+    lines
+        .flat_map(|line| mount_points(line, Path::new("/")))
+        .collect()
+}
+
 /// The mount points below a directory, in the order mounted. The fifth field of a line, with `\040` for a space and so on.
 fn mount_points(table: &str, dir: &Path) -> Vec<PathBuf> {
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
@@ -65,5 +75,10 @@ mod tests {
             mount_points(table, Path::new("/a/b")),
             [PathBuf::from("/a/b"), PathBuf::from("/a/b/c d")]
         );
+        assert_eq!(
+            points_of(table, "0:6"),
+            [PathBuf::from("/a/b/c d"), PathBuf::from("/a/bc")]
+        );
+        assert!(points_of(table, "0:7").is_empty());
     }
 }

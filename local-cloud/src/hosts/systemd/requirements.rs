@@ -9,13 +9,15 @@ use crate::machines::block::Block;
 use crate::problems::Problems;
 
 /// Programs, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("apt-config", "apt"),
     ("apt-get", "apt"),
+    ("blockdev", "util-linux"),
     ("cp", "coreutils"),
     ("e2fsck", "e2fsprogs"),
     ("grep", "grep"),
     ("ip", "iproute2"),
+    ("losetup", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mmdebstrap", "mmdebstrap"),
     ("mount", "mount"),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::cgroups::{self, Cgroups};
 use super::claim::{self, CLAIMS, Claim};
-use super::volume::Volume;
-use super::{container, mounts, network};
+use super::disk_file::DiskFile;
+use super::{container, mounts, network, volumes};
 use crate::machines::block::Block;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -59,7 +59,7 @@ pub(super) fn remove(block: Block, claim: &Claim) -> Result<usize, Failure> {
         ended = cgroups.kill(None)?;
     }
     for machine in std::fs::read_dir(&claim.machines).into_iter().flatten().flatten() {
-        if let (Ok(cgroups), Some(own)) = (&cgroups, Volume::of(&machine.path()).device()?) {
+        if let (Ok(cgroups), Some(own)) = (&cgroups, DiskFile::of(&machine.path()).device()?) {
             cgroups.lift(own)?;
         }
         let id = machine.file_name().to_str().and_then(|name| name.parse().ok());
@@ -68,6 +68,7 @@ pub(super) fn remove(block: Block, claim: &Claim) -> Result<usize, Failure> {
         }
     }
     mounts::unmount_below(&claim.machines)?;
+    volumes::end_all(&claim.machines)?;
     network::remove(block)?;
     if let Ok(cgroups) = &cgroups {
         cgroups.remove(None)?;

@@ -1,4 +1,4 @@
-//! Volumes: what bounds a host's disk. Each is a file system of the size's disk in a sparse file, mounted by a loop device as long as its
+//! Disk files: what bounds a host's disk. Each is a file system of the size's disk in a sparse file, mounted by a loop device as long as its
 //! cloud runs; so what a host writes takes room on this machine, and a full disk is full for that host alone.
 
 use std::fs::File;
@@ -28,9 +28,9 @@ const FORMAT: [&str; 9] = [
 const OPTIONS: &str = "loop,noatime,nodev,noinit_itable";
 const GIB: u64 = 1024 * 1024 * 1024;
 
-/// A volume: its file, and where it is mounted.
+/// A disk file, and where it is mounted.
 #[derive(Debug, Clone)]
-pub(super) struct Volume {
+pub(super) struct DiskFile {
     file: PathBuf,
     at: PathBuf,
 }
@@ -42,12 +42,12 @@ pub(super) struct Device {
     pub(super) minor: u64,
 }
 
-/// Whether this machine can have volumes.
+/// Whether this machine can have such files.
 pub(super) fn are_possible() -> bool {
     Path::new(LOOP_CONTROL).exists()
 }
 
-impl Volume {
+impl DiskFile {
     /// That of a machine's directory.
     pub(super) fn of(dir: &Path) -> Self {
         Self {
@@ -153,6 +153,18 @@ impl Volume {
         let device = device_of(&self.at)?;
         Ok(Some(device).filter(|device| device_of(above).is_ok_and(|above| above != *device)))
     }
+}
+
+/// The device that a node stands for.
+///
+/// # Errors
+/// When it can't be looked at.
+pub(super) fn device_at(node: &Path) -> Result<Device, DiskError> {
+    let number = node.metadata().map_err(of_path(node))?.rdev();
+    Ok(Device {
+        major: nix::sys::stat::major(number),
+        minor: nix::sys::stat::minor(number),
+    })
 }
 
 /// The device on which a path is.

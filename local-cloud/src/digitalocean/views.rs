@@ -196,7 +196,6 @@ pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -
         "ip": app.fleet.addresses.balancer_ip(balancer.slot),
         "ipv6": "",
         "size_unit": balancer.size.units,
-        "size": balancer.size.name(),
         "type": "REGIONAL",
         "algorithm": balancer.algorithm.as_str(),
         "status": "active",
@@ -224,6 +223,10 @@ pub(crate) fn load_balancer(app: &App, cloud: &Cloud, balancer: &LoadBalancer) -
         "firewall": {"allow": sources(&balancer.firewall.allow), "deny": sources(&balancer.firewall.deny)},
         "domains": [],
     });
+    // The real provider takes a name that was not asked for as a change.
+    if balancer.size_by_name {
+        set(&mut view, "size", json!(balancer.size.name()));
+    }
     if let Some(region) = &balancer.region {
         set(&mut view, "region", catalog::region_view(region));
     }

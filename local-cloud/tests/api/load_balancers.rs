@@ -32,7 +32,7 @@ async fn without_a_word_about_them_fields_have_the_documented_defaults() {
         ("disable_lets_encrypt_dns_records", json!(false)),
         ("firewall", json!({"allow": [], "deny": []})),
         ("size_unit", json!(1)),
-        ("size", json!("lb-small")),
+        ("size", json!(null)),
         ("type", json!("REGIONAL")),
         ("network", json!("EXTERNAL")),
         ("network_stack", json!("IPV4")),
@@ -326,4 +326,28 @@ async fn a_port_keeps_its_listener_when_its_rule_changes() {
         let shown = put.at("/load_balancer/forwarding_rules/0");
         assert_eq!(shown[field], body["forwarding_rules"][0][field]);
     }
+}
+
+#[tokio::test]
+async fn a_size_is_shown_in_the_words_in_which_it_was_asked_for() {
+    let cloud = Cloud::start(&[]);
+    let mut asked = request(json!({"size_unit": 1}));
+    let id = cloud
+        .post("/v2/load_balancers", asked.clone())
+        .await
+        .text("/load_balancer/id");
+    let path = format!("/v2/load_balancers/{id}");
+    let shown = cloud.get(&path).await;
+    assert_eq!(shown.number("/load_balancer/size_unit"), 1);
+    assert!(shown.at("/load_balancer/size").is_null(), "{shown:?}");
+    asked["size_unit"] = json!(null);
+    asked["size"] = json!("lb-small");
+    let shown = cloud.put(&path, asked).await;
+    assert_eq!(
+        (
+            shown.number("/load_balancer/size_unit"),
+            shown.text("/load_balancer/size")
+        ),
+        (1, "lb-small".into())
+    );
 }

@@ -98,6 +98,7 @@ pub(crate) fn parse(cloud: &mut Cloud, call: &Call, identity: Identity) -> Resul
         created_at: identity.created_at,
         region: home.region,
         size,
+        size_by_name: call.text("size")?.is_some(),
         algorithm,
         forwarding_rules,
         health_check,

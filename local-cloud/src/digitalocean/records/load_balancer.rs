@@ -28,6 +28,9 @@ pub(crate) struct LoadBalancer {
     pub(crate) region: Option<String>,
     #[serde(rename = "size_unit")]
     pub(crate) size: Size,
+    /// Whether it was asked for by its name, which is shown then, and only then.
+    #[serde(default)]
+    pub(crate) size_by_name: bool,
     pub(crate) algorithm: Algorithm,
     pub(crate) forwarding_rules: Vec<ForwardingRule>,
     pub(crate) health_check: HealthCheck,

@@ -1,34 +1,51 @@
 //! What firewalls and reserved addresses come to for each machine: plain lists of flows and addresses, without names of anything of the
 //! API.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::records::Cloud;
 use super::records::cloud_firewall::{CloudFirewall, Peers, Protocol, Rule};
 use super::records::droplet::WithMachine;
 use crate::fleet::Fleet;
 use crate::ip_range::Ipv4Range;
-use crate::machines::traffic::{Filter, Flow, Kind, Peers as Spans, Traffic};
+use crate::machines::traffic::{Filter, Flow, Kind, Peers as Spans, Rules, Traffic};
 
 /// The traffic of a cloud as it is now.
 pub(super) fn of(cloud: &Cloud, fleet: &Fleet) -> Traffic {
     let mut traffic = Traffic::default();
-    for firewall in cloud.records.firewalls.values() {
-        let flows = |rules: &[Rule]| {
-            rules
-                .iter()
-                .map(|rule| flow(rule, cloud, fleet))
-                .collect::<Vec<Flow>>()
+    let flows = |rules: &[Rule]| {
+        rules
+            .iter()
+            .map(|rule| flow(rule, cloud, fleet))
+            .collect::<Vec<Flow>>()
+    };
+    let of_each = cloud.records.firewalls.values().map(|firewall| {
+        let rules = Rules {
+            inbound: flows(&firewall.inbound),
+            outbound: flows(&firewall.outbound),
         };
-        let (inbound, outbound) = (flows(&firewall.inbound), flows(&firewall.outbound));
-        for found in covered(cloud, firewall) {
-            let filter = traffic.filters.entry(found.machine.id).or_insert_with(|| Filter {
-                addresses: own(found, fleet),
-                ..Filter::default()
-            });
-            filter.inbound.extend(inbound.iter().cloned());
-            filter.outbound.extend(outbound.iter().cloned());
+        (firewall, rules)
+    });
+    let of_each: Vec<(&CloudFirewall, Rules)> = of_each.collect();
+    // Droplets under the same firewalls have the same rules.
+    let mut unions: BTreeMap<Vec<&str>, Arc<Rules>> = BTreeMap::new();
+    for found in cloud.droplets() {
+        let over = of_each
+            .iter()
+            .filter(|(firewall, _)| firewall.covers(found.droplet));
+        let over: Vec<&(&CloudFirewall, Rules)> = over.collect();
+        if over.is_empty() {
+            continue;
         }
+        let key = over.iter().map(|(firewall, _)| firewall.id.as_str()).collect();
+        let rules = unions.entry(key).or_insert_with(|| Arc::new(union(&over)));
+        let filter = Filter {
+            addresses: own(found, fleet),
+            rules: Arc::clone(rules),
+        };
+        traffic.filters.insert(found.machine.id, filter);
     }
     for (slot, reserved) in &cloud.records.reserved_ips {
         if let Some(found) = reserved.droplet.and_then(|id| cloud.droplet(id)) {
@@ -39,8 +56,14 @@ pub(super) fn of(cloud: &Cloud, fleet: &Fleet) -> Traffic {
     traffic
 }
 
-fn covered<'a>(cloud: &'a Cloud, firewall: &CloudFirewall) -> impl Iterator<Item = WithMachine<'a>> {
-    cloud.droplets().filter(|found| firewall.covers(found.droplet))
+/// What any of these allows.
+fn union(firewalls: &[&(&CloudFirewall, Rules)]) -> Rules {
+    let mut all = Rules::default();
+    for (_, rules) in firewalls {
+        all.inbound.extend(rules.inbound.iter().cloned());
+        all.outbound.extend(rules.outbound.iter().cloned());
+    }
+    all
 }
 
 /// The addresses of a droplet: a firewall is about all of them.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::ip_range::Ipv4Range;
 
@@ -20,9 +21,16 @@ pub(crate) struct Traffic {
 pub(crate) struct Filter {
     /// The machine's own addresses.
     pub(crate) addresses: Vec<Ipv4Addr>,
-    /// What others may begin; nothing else.
+    /// Shared by machines with the same ones: there may be many rules, and many machines.
+    pub(crate) rules: Arc<Rules>,
+}
+
+/// Nothing else may begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// What others may begin.
     pub(crate) inbound: Vec<Flow>,
-    /// What the machine may begin; nothing else.
+    /// What the machine may begin.
     pub(crate) outbound: Vec<Flow>,
 }
 

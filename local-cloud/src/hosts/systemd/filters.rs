@@ -1,10 +1,12 @@
-//! The lines of nftables that turn what may pass now into what may pass next, in one step. Each machine with a filter has a chain for
-//! each way, which the chains of `rules` reach by its addresses: a bridge sees to it that nobody has another's.
+//! The lines of nftables that turn what may pass now into what may pass next, in one step. Machines with the same rules share
+//! a chain for each way, which the chains of `rules` reach by the machines' addresses: a bridge sees to it that nobody has another's.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use crate::machines::traffic::{Filter, Flow, Kind, Ports, Traffic};
+use crate::machines::traffic::{Flow, Kind, Ports, Rules, Traffic};
 
 /// The table, and its maps from addresses to what becomes of connections to and from them.
 const TABLE: &str = "inet tidepool";
@@ -28,11 +30,11 @@ impl Way {
         }
     }
 
-    /// A machine's chain.
-    fn chain(self, machine: u64) -> String {
+    /// The chain of that number.
+    fn chain(self, number: u64) -> String {
         match self {
-            Self::In => format!("in-{machine}"),
-            Self::Out => format!("out-{machine}"),
+            Self::In => format!("in-{number}"),
+            Self::Out => format!("out-{number}"),
         }
     }
 
@@ -44,53 +46,89 @@ impl Way {
         }
     }
 
-    fn flows(self, filter: &Filter) -> &[Flow] {
+    fn flows(self, rules: &Rules) -> &[Flow] {
         match self {
-            Self::In => &filter.inbound,
-            Self::Out => &filter.outbound,
+            Self::In => &rules.inbound,
+            Self::Out => &rules.outbound,
         }
     }
 }
 
+/// What the rules hold: which chains there are, who is led to them, and the further addresses.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    chains: BTreeMap<u64, Arc<Rules>>,
+    /// By a machine's address.
+    led: BTreeMap<Ipv4Addr, u64>,
+    forwards: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// The number of the next chain that is new.
+    next: u64,
+}
+
+impl Held {
+    /// What is to be held next; rules that there are keep their chains.
+    pub(super) fn after(&self, traffic: &Traffic) -> Self {
+        let mut held = Self {
+            forwards: traffic.forwards.clone(),
+            next: self.next,
+            ..Self::default()
+        };
+        for filter in traffic.filters.values() {
+            let known = held
+                .chain_of(&filter.rules)
+                .or_else(|| self.chain_of(&filter.rules));
+            let chain = known.unwrap_or(held.next);
+            held.next = held.next.max(chain + 1);
+            held.chains.insert(chain, Arc::clone(&filter.rules));
+            held.led
+                .extend(filter.addresses.iter().map(|address| (*address, chain)));
+        }
+        held
+    }
+
+    fn chain_of(&self, rules: &Arc<Rules>) -> Option<u64> {
+        let same = |other: &Arc<Rules>| Arc::ptr_eq(other, rules) || other == rules;
+        let found = self.chains.iter().find(|(_, other)| same(other));
+        found.map(|(number, _)| *number)
+    }
+}
+
 /// Lines that make `old` to `new`, all of them or none; nothing when they are the same.
-pub(super) fn changed(old: &Traffic, new: &Traffic) -> String {
-    let differs = |of: &Traffic, other: &Traffic| {
-        let filters = of.filters.iter();
-        let changed = filters.filter(|(id, filter)| other.filters.get(id) != Some(filter));
-        changed
-            .map(|(id, filter)| (*id, filter.clone()))
-            .collect::<Vec<(u64, Filter)>>()
-    };
-    let (away, come) = (differs(old, new), differs(new, old));
+pub(super) fn changed(old: &Held, new: &Held) -> String {
     let mut lines = String::new();
-    // An address may go from one machine to another: first no map leads to what changes.
-    for (id, filter) in &away {
-        elements(&mut lines, "delete", (*id, filter));
-    }
-    for (id, _) in &away {
+    // A chain can go once nothing leads to it, and an address may lead to another one.
+    elements(&mut lines, "delete", (old, new));
+    for number in old
+        .chains
+        .keys()
+        .filter(|number| !new.chains.contains_key(number))
+    {
         for way in [Way::In, Way::Out] {
-            push(&mut lines, &format!("flush chain {TABLE} {}", way.chain(*id)));
-            if !new.filters.contains_key(id) {
-                push(&mut lines, &format!("delete chain {TABLE} {}", way.chain(*id)));
-            }
+            let chain = way.chain(*number);
+            push(&mut lines, &format!("flush chain {TABLE} {chain}"));
+            push(&mut lines, &format!("delete chain {TABLE} {chain}"));
         }
     }
-    for (id, filter) in &come {
+    for (number, rules) in new
+        .chains
+        .iter()
+        .filter(|(number, _)| !old.chains.contains_key(number))
+    {
         for way in [Way::In, Way::Out] {
-            chain(&mut lines, (*id, filter), way);
+            chain(&mut lines, (*number, rules), way);
         }
-        elements(&mut lines, "add", (*id, filter));
     }
+    elements(&mut lines, "add", (new, old));
     forwards(&mut lines, "delete", (old, new));
     forwards(&mut lines, "add", (new, old));
     lines
 }
 
 /// What may begin goes back to where it was; all else ends here.
-fn chain(lines: &mut String, (machine, filter): (u64, &Filter), way: Way) {
-    let chain = way.chain(machine);
+fn chain(lines: &mut String, (number, rules): (u64, &Rules), way: Way) {
+    let chain = way.chain(number);
     push(lines, &format!("add chain {TABLE} {chain}"));
-    for flow in way.flows(filter) {
+    for flow in way.flows(rules) {
         if let Some(peers) = peers(flow, way) {
             let kind = kind(flow.kind);
             push(lines, &format!("add rule {TABLE} {chain} {kind} {peers}return"));
@@ -124,20 +162,27 @@ fn peers(flow: &Flow, way: Way) -> Option<String> {
     (!spans.is_empty()).then(|| format!("ip {} {{ {} }} ", way.peer(), spans.join(", ")))
 }
 
-fn elements(lines: &mut String, verb: &str, (machine, filter): (u64, &Filter)) {
+/// Addresses that one leads elsewhere than the other does.
+fn elements(lines: &mut String, verb: &str, (of, other): (&Held, &Held)) {
+    let differ = of
+        .led
+        .iter()
+        .filter(|(address, chain)| other.led.get(address) != Some(chain));
+    let differ: Vec<(&Ipv4Addr, &u64)> = differ.collect();
+    if differ.is_empty() {
+        return;
+    }
     for way in [Way::In, Way::Out] {
-        for address in &filter.addresses {
-            let (map, chain) = (way.map(), way.chain(machine));
-            push(
-                lines,
-                &format!("{verb} element {TABLE} {map} {{ {address} : jump {chain} }}"),
-            );
-        }
+        let entry =
+            |(address, number): &(&Ipv4Addr, &u64)| format!("{address} : jump {}", way.chain(**number));
+        let entries: Vec<String> = differ.iter().map(entry).collect();
+        let (map, entries) = (way.map(), entries.join(", "));
+        push(lines, &format!("{verb} element {TABLE} {map} {{ {entries} }}"));
     }
 }
 
 /// Those of one that the other does not have.
-fn forwards(lines: &mut String, verb: &str, (of, other): (&Traffic, &Traffic)) {
+fn forwards(lines: &mut String, verb: &str, (of, other): (&Held, &Held)) {
     for (address, own) in &of.forwards {
         if other.forwards.get(address) != Some(own) {
             push(
@@ -160,7 +205,7 @@ fn push(lines: &mut String, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machines::traffic::Peers;
+    use crate::machines::traffic::{Filter, Peers};
 
     fn flow(kind: Kind, peers: &[&str]) -> Flow {
         Flow {
@@ -172,8 +217,10 @@ mod tests {
     fn filter(address: &str, inbound: Vec<Flow>) -> Filter {
         Filter {
             addresses: vec![address.parse().unwrap()],
-            inbound,
-            outbound: vec![flow(Kind::Icmp, &["0.0.0.0/0"])],
+            rules: Arc::new(Rules {
+                inbound,
+                outbound: vec![flow(Kind::Icmp, &["0.0.0.0/0"])],
+            }),
         }
     }
 
@@ -186,56 +233,40 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_is_said_and_what_goes_first() {
+    fn only_what_changes_is_said_and_machines_with_the_same_rules_share_them() {
         let ssh = Kind::Tcp(Ports { first: 22, last: 22 });
+        let first = || filter("10.0.0.2", vec![flow(ssh, &["192.0.2.7/32", "10.0.0.0/8"])]);
         let old = traffic(
-            vec![
-                (
-                    1,
-                    filter("10.0.0.2", vec![flow(ssh, &["192.0.2.7/32", "10.0.0.0/8"])]),
-                ),
-                (2, filter("10.0.0.3", vec![])),
-            ],
+            vec![(1, first()), (2, filter("10.0.0.3", vec![]))],
             &[("198.18.1.252", "198.18.0.4")],
         );
+        let old = Held::default().after(&old);
         assert_eq!(changed(&old, &old), "");
+        let udp = flow(Kind::Udp(Ports::ALL), &["0.0.0.0/0"]);
+        let another = vec![udp, flow(ssh, &["192.0.2.0/31"]), flow(ssh, &[])];
+        let mut shared = first();
+        shared.addresses = vec!["10.0.0.4".parse().unwrap()];
         let new = traffic(
-            vec![
-                (
-                    1,
-                    filter("10.0.0.2", vec![flow(ssh, &["192.0.2.7/32", "10.0.0.0/8"])]),
-                ),
-                (
-                    3,
-                    filter(
-                        "10.0.0.3",
-                        vec![
-                            flow(Kind::Udp(Ports::ALL), &["0.0.0.0/0"]),
-                            flow(ssh, &["192.0.2.0/31"]),
-                            flow(ssh, &[]),
-                        ],
-                    ),
-                ),
-            ],
+            vec![(1, first()), (3, filter("10.0.0.3", another)), (4, shared)],
             &[("198.18.1.252", "198.18.0.5")],
         );
         assert_eq!(
-            changed(&old, &new),
-            "delete element inet tidepool inbound { 10.0.0.3 : jump in-2 }\n\
-             delete element inet tidepool outbound { 10.0.0.3 : jump out-2 }\n\
-             flush chain inet tidepool in-2\n\
-             delete chain inet tidepool in-2\n\
-             flush chain inet tidepool out-2\n\
-             delete chain inet tidepool out-2\n\
-             add chain inet tidepool in-3\n\
-             add rule inet tidepool in-3 meta l4proto udp return\n\
-             add rule inet tidepool in-3 tcp dport 22-22 ip saddr { 192.0.2.0-192.0.2.1 } return\n\
-             add rule inet tidepool in-3 drop\n\
-             add chain inet tidepool out-3\n\
-             add rule inet tidepool out-3 meta l4proto icmp return\n\
-             add rule inet tidepool out-3 drop\n\
-             add element inet tidepool inbound { 10.0.0.3 : jump in-3 }\n\
-             add element inet tidepool outbound { 10.0.0.3 : jump out-3 }\n\
+            changed(&old, &old.after(&new)),
+            "delete element inet tidepool inbound { 10.0.0.3 : jump in-1 }\n\
+             delete element inet tidepool outbound { 10.0.0.3 : jump out-1 }\n\
+             flush chain inet tidepool in-1\n\
+             delete chain inet tidepool in-1\n\
+             flush chain inet tidepool out-1\n\
+             delete chain inet tidepool out-1\n\
+             add chain inet tidepool in-2\n\
+             add rule inet tidepool in-2 meta l4proto udp return\n\
+             add rule inet tidepool in-2 tcp dport 22-22 ip saddr { 192.0.2.0-192.0.2.1 } return\n\
+             add rule inet tidepool in-2 drop\n\
+             add chain inet tidepool out-2\n\
+             add rule inet tidepool out-2 meta l4proto icmp return\n\
+             add rule inet tidepool out-2 drop\n\
+             add element inet tidepool inbound { 10.0.0.3 : jump in-2, 10.0.0.4 : jump in-0 }\n\
+             add element inet tidepool outbound { 10.0.0.3 : jump out-2, 10.0.0.4 : jump out-0 }\n\
              delete element ip tidepool-balancers forwards { 198.18.1.252 : 198.18.0.4 }\n\
              delete element inet tidepool forwarded { 198.18.1.252 . 198.18.0.4 }\n\
              add element ip tidepool-balancers forwards { 198.18.1.252 : 198.18.0.5 }\n\

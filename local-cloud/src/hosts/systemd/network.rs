@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command::{self, CommandError};
-use super::filters;
+use super::filters::{self, Held};
 use super::rules::{self, Element, NAME_SERVERS};
 use crate::dns::Sockets;
 use crate::machines::Private;
@@ -50,8 +50,8 @@ pub(super) struct Switch {
     bridges: Mutex<BTreeSet<String>>,
     /// What the rules know of each machine that is connected.
     known: Mutex<BTreeMap<u64, Vec<Element>>>,
-    /// What the rules let pass.
-    traffic: Mutex<Traffic>,
+    /// What the rules hold of traffic.
+    held: Mutex<Held>,
     /// Whether neighbours' connections pass the filters, too.
     filters_bridges: bool,
 }
@@ -117,7 +117,7 @@ impl Switch {
             block,
             bridges: Mutex::default(),
             known: Mutex::default(),
-            traffic: Mutex::default(),
+            held: Mutex::default(),
             filters_bridges,
         };
         switch.rule(&rules::added(&[Element::within(PUBLIC_BRIDGE)]))?;
@@ -215,11 +215,12 @@ impl Switch {
     /// # Errors
     /// When the kernel refuses, and it is as it was; or when it can't look between neighbours.
     pub(super) fn steer(&self, traffic: &Traffic) -> Result<(), SteerError> {
-        let mut now = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = filters::changed(&now, traffic);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = held.after(traffic);
+        let lines = filters::changed(&held, &next);
         if !lines.is_empty() {
             self.rule(&lines)?;
-            *now = traffic.clone();
+            *held = next;
         }
         if self.filters_bridges || traffic.filters.is_empty() {
             Ok(())

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -12,7 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::network::{Connection, METADATA, Switch};
 use crate::machines::Private;
 use crate::machines::block::Block;
-use crate::machines::traffic::{Filter, Flow, Kind, Peers, Ports, Traffic};
+use crate::machines::traffic::{Filter, Flow, Kind, Peers, Ports, Rules, Traffic};
 
 /// How long a connection may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -166,8 +167,7 @@ fn tcp(port: u16) -> Kind {
 fn filter(addresses: &[Ipv4Addr], inbound: Vec<Flow>, outbound: Vec<Flow>) -> Filter {
     Filter {
         addresses: addresses.to_vec(),
-        inbound,
-        outbound,
+        rules: Arc::new(Rules { inbound, outbound }),
     }
 }
 

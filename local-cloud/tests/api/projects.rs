@@ -158,6 +158,28 @@ async fn projects_are_made_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_reserved_address_is_in_the_project_that_it_was_asked_for_and_leaves_nothing_there() {
+    let cloud = Cloud::start(&[]);
+    let home = project(&cloud, "home").await;
+    let reserved = cloud
+        .post("/v2/reserved_ips", json!({"region": "nyc3", "project_id": home}))
+        .await;
+    assert_eq!(reserved.text("/reserved_ip/project_id"), home);
+    let ip = reserved.text("/reserved_ip/ip");
+    assert_eq!(urns(&cloud, &home).await, [format!("do:reservedip:{ip}")]);
+    let path = format!("/v2/reserved_ips/{ip}");
+    assert_eq!(cloud.delete(&path).await.status, 204);
+    let again = cloud.post("/v2/reserved_ips", json!({"region": "nyc3"})).await;
+    assert_eq!(again.text("/reserved_ip/ip"), ip);
+    assert_ne!(
+        again.text("/reserved_ip/project_id"),
+        home,
+        "a new one has nothing of the old one"
+    );
+    assert_eq!(cloud.delete(&path).await.status, 204);
+}
+
+#[tokio::test]
 async fn resources_move_between_projects() {
     let cloud = Cloud::start(&[]);
     let home = project(&cloud, "home").await;
@@ -175,25 +197,6 @@ async fn resources_move_between_projects() {
     assert_eq!(shown.text("/load_balancer/project_id"), home);
     let balancer = format!("do:loadbalancer:{balancer}");
     assert_eq!(urns(&cloud, &home).await, std::slice::from_ref(&balancer));
-    let reserved = cloud
-        .post("/v2/reserved_ips", json!({"region": "nyc3", "project_id": home}))
-        .await;
-    assert_eq!(reserved.text("/reserved_ip/project_id"), home);
-    let ip = reserved.text("/reserved_ip/ip");
-    assert_eq!(
-        urns(&cloud, &home).await,
-        [balancer.clone(), format!("do:reservedip:{ip}")]
-    );
-    let path = format!("/v2/reserved_ips/{ip}");
-    assert_eq!(cloud.delete(&path).await.status, 204);
-    let again = cloud.post("/v2/reserved_ips", json!({"region": "nyc3"})).await;
-    assert_eq!(again.text("/reserved_ip/ip"), ip);
-    assert_ne!(
-        again.text("/reserved_ip/project_id"),
-        home,
-        "a new one has nothing of the old one"
-    );
-    assert_eq!(cloud.delete(&path).await.status, 204);
     assert_eq!(urns(&cloud, "default").await, [droplet.clone(), volume.clone()]);
     let path = format!("/v2/projects/{home}/resources");
     let gone = "do:loadbalancer:cc81cc42-99d2-4b92-8e78-ffbdeca321d8";

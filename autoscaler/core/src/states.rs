@@ -42,7 +42,7 @@ impl<'a> States<'a> {
         match (member.serving, member.readiness == Readiness::Ready) {
             (true, true) => alive(MemberState::Serving),
             (false, true) => alive(MemberState::Ready),
-            (_, false) if known.booting => self.of_one_that_boots(known),
+            (_, false) if known.booting => self.of_one_that_boots(member, known),
             (_, false) => self.of_one_unready(known),
         }
     }
@@ -66,8 +66,18 @@ impl<'a> States<'a> {
         }
     }
 
-    fn of_one_that_boots(&self, known: MemberMemory) -> (MemberState, Option<DeathCause>) {
-        let secs = self.memory.boot_timeout_secs(self.spec);
+    fn of_one_that_boots(&self, member: &Member, known: MemberMemory) -> (MemberState, Option<DeathCause>) {
+        let rollout = self
+            .spec
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.is_under_way());
+        let tried = rollout.is_some_and(|rollout| !rollout.replaces(member));
+        let mut secs = self.memory.boot_timeout_secs(self.spec);
+        if tried {
+            // One that has failed makes room for the next, so that a rollout that can't succeed ends.
+            secs = secs.min(self.spec.pace.ready_secs);
+        }
         let since = known.known_since.unwrap_or(self.now);
         if self.now.is_past(since, secs) {
             (MemberState::Dead, Some(DeathCause::NotInTime { secs }))

@@ -540,6 +540,26 @@ fn new_members_that_never_get_ready_are_taken_back() {
     assert_eq!((failed, others_failed), (2, 0));
 }
 
+/// It would be in its place until the pool's own boot timeout otherwise, which is longer.
+#[test]
+fn a_new_member_that_is_not_ready_in_time_makes_room_for_the_next() {
+    let ready_secs = 60;
+    let pace = Pace {
+        ready_secs,
+        ..pace(1)
+    };
+    let mut world = started(New::NeverReady, pace);
+    let boot_timeout_secs = 600;
+    world.spec.life.boot_timeout_secs = boot_timeout_secs;
+    world.order();
+    let turns = |world: &mut World| {
+        world.tick(&calm());
+        world.rollout().back
+    };
+    let ticks = (1..CALM_TICKS).find(|_| turns(&mut world)).unwrap();
+    assert!(ticks < (boot_timeout_secs / TICK_SECS) as usize, "{ticks}");
+}
+
 #[test]
 fn new_members_that_fail_after_a_while_are_taken_back() {
     let mut world = started(New::FailsAfter(60), pace(2));

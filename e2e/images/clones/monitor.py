@@ -2,6 +2,8 @@
 
 import json
 
+from cloud import until
+
 # Where Metricbeat sends, as every image's README says it.
 SETTINGS = "/etc/default/metricbeat"
 
@@ -10,10 +12,15 @@ def settings(monitor):
     return f"ELASTICSEARCH_URL=http://{monitor.private}:9200\n"
 
 
-def ask(monitor, path, body):
-    """Elasticsearch's answer to a search."""
-    said = monitor.ssh(f"curl --silent --fail-with-body -H 'Content-Type: application/json' 'http://127.0.0.1:9200/{path}' --data-binary @- <<'END'\n{json.dumps(body)}\nEND")
-    return json.loads(said)
+def ask(monitor, path, body=None):
+    """Elasticsearch's answer; waits while it refuses, as it does for a moment after the first documents of an index."""
+    given = "" if body is None else f" -H 'Content-Type: application/json' --data-binary @- <<'END'\n{json.dumps(body)}\nEND"
+
+    def answer():
+        said = monitor.try_ssh(f"curl --silent --fail-with-body 'http://127.0.0.1:9200/{path}'{given}")
+        return json.loads(said.stdout) if said.returncode == 0 else None
+
+    return until(f"Elasticsearch answers {path}", answer)
 
 
 def senders(monitor):

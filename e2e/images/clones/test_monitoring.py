@@ -1,12 +1,11 @@
 """The monitoring host's image takes documents from Metricbeat of all others."""
 
-import json
 import re
 
 import pytest
 from cloud import until
 from conftest import needs
-from monitor import SETTINGS, senders, settings
+from monitor import SETTINGS, ask, senders, settings
 
 pytestmark = needs("monitoring")
 
@@ -42,6 +41,6 @@ def test_every_document_names_a_droplet_and_no_two_hosts_share_an_id(pairs, moni
 
 
 def test_shares_are_numbers_with_a_fraction(monitor):
-    said = monitor.ssh("curl --silent --fail http://127.0.0.1:9200/metricbeat-*/_mapping/field/system.cpu.total.norm.pct")
-    types = {found["mappings"]["system.cpu.total.norm.pct"]["mapping"]["pct"]["type"] for found in json.loads(said).values()}
+    said = ask(monitor, "metricbeat-*/_mapping/field/system.cpu.total.norm.pct?allow_no_indices=false")
+    types = {found["mappings"]["system.cpu.total.norm.pct"]["mapping"]["pct"]["type"] for found in said.values()}
     assert types == {"double"}

@@ -31,7 +31,7 @@ pub fn advance(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Co
         return Some(next);
     }
     if !next.back
-        && let Some(cause) = sides.cause_to_stop(spec, &next, memory)
+        && let Some(cause) = sides.cause_to_stop(spec, &next, memory, seen.at)
     {
         next.turn_back(cause);
     } else if is_complete(spec, &roster) {
@@ -104,7 +104,13 @@ impl<'r> Sides<'r> {
         add(&mut rollout.others_failed, &self.others.failed);
     }
 
-    fn cause_to_stop(&self, spec: &PoolSpec, rollout: &Rollout, memory: &Memory) -> Option<Cause> {
+    fn cause_to_stop(
+        &self,
+        spec: &PoolSpec,
+        rollout: &Rollout,
+        memory: &Memory,
+        now: UnixMillis,
+    ) -> Option<Cause> {
         if rollout.refused >= REFUSED_MAX {
             return Some(Cause::Refused {
                 times: rollout.refused,
@@ -130,8 +136,13 @@ impl<'r> Sides<'r> {
             .filter(|id| !self.others.ids.contains(id));
         let others = count(self.others.ids.len() + gone.count());
         let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
-        // With none of the others left, all at once being unwell is more likely the fault of what they share.
-        let none_well = others == 0 && self.new.ids.iter().all(|id| self.new.unwell.contains(id));
+        // With none of the others left, all at once being unwell is more likely the fault of what they share, and for as long
+        // as an outage is believed in.
+        let shared = |id: &&MemberId| {
+            let since = memory.members.get(*id).and_then(|known| known.unready_since);
+            self.new.unwell.contains(*id) && !since.is_some_and(|at| now.is_past(at, spec.life.outage_secs()))
+        };
+        let none_well = others == 0 && self.new.ids.iter().all(|id| shared(id));
         let more = !none_well && share(failed, of) > share(others_failed, others);
         (failed > spec.pace.failures_max && more).then(|| Cause::NewOnesFail {
             failed,

@@ -396,7 +396,9 @@ impl World {
     fn is_settled(&self) -> bool {
         let settled =
             |d: &Droplet| d.member.serving && !d.member.draining && d.member.power == Power::Running;
-        self.rollout().stage == Stage::Done && self.droplets.values().all(settled)
+        self.rollout().stage == Stage::Done
+            && self.droplets.len() >= self.spec.min as usize
+            && self.droplets.values().all(settled)
     }
 
     /// All members serve, and all are of the same recipe.

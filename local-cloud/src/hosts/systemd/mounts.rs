@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn mounts_are_found_by_directory() {
-        let table = "22 1 0:5 / /a/b rw - proc proc rw\n23 1 0:6 / /a/b/c\\040d rw - x y rw\n24 1 0:7 / /a/bc rw - x y rw\n";
+        let table = "22 1 0:5 / /a/b rw - proc proc rw\n23 1 0:6 / /a/b/c\\040d rw - x y rw\n24 1 0:6 / /a/bc rw - x y rw\n";
         assert_eq!(
             mount_points(table, Path::new("/a/b")),
             [PathBuf::from("/a/b"), PathBuf::from("/a/b/c d")]

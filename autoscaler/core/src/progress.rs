@@ -31,7 +31,7 @@ pub fn advance(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Co
         return Some(next);
     }
     if !next.back
-        && let Some(cause) = sides.cause_to_stop(spec, &next, memory, seen.at)
+        && let Some(cause) = sides.cause_to_stop(spec, &next, memory)
     {
         next.turn_back(cause);
     } else if is_complete(spec, &roster) {
@@ -57,6 +57,9 @@ struct Sides<'r> {
     new: Side<'r>,
     others: Side<'r>,
     proven: bool,
+    /// No new one is well, and not for so long that it can't be an outage: with none of the others left that is more likely
+    /// the fault of what they share.
+    outage: bool,
 }
 
 #[derive(Default)]
@@ -90,7 +93,17 @@ impl<'r> Sides<'r> {
                 side.unwell.insert(id);
             }
         }
-        Sides { new, others, proven }
+        let shared = |id: &&MemberId| {
+            let since = memory.members.get(*id).and_then(|known| known.unready_since);
+            new.unwell.contains(*id) && !since.is_some_and(|at| now.is_past(at, spec.life.outage_secs()))
+        };
+        let outage = new.ids.iter().all(shared);
+        Sides {
+            new,
+            others,
+            proven,
+            outage,
+        }
     }
 
     fn add_to(&self, rollout: &mut Rollout) {
@@ -104,13 +117,7 @@ impl<'r> Sides<'r> {
         add(&mut rollout.others_failed, &self.others.failed);
     }
 
-    fn cause_to_stop(
-        &self,
-        spec: &PoolSpec,
-        rollout: &Rollout,
-        memory: &Memory,
-        now: UnixMillis,
-    ) -> Option<Cause> {
+    fn cause_to_stop(&self, spec: &PoolSpec, rollout: &Rollout, memory: &Memory) -> Option<Cause> {
         if rollout.refused >= REFUSED_MAX {
             return Some(Cause::Refused {
                 times: rollout.refused,
@@ -136,14 +143,12 @@ impl<'r> Sides<'r> {
             .filter(|id| !self.others.ids.contains(id));
         let others = count(self.others.ids.len() + gone.count());
         let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
-        // With none of the others left, all at once being unwell is more likely the fault of what they share, and for as long
-        // as an outage is believed in.
-        let shared = |id: &&MemberId| {
-            let since = memory.members.get(*id).and_then(|known| known.unready_since);
-            self.new.unwell.contains(*id) && !since.is_some_and(|at| now.is_past(at, spec.life.outage_secs()))
+        // Of the others only those that failed are known by then: their share says nothing.
+        let more = if self.others.ids.is_empty() {
+            !self.outage && failed > others_failed
+        } else {
+            share(failed, of) > share(others_failed, others)
         };
-        let none_well = others == 0 && self.new.ids.iter().all(|id| shared(id));
-        let more = !none_well && share(failed, of) > share(others_failed, others);
         (failed > spec.pace.failures_max && more).then(|| Cause::NewOnesFail {
             failed,
             of,

@@ -34,7 +34,7 @@ output "names" {
 }
 
 output "database" {
-  description = "What hosts of the database and clients of it are told."
+  description = "The settings of the database's hosts, and of its clients."
   value = {
     cluster     = local.name
     founder     = module.database.founder
@@ -80,7 +80,7 @@ output "images" {
 }
 
 output "volumes" {
-  description = "Volumes by name: what destroy keeps unless it is told otherwise."
+  description = "Volumes by name: what destroy keeps unless asked to remove it."
   value       = merge(module.database.volumes, module.monitoring.volumes)
 }
 

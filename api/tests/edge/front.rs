@@ -366,7 +366,7 @@ fn a_length_that_cannot_be_counted_is_too_large() {
     assert_problem(&connection.read_answer(false), 404, "the first");
     assert_problem(&connection.read_answer(false), 413, "after another");
     assert!(connection.closed_within(SOON).is_some());
-    // What is no number isn't a large one.
+    // Text that is not a number is not a large number either.
     for length in [
         "10000000000000000000x",
         "-100000000000000000000",

@@ -19,8 +19,8 @@ stack: ## the same with three Cassandra nodes, Elasticsearch and Metricbeat (nee
 	cargo build --release --locked $(PROGRAMS)
 	$(RELEASE)/tidepool-demo stack
 
-test: ## every test, against real servers and clients; sets up what it needs
-	e2e/run
+test: ## every test, against real servers and clients; sets up what it needs (ALSO=images: and these stages of e2e/run)
+	e2e/run all $(ALSO)
 
 e2e-images: ## systemd hosts of the local cloud, and images made on them (root, Debian; installs systemd-container, mmdebstrap, nftables, lxcfs; E2E_SHORT=1: the main path)
 	e2e/run images

@@ -6,11 +6,12 @@
 mod local_cloud;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Clients side by side.
 const CLIENTS: usize = 4;
+/// Pools so far: some dozens, at most 255.
+static SITES: AtomicU8 = AtomicU8::new(0);
 /// Crash points side by side; they mostly wait for ticks.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -79,8 +82,9 @@ impl Site {
         } = *settings;
         let dir = folder.join(format!("pool-{pool}"));
         std::fs::create_dir_all(&dir).unwrap();
-        // A port that was free a moment ago, on an address that nobody else listens on.
-        let status = std::net::TcpListener::bind("127.77.5.1:0")
+        // A port that was free a moment ago, on an address of its own: no other pool takes it until the daemon does.
+        let nth = SITES.fetch_add(1, Ordering::Relaxed) + 1;
+        let status = std::net::TcpListener::bind((Ipv4Addr::new(127, 77, 5, nth), 0))
             .unwrap()
             .local_addr()
             .unwrap();

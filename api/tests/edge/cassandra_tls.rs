@@ -225,7 +225,7 @@ fn refused(cluster: &Cluster, tls: &[&str], words: &str) {
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(PATIENCE).0.code(), Some(0), "{}", server.log());
     let ended = cluster
-        .serve(&[tls, &["--startup-wait-secs", "2"]].concat())
+        .serve(&[tls, &["--startup-wait-secs", "10"]].concat())
         .output()
         .unwrap();
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));

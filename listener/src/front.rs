@@ -147,8 +147,8 @@ pub(crate) fn has_a_fragment(bytes: &[u8]) -> bool {
         && version.is_some_and(|version| version.starts_with(b"HTTP/1."))
 }
 
-/// Whether bytes begin with a head whose `Content-Length` is a number, and larger than hyper counts: to it that is none. GET and
-/// HEAD have no body, and are not looked at.
+/// Whether bytes begin with a head whose `Content-Length` is a number that is too large for hyper, which answers 400 as for text.
+/// GET and HEAD have no body, and are not looked at.
 pub(crate) fn has_an_uncountable_length(bytes: &[u8]) -> bool {
     /// As many digits can be counted, whichever they are.
     const COUNTED_DIGITS: usize = 19;
@@ -248,7 +248,7 @@ impl Unread<'_> {
 ///
 /// hyper says nothing finer than `is_parse` about a transfer coding that does not end in `chunked`, so its words are
 /// compared; `api/tests/edge/front.rs` holds them to it. Of a head that is too large and of a `Content-Length` that is, it says
-/// the same: what is left unread tells them apart. A `Content-Length` from 2^64 on is to hyper one that is no number.
+/// the same: what is left unread tells them apart. hyper takes a `Content-Length` from 2^64 on for text that is not a number.
 pub(crate) fn of_parse_error(error: &hyper::Error, status: &[u8], unread: Unread<'_>) -> Early {
     let words: Cow<'_, str> = error.to_string().into();
     match status {

@@ -5,8 +5,8 @@ variable "environment" {
   description = "Name of the environment: dev, staging, prod, or one of your own. All names begin with it."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,14}[a-z0-9]$", var.environment))
-    error_message = "environment is part of names: 2 to 16 lower-case letters, digits and dashes, beginning with a letter and not ending with a dash."
+    condition     = can(regex("^[a-z][a-z0-9]{1,15}$", var.environment))
+    error_message = "environment is part of names: 2 to 16 lower-case letters and digits, beginning with a letter. A dash would make it look like a part of another environment."
   }
 }
 

@@ -10,7 +10,7 @@ from .locking import only_run
 from .outcome import Stopped
 from .progress import Progress, say
 from .settings import keep, make_folder, write_private
-from .terraform import Terraform, losses, summary, volume_addresses
+from .terraform import Terraform, losses, summary
 
 # There while an apply is under way, with when it began: one that is still there is of a run that was killed.
 APPLYING = "applying.json"
@@ -229,7 +229,7 @@ def destroy(settings, environment):
         keys.make(settings.secrets)
         with run.progress.part("providers"):
             terraform.prepare()
-            addresses = terraform.addresses()
+            resources = terraform.resources()
             outputs = terraform.outputs()
             terraform.given({}, terraform.images_of_no_account(outputs.get("region", "nyc3")))
         if (settings.folder / APPLYING).exists():
@@ -239,20 +239,16 @@ def destroy(settings, environment):
         with run.progress.part("the autoscaler and its members"):
             end_pool(run, cloud, outputs)
         with run.progress.part("what Terraform made"):
-            volumes = volume_addresses(addresses)
-            others = [address for address in addresses if address not in volumes and not address.startswith("data.") and ".data." not in address]
+            others = [resource.address for resource in resources if resource.kind != "digitalocean_volume"]
             if others:
-                terraform.destroy(others)
+                terraform.destroy(dict.fromkeys(others))
         (settings.folder / APPLYING).unlink(missing_ok=True)
-        kept = cloud_volumes(cloud, settings)
+        volumes = [resource for resource in resources if resource.kind == "digitalocean_volume"]
         if settings.remove_volumes:
             with run.progress.part("volumes"):
-                for volume in kept:
-                    cloud.call("DELETE", f"/v2/volumes/{volume['id']}")
-                for address in volumes:
-                    terraform.forget(address)
+                remove_volumes(cloud, terraform, volumes)
         say(run.progress.table())
-        report_kept(settings, cloud, kept)
+        report_kept(settings, cloud, volumes)
     if settings.remove_volumes:
         # With the documents gone, nobody needs their passwords.
         shutil.rmtree(settings.folder)
@@ -272,18 +268,27 @@ def end_pool(run, cloud, outputs):
     say(f"    removed {removed} members")
 
 
-def cloud_volumes(cloud, settings):
-    prefix = f"tidepool-{settings.environment}"
-    return [volume for volume in cloud.list("/v2/volumes", "volumes") if leftovers.ours(volume["name"], prefix)]
+def remove_volumes(cloud, terraform, volumes):
+    """Those that the state has, by id: a name says little about whose a volume is. Each is forgotten once it is gone, so that a run that
+    is interrupted goes on."""
+    for volume in volumes:
+        cloud.call("DELETE", f"/v2/volumes/{volume.id}")
+        terraform.forget(volume.address)
 
 
-def report_kept(settings, cloud, volumes):
+def report_kept(settings, cloud, resources):
+    of_name = [volume for volume in cloud.list("/v2/volumes", "volumes") if leftovers.ours(volume["name"], f"tidepool-{settings.environment}")]
+    known = {resource.id for resource in resources}
+    volumes = [volume for volume in of_name if volume["id"] in known]
+    strangers = [volume for volume in of_name if volume["id"] not in known]
     snapshots = [found["name"] for found in cloud.list("/v2/snapshots?resource_type=droplet", "snapshots") if found["name"].startswith("tidepool-")]
-    if volumes and not settings.remove_volumes:
+    if strangers:
+        say(f"left alone: {', '.join(volume['name'] for volume in strangers)}, volumes that the state does not know")
+    if volumes:
         gib = sum(volume["size_gigabytes"] for volume in volumes)
         say(f"kept: {len(volumes)} volumes with {gib} GiB ({', '.join(volume['name'] for volume in volumes)}), and their passwords in {settings.secrets};")
         say(f"      the next deploy uses them again. To remove them too: make destroy ENV={settings.environment} VOLUMES=remove")
     if snapshots:
         say(f"kept: {len(snapshots)} snapshots, the images of all environments: {', '.join(sorted(snapshots))}")
-    if not volumes and not snapshots:
+    if not of_name and not snapshots:
         say("nothing is kept")

@@ -40,7 +40,7 @@ def find(cloud, prefix, resources, since):
     """[(kind, path, name)] of all that is left."""
     found = []
     for kind, path, key in KINDS:
-        known = {number for of, number in resources if of == kind}
+        known = {resource.id for resource in resources if resource.kind == kind}
         for thing in cloud.list(path, key):
             if is_leftover(thing, prefix, known, since):
                 found.append((kind, f"{path}/{thing['id']}", thing["name"]))
@@ -51,7 +51,7 @@ def records(cloud, domain, resources):
     """Records of the zone that the state does not know, but for those that DigitalOcean makes itself."""
     if cloud.call("GET", f"/v2/domains/{domain}") is None:
         return []
-    known = {number for of, number in resources if of == "digitalocean_record"}
+    known = {resource.id for resource in resources if resource.kind == "digitalocean_record"}
     path = f"/v2/domains/{domain}/records"
     return [
         ("digitalocean_record", f"{path}/{found['id']}", found["name"])
@@ -63,13 +63,13 @@ def records(cloud, domain, resources):
 def remove(cloud, settings, resources, since, say):
     """Removes what a killed apply has left."""
     prefix = f"tidepool-{settings.environment}"
+    known = {resource.id for resource in resources if resource.kind == "digitalocean_volume"}
     for volume in cloud.list("/v2/volumes", "volumes"):
-        known = {number for of, number in resources if of == "digitalocean_volume"}
         if ours(volume["name"], prefix) and volume["id"] not in known:
             message = f"there is a volume {volume['name']} ({volume['id']}) that the state does not know: see the runbook, for it may hold data"
             raise Stopped("apply-failed", message)
     # Names that have no time of their own are looked at only where the zone is known to be ours.
-    zone = any(kind == "digitalocean_domain" for kind, _ in resources)
+    zone = any(resource.kind == "digitalocean_domain" for resource in resources)
     left = (records(cloud, settings.domain, resources) if zone else []) + find(cloud, prefix, resources, since)
     for kind, path, name in left:
         cloud.call("DELETE", path)

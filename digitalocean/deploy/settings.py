@@ -10,7 +10,8 @@ from .outcome import Usage
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROOT = REPOSITORY / "digitalocean"
-NAME = re.compile(r"[a-z][a-z0-9-]{0,14}[a-z0-9]")
+# Without a dash: all names of prod begin with tidepool-prod-, and those of an environment prod-eu would, too.
+NAME = re.compile(r"[a-z][a-z0-9]{1,15}")
 CLOUDS = ("digitalocean", "local")
 # Where the API of a local cloud is, as the autoscaler's host sees it: at the end of a tunnel.
 LOCAL_API_PORT = 7780
@@ -62,7 +63,7 @@ def data_folder(environment):
 def read(name, environment, *, may_destroy=False, remove_volumes=False):
     """Settings of the environment `name`; raises Usage for what can't be meant."""
     if not NAME.fullmatch(name or ""):
-        raise Usage(f"ENV={name or ''} is not the name of an environment: dev, staging, prod, or another one that has a file digitalocean/<name>.tfvars")
+        raise Usage(f"ENV={name or ''} is not the name of an environment: dev, staging, prod, or another one of 2 to 16 lower-case letters and digits that has a file digitalocean/<name>.tfvars")
     cloud = environment.get("CLOUD") or "digitalocean"
     if cloud not in CLOUDS:
         raise Usage(f"there is no cloud '{cloud}'; CLOUD is {' or '.join(CLOUDS)}")

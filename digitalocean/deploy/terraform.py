@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import typing
 
 from .needs import IMAGES
 from .outcome import Stopped
@@ -13,6 +14,14 @@ from .tools import run, terraform_program
 PRECIOUS = ("digitalocean_droplet", "digitalocean_volume", "digitalocean_loadbalancer", "digitalocean_domain", "digitalocean_vpc")
 NOTHING_TO_DO, FAILED, SOMETHING_TO_DO = 0, 1, 2
 LINES_SHOWN = 40
+
+
+class Resource(typing.NamedTuple):
+    """What the state knows of one thing; `id` is the one that the API has."""
+
+    address: str
+    kind: str
+    id: str
 
 
 class Terraform:
@@ -86,13 +95,8 @@ class Terraform:
         _, said = self.must("plan-failed", "output", "-json")
         return {name: output["value"] for name, output in json.loads(said).items()}
 
-    def addresses(self):
-        """Of all that the state knows."""
-        status, said = self.run("state", "list")
-        return said.split() if status == 0 else []
-
     def resources(self):
-        """What the state knows, as [(type, id)]."""
+        """All that the state knows; nothing where there is no state, or an empty one. One that can't be read stops the run."""
         _, said = self.must("plan-failed", "show", "-json")
         return resources_of(json.loads(said))
 
@@ -159,19 +163,16 @@ def summary(changes):
 
 
 def resources_of(state):
-    """[(type, id)] of a state as JSON, of all modules."""
+    """Resources of a state as JSON, of all modules."""
     found = []
 
     def walk(module):
         for resource in module.get("resources", []):
             if resource.get("mode") == "managed":
-                found.append((resource["type"], str(resource["values"].get("uuid") or resource["values"].get("id"))))
+                values = resource["values"]
+                found.append(Resource(resource["address"], resource["type"], str(values.get("uuid") or values.get("id"))))
         for child in module.get("child_modules", []):
             walk(child)
 
     walk(state.get("values", {}).get("root_module", {}))
     return found
-
-
-def volume_addresses(addresses):
-    return [address for address in addresses if ".digitalocean_volume." in f".{address}"]

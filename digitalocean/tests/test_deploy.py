@@ -54,7 +54,7 @@ class TestSettings:
         assert stat.S_IMODE(made.folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((made.folder / "settings.json").stat().st_mode) == 0o600
 
-    @pytest.mark.parametrize("name", ["", "../prod", "Prod", "p", "a b", "x" * 17])
+    @pytest.mark.parametrize("name", ["", "../prod", "Prod", "p", "a b", "x" * 17, "prod-eu", "prod-"])
     def test_names_that_are_none_are_refused(self, given, name):
         with pytest.raises(outcome.Usage, match="not the name of an environment"):
             settings.read(name, given)
@@ -191,17 +191,12 @@ class TestPlans:
         assert terraform.summary([]) == "nothing to change"
 
     def test_resources_of_all_modules_are_found_by_the_id_that_the_api_has(self):
-        resource = {"mode": "managed", "type": "digitalocean_vpc", "values": {"id": "1"}}
-        certificate = {"mode": "managed", "type": "digitalocean_certificate", "values": {"id": "its name", "uuid": "2"}}
-        data = {"mode": "data", "type": "digitalocean_domain", "values": {"id": "3"}}
+        resource = {"address": "a", "mode": "managed", "type": "digitalocean_vpc", "values": {"id": "1"}}
+        certificate = {"address": "module.b.c", "mode": "managed", "type": "digitalocean_certificate", "values": {"id": "its name", "uuid": "2"}}
+        data = {"address": "data.d", "mode": "data", "type": "digitalocean_domain", "values": {"id": "3"}}
         state = {"values": {"root_module": {"resources": [resource], "child_modules": [{"resources": [certificate, data]}]}}}
-        assert terraform.resources_of(state) == [("digitalocean_vpc", "1"), ("digitalocean_certificate", "2")]
+        assert terraform.resources_of(state) == [("a", "digitalocean_vpc", "1"), ("module.b.c", "digitalocean_certificate", "2")]
         assert terraform.resources_of({}) == []
-
-    def test_volumes_are_known_by_their_address(self):
-        volume = 'module.database.digitalocean_volume.data["db-1"]'
-        found = terraform.volume_addresses([volume, 'module.database.digitalocean_volume_attachment.data["db-1"]', "digitalocean_volume.x"])
-        assert found == [volume, "digitalocean_volume.x"]
 
     def test_no_trace_of_calls_is_asked_for(self, given):
         """TF_LOG=trace would write user data and tokens."""

@@ -9,7 +9,6 @@ from account import Account
 from deploy import commands, keys, settings, tools
 from deploy.cloud import Cloud
 from deploy.outcome import Stopped
-from deploy.terraform import volume_addresses
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 CANARY = "canary-dop-v1-5c1f"
@@ -55,7 +54,7 @@ def provision(asked, programs):
     return run, run.provision()
 
 
-def test_an_environment_is_made_planned_again_without_change_and_removed_but_for_its_volumes(asked, programs, account, tmp_path):
+def test_an_environment_is_made_planned_again_without_change_and_removed_but_for_its_volumes(asked, programs, account, tmp_path, capsys):
     run, outputs = provision(asked, programs)
     assert account.names("droplets") == [f"tidepool-staging-{name}" for name in ("autoscaler", "db-1", "db-2", "db-3", "monitoring")]
     assert outputs["service"] == {"name": "api.staging.tidepool.test", "url": "https://api.staging.tidepool.test", "address": "198.18.1.2"}
@@ -91,10 +90,34 @@ def test_an_environment_is_made_planned_again_without_change_and_removed_but_for
     assert {volume["id"] for volume in account.things["volumes"].values()} == before
     run.settled()
 
-    # And with the volumes nothing is left, here or there.
+    # And with the volumes nothing is left, here or there, but what somebody made by hand under such a name.
+    account.make("volumes", {"name": "tidepool-staging-photos", "size_gigabytes": 1})
     commands.destroy(asked_of(tmp_path, account, remove_volumes=True), programs)
-    assert account.names("volumes") == account.names("droplets") == []
+    assert account.names("volumes") == ["tidepool-staging-photos"]
+    assert "left alone: tidepool-staging-photos, volumes that the state does not know" in capsys.readouterr().err
+    assert account.names("droplets") == []
     assert not asked.folder.exists()
+
+
+def test_a_state_that_cannot_be_read_stops_a_destroy_before_anything_goes(asked, programs, account, tmp_path):
+    provision(asked, programs)
+    before = {kind: set(things) for kind, things in account.things.items()}
+    broken = tmp_path / "terraform"
+    broken.write_text(f'#!/bin/sh\ncase "$2" in show | state) echo "Failed to load state" >&2; exit 1 ;; esac\nexec {programs["TERRAFORM"]} "$@"\n')
+    broken.chmod(0o755)
+    with pytest.raises(Stopped, match="Failed to load state") as stopped:
+        commands.destroy(asked_of(tmp_path, account, remove_volumes=True), {**programs, "TERRAFORM": str(broken)})
+    assert stopped.value.way == "plan-failed"
+    assert {kind: set(things) for kind, things in account.things.items()} == before
+    assert (asked.folder / "terraform.tfstate").exists() and (asked.secrets / "database-password").exists()
+
+
+def test_without_a_state_or_with_an_empty_one_there_is_nothing(asked, programs):
+    run = commands.Run(asked, programs, None)
+    run.terraform.prepare()
+    assert run.terraform.resources() == []
+    (asked.folder / "terraform.tfstate").write_text('{"version": 4, "terraform_version": "1.11.0", "serial": 1, "lineage": "x", "outputs": {}, "resources": []}')
+    assert run.terraform.resources() == []
 
 
 def test_no_secret_is_in_state_plan_or_log(asked, programs):
@@ -155,9 +178,12 @@ def test_members_are_removed_by_their_tag_and_no_others(asked, account):
     assert account.names("droplets") == ["web-1"]
 
 
-def test_addresses_of_volumes_are_those_of_the_root(asked, programs):
+def test_the_state_knows_volumes_by_address_and_id(asked, programs, account):
     run, _ = provision(asked, programs)
-    assert len(volume_addresses(run.terraform.addresses())) == 4
+    found = [resource for resource in run.terraform.resources() if resource.kind == "digitalocean_volume"]
+    assert {resource.id for resource in found} == set(account.things["volumes"])
+    databases = [f'module.database.digitalocean_volume.data["db-{number}"]' for number in (1, 2, 3)]
+    assert sorted(resource.address for resource in found) == [*databases, "module.monitoring.digitalocean_volume.data"]
 
 
 def test_promotion_takes_what_was_seen_green_and_nothing_newer(asked, programs, account, tmp_path, monkeypatch):

@@ -57,6 +57,7 @@ def test_each_environments_own_values_are_taken(folder, environment):
         ({"domain": "example"}, "domain must be a DNS name"),
         ({"domain": "Example.com."}, "domain must be a DNS name"),
         ({"environment": "Staging"}, "environment is part of names"),
+        ({"environment": "prod-eu"}, "2 to 16 lower-case letters and digits, beginning with a letter"),
         ({"ip_range": "10.30.0.0/21"}, "ip_range 10.30.0.0/21 overlaps with one of other_ranges (10.30.0.0/22, 10.40.0.0/20)"),
         ({"ip_range": "10.30.2.0/24"}, "overlaps with one of other_ranges"),
         ({"ip_range": "10.244.16.0/20"}, "or with a range of DigitalOcean's own"),

@@ -200,7 +200,6 @@ variable "image_versions" {
 variable "pool" {
   type        = string
   description = "Name of the API's pool. Its tags are pool:<name> and serving:<name>, which are the account's: each environment needs its own."
-  default     = "api"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,41}$", var.pool))

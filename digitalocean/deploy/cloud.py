@@ -36,11 +36,11 @@ class Cloud:
     def droplets(self, tag):
         return self.list(f"/v2/droplets?tag_name={tag}", "droplets")
 
-    def remove_droplets(self, tag, way):
-        """All of a tag; returns how many there were."""
+    def remove_droplets(self, tag, vpc, way):
+        """All of a tag in one VPC; returns how many there were. A tag is the account's, and may be on others, too."""
         removed = set()
         deadline = time.monotonic() + GONE_SECS_MAX
-        while found := self.droplets(tag):
+        while found := [droplet for droplet in self.droplets(tag) if droplet.get("vpc_uuid") == vpc]:
             for droplet in found:
                 if droplet["id"] not in removed:
                     self.call("DELETE", f"/v2/droplets/{droplet['id']}")

@@ -237,7 +237,7 @@ def destroy(settings, environment):
                 since = datetime.datetime.fromisoformat(json.loads((settings.folder / APPLYING).read_text(encoding="utf-8"))["since"])
                 leftovers.remove(cloud, settings, terraform.resources(), since, say)
         with run.progress.part("the autoscaler and its members"):
-            end_pool(run, cloud, outputs)
+            end_pool(run, cloud, outputs, [resource.id for resource in resources if resource.kind == "digitalocean_vpc"])
         with run.progress.part("what Terraform made"):
             others = [resource.address for resource in resources if resource.kind != "digitalocean_volume"]
             if others:
@@ -254,7 +254,7 @@ def destroy(settings, environment):
         shutil.rmtree(settings.folder)
 
 
-def end_pool(run, cloud, outputs):
+def end_pool(run, cloud, outputs, vpcs):
     tunnel.end(run.settings.folder)
     name = outputs.get("pool", {}).get("name")
     if name is None:
@@ -264,7 +264,7 @@ def end_pool(run, cloud, outputs):
         # It must not make members while they are removed, whether it answers or not.
         say("    the autoscaler's host does not answer: it is removed first")
         cloud.call("DELETE", f"/v2/droplets/{host['id']}")
-    removed = cloud.remove_droplets(f"pool:{name}", "destroy-incomplete")
+    removed = sum(cloud.remove_droplets(f"pool:{name}", vpc, "destroy-incomplete") for vpc in vpcs)
     say(f"    removed {removed} members")
 
 

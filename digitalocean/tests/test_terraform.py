@@ -72,11 +72,13 @@ def test_an_environment_is_made_planned_again_without_change_and_removed_but_for
     run.terraform.given({})
     assert run.terraform.plan() == []
 
-    # All is gone, also when the images are gone already, members first, and the volumes are there.
+    # All is gone, also when the images are gone already, members first, and the volumes are there. A droplet of another VPC has the tag by chance.
+    account.make("droplets", {"name": "api-elsewhere", "size": "s-1vcpu-1gb", "tags": ["pool:api-staging"], "vpc_uuid": "another"})
     for file in asked.manifests.iterdir():
         file.unlink()
     commands.destroy(asked, programs)
-    assert account.names("droplets") == account.names("vpcs") == account.names("load_balancers") == account.names("firewalls") == []
+    assert account.names("droplets") == ["api-elsewhere"]
+    assert account.names("vpcs") == account.names("load_balancers") == account.names("firewalls") == []
     assert account.names("domains") == account.names("certificates") == account.names("tags") == account.names("account/keys") == []
     assert account.names("projects") == ["first"]
     volumes = [f"tidepool-staging-{name}" for name in ("db-1", "db-2", "db-3", "monitoring")]
@@ -95,7 +97,7 @@ def test_an_environment_is_made_planned_again_without_change_and_removed_but_for
     commands.destroy(asked_of(tmp_path, account, remove_volumes=True), programs)
     assert account.names("volumes") == ["tidepool-staging-photos"]
     assert "left alone: tidepool-staging-photos, volumes that the state does not know" in capsys.readouterr().err
-    assert account.names("droplets") == []
+    assert account.names("droplets") == ["api-elsewhere"]
     assert not asked.folder.exists()
 
 
@@ -172,10 +174,11 @@ def test_what_a_plan_would_destroy_is_refused_and_a_volume_whatever_is_said(aske
 
 
 def test_members_are_removed_by_their_tag_and_no_others(asked, account):
-    for name, tags in (("api-1", ["pool:api-staging"]), ("web-1", ["pool:web"])):
-        account.make("droplets", {"name": name, "size": "s-1vcpu-1gb", "tags": tags})
-    assert Cloud(asked).remove_droplets("pool:api-staging", "destroy-incomplete") == 1
-    assert account.names("droplets") == ["web-1"]
+    """Tags are the account's: what has the same tag in another VPC is another environment's, or nobody's."""
+    for name, tag, vpc in (("api-1", "pool:api-staging", "ours"), ("web-1", "pool:web", "ours"), ("api-2", "pool:api-staging", "another")):
+        account.make("droplets", {"name": name, "size": "s-1vcpu-1gb", "tags": [tag], "vpc_uuid": vpc})
+    assert Cloud(asked).remove_droplets("pool:api-staging", "ours", "destroy-incomplete") == 1
+    assert account.names("droplets") == ["api-2", "web-1"]
 
 
 def test_the_state_knows_volumes_by_address_and_id(asked, programs, account):

@@ -111,6 +111,15 @@ def test_all_that_is_wrong_is_said_at_once(folder):
         assert part in said
 
 
+def test_the_name_of_the_pool_has_no_default(folder):
+    """It is in tags, which are the account's: two environments that don't name it would share their members."""
+    text = (folder / "staging.tfvars").read_text()
+    (folder / "nameless.tfvars").write_text(re.sub(r"^pool\s*=.*\n", "", text, flags=re.M))
+    status, said = plan(folder, {}, "nameless")
+    assert status == 1
+    assert 'The root module input variable "pool" is not set' in said
+
+
 def test_environments_of_one_account_share_neither_names_nor_ranges(folder):
     """Tags, names of pools and ranges are the account's."""
     found = {}

@@ -39,11 +39,13 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     io::Write::write_all(&mut create(path)?, content.as_ref())
 }
 
-/// Writes a whole file; it is on disk when this returns, its name too.
+/// Writes a file that is there whole or not at all; it is on disk when this returns, its name too.
 pub(crate) fn write_durably(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
-    let mut file = create(path)?;
+    let draft = path.with_extension("new");
+    let mut file = create(&draft)?;
     io::Write::write_all(&mut file, content.as_ref())?;
     file.sync_all()?;
+    std::fs::rename(&draft, path)?;
     path.parent()
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
@@ -52,4 +54,20 @@ fn options() -> OpenOptions {
     let mut options = File::options();
     options.write(true).create(true).mode(FILE_MODE);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_can_not_be_written_whole_stays_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.pem");
+        write_durably(&path, "one").unwrap();
+        // As on a full disk, nothing can be written beside it.
+        std::fs::create_dir(dir.path().join("root.new")).unwrap();
+        write_durably(&path, "two").unwrap_err();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+    }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rustls::InconsistentKeys;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use tidepool_listener::pem;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -62,24 +62,28 @@ pub(crate) enum CertificateError {
 ///
 /// # Errors
 /// [`CertificateError`] is the first thing that is wrong; it holds nothing of the key.
-pub(crate) fn check(pem: Pem<'_>, now_secs: i64) -> Result<Checked, CertificateError> {
-    let key = PrivateKeyDer::from_pem_slice(pem.private_key.as_bytes()).map_err(|_| CertificateError::Key)?;
-    let mut chain = certificates(pem.leaf_certificate).ok_or(CertificateError::Leaf)?;
+pub(crate) fn check(texts: Pem<'_>, now_secs: i64) -> Result<Checked, CertificateError> {
+    let key = pem::private_key(texts.private_key.as_bytes()).map_err(|_| CertificateError::Key)?;
+    let mut chain =
+        pem::certificates(texts.leaf_certificate.as_bytes()).map_err(|_| CertificateError::Leaf)?;
     if chain.len() != 1 {
         return Err(CertificateError::Leaf);
     }
-    let issuers = certificates(pem.certificate_chain).ok_or(CertificateError::Chain)?;
+    let issuers = match texts.certificate_chain.trim() {
+        "" => Vec::new(),
+        issuers => pem::certificates(issuers.as_bytes()).map_err(|_| CertificateError::Chain)?,
+    };
     if issuers.len() > CHAIN_MAX {
         return Err(CertificateError::Chain);
     }
     chain.extend(issuers);
     let facts = read(&chain, now_secs)?;
     let key = certified(chain, key)?;
-    let texts = [pem.private_key, pem.leaf_certificate, pem.certificate_chain];
+    let all = [texts.private_key, texts.leaf_certificate, texts.certificate_chain];
     Ok(Checked {
         facts,
         key: Arc::new(key),
-        pem: texts.map(|text| format!("{}\n", text.trim())).concat(),
+        pem: all.map(|text| format!("{}\n", text.trim())).concat(),
     })
 }
 
@@ -88,14 +92,11 @@ pub(crate) fn check(pem: Pem<'_>, now_secs: i64) -> Result<Checked, CertificateE
 /// # Errors
 /// When one of them is missing or they don't fit.
 pub(super) fn key_of(text: &str) -> Result<CertifiedKey, CertificateError> {
-    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| CertificateError::Key)?;
-    certified(certificates(text).ok_or(CertificateError::Leaf)?, key)
-}
-
-fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<_, _>>()
-        .ok()
+    let key = pem::private_key(text.as_bytes()).map_err(|_| CertificateError::Key)?;
+    certified(
+        pem::certificates(text.as_bytes()).map_err(|_| CertificateError::Leaf)?,
+        key,
+    )
 }
 
 fn certified(

@@ -14,6 +14,8 @@ const TTL_MIN_SECS: u32 = 30;
 const TTL_MAX_SECS: u32 = (1 << 31) - 1;
 /// Longest name and longest part of one (RFC 1035, section 2.3.4; 255 bytes with lengths and the root are 253 characters).
 const NAME_MAX: usize = 253;
+/// Longest name of a domain: before it stands the mailbox of its start of authority.
+const DOMAIN_MAX: usize = NAME_MAX - "hostmaster.".len();
 const LABEL_MAX: usize = 63;
 /// Longest text: a bound of this cloud, since DigitalOcean documents none. Keys for mail have some hundred characters.
 const TXT_BYTES_MAX: usize = 4_096;
@@ -285,7 +287,7 @@ fn is_label(label: &str) -> bool {
 pub(super) fn check_domain(name: &str) -> Result<()> {
     let is_part =
         |part: &str| is_label(part) && !part.contains('_') && !part.starts_with('-') && !part.ends_with('-');
-    if name.len() <= NAME_MAX && name.contains('.') && name.split('.').all(is_part) {
+    if name.len() <= DOMAIN_MAX && name.contains('.') && name.split('.').all(is_part) {
         return Ok(());
     }
     Err(ApiError::unprocessable(

@@ -295,7 +295,9 @@ async fn attach(app: &App, machine: u64, request: &CreateRequest) -> std::result
         let records = request
             .volumes
             .iter()
-            .filter_map(|id| cloud.records.volumes.get(id));
+            .filter_map(|id| cloud.records.volumes.get(id))
+            // One that was destroyed meanwhile has none.
+            .filter(|volume| volume.droplet == Some(machine));
         records.map(attachments::attached).collect()
     });
     for volume in &volumes {

@@ -130,6 +130,11 @@ async fn what_can_t_be_used_is_refused() {
             json!([]),
             "certificate_chain must be a string",
         ),
+        (
+            "certificate_chain",
+            json!("none"),
+            "Invalid certificate data: certificate_chain",
+        ),
         ("dns_names", json!(["a.example"]), "dns_names"),
     ] {
         let mut body = upload("bad");

@@ -117,22 +117,40 @@ impl Cgroups {
     /// # Errors
     /// The kernel's.
     pub(super) fn freeze(&self, machine: u64, frozen: bool) -> io::Result<()> {
-        let (file, word) = match &self.layout {
-            Layout::Each(_) => ("freezer.state", if frozen { "FROZEN" } else { "THAWED" }),
-            Layout::One(_) => ("cgroup.freeze", if frozen { "1" } else { "0" }),
+        let word = match &self.layout {
+            Layout::Each(_) if frozen => "FROZEN",
+            Layout::Each(_) => "THAWED",
+            Layout::One(_) if frozen => "1",
+            Layout::One(_) => "0",
         };
-        let groups = self.groups(Some(machine));
-        let file = groups
-            .iter()
-            .map(|group| group.join(file))
-            .find(|file| file.exists());
-        let Some(file) = file else {
+        let Some(file) = self.freezer(machine) else {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "the machine does not run",
             ));
         };
         std::fs::write(file, word)
+    }
+
+    /// Whether a machine was told to stand still.
+    pub(super) fn is_frozen(&self, machine: u64) -> bool {
+        let text = self
+            .freezer(machine)
+            .and_then(|file| std::fs::read_to_string(file).ok());
+        text.is_some_and(|text| !matches!(text.trim(), "THAWED" | "0"))
+    }
+
+    /// The file that stops and starts a machine; none when it doesn't run.
+    fn freezer(&self, machine: u64) -> Option<PathBuf> {
+        let name = match &self.layout {
+            Layout::Each(_) => "freezer.state",
+            Layout::One(_) => "cgroup.freeze",
+        };
+        let mut files = self
+            .groups(Some(machine))
+            .into_iter()
+            .map(|group| group.join(name));
+        files.find(|file| file.exists())
     }
 
     /// Bounds what a host moves from and to its disk in a second, each way; None ends that.

@@ -23,6 +23,7 @@ mod packages;
 pub(crate) mod requirements;
 mod rules;
 mod service;
+mod still;
 pub(crate) mod sweep;
 mod volumes;
 
@@ -76,6 +77,8 @@ struct Inner {
     cgroups: Cgroups,
     disks: Disks,
     volumes: VolumeDisks,
+    /// Held while a machine stands still for a copy.
+    still: Mutex<()>,
     bases: Bases,
     metadata: Metadata,
     /// What hosts may install, if anything.
@@ -184,6 +187,7 @@ impl SystemdHosts {
             cgroups,
             disks,
             volumes: VolumeDisks::of(setup.state),
+            still: Mutex::default(),
             bases: Bases::new(setup.base_images.clone()),
             metadata,
             packages: packages.transpose()?,
@@ -324,21 +328,11 @@ impl Hosts for SystemdHosts {
 
     /// The host stands still while its disk is copied.
     async fn snapshot(&self, machine: &Machine, snapshot: u64) -> Result<(), HostError> {
-        let (id, run) = (machine.id, self.run(machine.id));
-        let on = run.is_some_and(|run| !run.is_gone());
+        let id = machine.id;
         self.aside(move |inner| {
-            if on {
-                inner
-                    .cgroups
-                    .freeze(id, true)
-                    .map_err(failed("stopping the machine"))?;
-            }
-            let copied = inner.disks.snapshot(id, snapshot);
-            // It may have been destroyed or cut meanwhile: then there is nothing to let go.
-            if on && let Err(error) = inner.cgroups.freeze(id, false) {
-                tracing::warn!(machine = id, %error, "could not be let go after its snapshot");
-            }
-            copied.map_err(failed("the snapshot"))
+            inner
+                .while_still(Some(id), || inner.disks.snapshot(id, snapshot))?
+                .map_err(failed("the snapshot"))
         })
         .await
     }

@@ -143,12 +143,22 @@ impl VolumeDisks {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets devices go that no machine has. One that is still mounted somewhere waits for the end of that.
+    /// Lets devices go that no machine has. One that is still mounted somewhere waits for the end of that, and one that the
+    /// kernel refuses to let go keeps no other.
     fn let_idle_go(&self, table: &BTreeMap<String, Place>) -> Result<(), DiskError> {
         for device in loops::below(&self.volumes)? {
             let in_use = |(id, place): (&String, &Place)| place.given && device.is_of(&self.file(id));
-            if !table.iter().any(in_use) && !device.let_go()? {
-                tracing::debug!(device = %device.device.display(), "is still mounted: it goes when that ends");
+            if table.iter().any(in_use) {
+                continue;
+            }
+            match device.let_go() {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::debug!(device = %device.device.display(), "is still mounted: it goes when that ends");
+                }
+                Err(error) => {
+                    tracing::warn!(device = %device.device.display(), %error, "a volume's device can't be let go");
+                }
             }
         }
         Ok(())
@@ -282,22 +292,12 @@ impl Inner {
     /// Copies a volume while the machine that has it stands still.
     fn snapshot_volume(&self, volume: &str, snapshot: &str) -> Result<(), HostError> {
         let machine = self.volumes.table().get(volume).map(|place| place.machine);
-        let on = machine.filter(|machine| self.running(*machine).is_some());
-        if let Some(machine) = on {
-            let frozen = self.cgroups.freeze(machine, true);
-            frozen.map_err(failed("stopping the machine"))?;
-        }
-        let copied = self.volumes.snapshot(volume, snapshot);
-        if let Some(machine) = on
-            && let Err(error) = self.cgroups.freeze(machine, false)
-        {
-            tracing::warn!(machine, %error, "could not be let go after a volume's snapshot");
-        }
-        copied.map_err(of_disk)
+        self.while_still(machine, || self.volumes.snapshot(volume, snapshot))?
+            .map_err(of_disk)
     }
 
     /// A machine's power-on, and the process that stands for it, if it is on.
-    fn running(&self, machine: u64) -> Option<(Arc<Run>, Option<i32>)> {
+    pub(super) fn running(&self, machine: u64) -> Option<(Arc<Run>, Option<i32>)> {
         let run = self.table().runs.get(&machine).cloned()?;
         let pid = run.pid();
         (!run.is_gone()).then_some((run, pid))
@@ -409,11 +409,15 @@ fn format(file: &Path, filesystem: &Filesystem) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Makes it so long, unless it is longer: a run that was killed may have grown it before that was recorded.
 fn set_length(file: &Path, gib: u64) -> Result<(), DiskError> {
+    let bytes = gib * GIB;
+    let lengthen = |opened: File| match opened.metadata()?.len() < bytes {
+        true => opened.set_len(bytes),
+        false => Ok(()),
+    };
     let opened = File::options().write(true).open(file);
-    opened
-        .and_then(|opened| opened.set_len(gib * GIB))
-        .map_err(of_path(file))
+    opened.and_then(lengthen).map_err(of_path(file))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), DiskError> {
@@ -489,6 +493,10 @@ mod tests {
             (&begins, disks.file("b").metadata().unwrap().len()),
             (b"kept", 2 * GIB)
         );
+        // As after a kill between the growth and its record.
+        disks.grow("b", 3).unwrap();
+        disks.grow("b", 2).unwrap();
+        assert_eq!(disks.file("b").metadata().unwrap().len(), 3 * GIB);
         assert!(disks.make(&wanted("c", 2, Some("none"))).is_err());
         assert!(!disks.file("c").with_extension("new").exists());
     }

@@ -129,12 +129,6 @@ impl StatusRecorder {
         status
     }
 
-    /// The pool's size in the last tick; `None` before the first.
-    pub fn actual(&self) -> Option<u32> {
-        let inner = self.inner();
-        inner.status.last_tick_at.map(|_| inner.status.actual)
-    }
-
     /// Shows who decides about the size at once, before the next tick acts by it.
     pub fn mode_set(&self, control: Control) {
         self.inner().status.mode = mode(control);

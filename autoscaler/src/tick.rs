@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidepool_autoscaler_core::decide::{Control, decide};
+use tidepool_autoscaler_core::decide::{Control, base, decide};
 use tidepool_autoscaler_core::memory::{CreateOutcome, Memory};
 use tidepool_autoscaler_core::observe::{Observation, PoolName, SignalReading, UnixMillis, Wait};
 use tidepool_autoscaler_core::outcome::Decision;
@@ -11,7 +11,6 @@ use tidepool_autoscaler_core::outcome::Plan;
 use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::progress::advance;
 use tidepool_autoscaler_core::rollout::Rollout;
-use tidepool_autoscaler_core::roster::Roster;
 use tidepool_autoscaler_core::spec::PoolSpec;
 use tokio::sync::OwnedMutexGuard;
 
@@ -197,8 +196,8 @@ impl Pool {
     pub fn think(&self, memory: &Memory, seen: &Observation) -> Thought {
         let mut spec = self.applier.versions.lock().put_into(&self.config.spec);
         let memory = memory.observe(&spec, seen);
-        let actual = Roster::of(&spec, seen, &memory).actual();
-        let control = self.control(memory.size.unwrap_or(actual).max(actual));
+        let base = base(&spec, seen, &memory);
+        let control = self.control(memory.size.unwrap_or(base).max(base));
         let rollout_before = spec.rollout.clone();
         spec.rollout = advance(&spec, seen, &memory, control);
         let decision = decide(&spec, seen, &memory, control);

@@ -97,14 +97,15 @@ impl Versions {
             return None;
         }
         let left = self.rollout.take().filter(Rollout::is_under_way);
-        let (new, old) = (self.named(configured.clone(), now), self.current.clone());
-        let notice = left.map(|left| {
+        let new = self.named(configured.clone(), now);
+        let notice = left.as_ref().map(|left| {
             format!(
                 "the rollout to {} was left: the configuration says something else now, {}",
                 left.to, new.recipe
             )
         });
-        (self.current, self.previous) = (new, Some(old));
+        let serving = self.serving(left.as_ref());
+        (self.current, self.previous) = (new, serving);
         notice
     }
 
@@ -114,20 +115,30 @@ impl Versions {
         let under_way = self.rollout.as_ref().filter(|rollout| rollout.is_under_way());
         if self.current.is_same(&wanted) {
             if under_way.is_none() {
-                let back_to = self.previous.as_ref().map(|made| made.recipe.clone());
+                // What was rolled back is not gone back to.
+                let failed = self.rollout.as_ref().is_some_and(|rollout| rollout.back);
+                let back_to = self
+                    .previous
+                    .as_ref()
+                    .filter(|_| !failed)
+                    .map(|made| made.recipe.clone());
                 self.rollout = Some(Rollout::new(self.current.recipe.clone(), back_to, now));
             }
             return;
         }
-        // What one that is under way would go back to is the last that is known to serve.
-        let serving = match under_way {
-            Some(Rollout { back: false, .. }) => self.previous.clone(),
-            Some(_) | None => Some(self.current.clone()),
-        };
+        let serving = self.serving(under_way);
         self.current = self.named(wanted, now);
-        self.previous = serving.or_else(|| self.previous.take());
+        self.previous = serving;
         let back_to = self.previous.as_ref().map(|made| made.recipe.clone());
         self.rollout = Some(Rollout::new(self.current.recipe.clone(), back_to, now));
+    }
+
+    /// The last that is known to serve: what one under way would go back to, or what is current.
+    fn serving(&self, under_way: Option<&Rollout>) -> Option<Made> {
+        match under_way {
+            Some(Rollout { back: false, .. }) => self.previous.clone(),
+            Some(_) | None => Some(self.current.clone()),
+        }
     }
 
     /// What members would be made of by this order.
@@ -408,8 +419,21 @@ mod tests {
             (&rollout.to.generation, rollout.is_under_way()),
             (&generation, true)
         );
+        // Nobody knows whether what the rollout that was left made serves.
         versions.undo().unwrap();
-        assert_eq!(versions.current().recipe.image, "2".into());
+        assert_eq!(versions.current().recipe.image, "1".into());
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_not_gone_back_to() {
+        let mut versions = Versions::configured(made("1", None));
+        versions.order(image("2"), NOW);
+        versions.undo().unwrap();
+        done(&mut versions);
+        // Once more of what serves.
+        versions.order(image("1"), NOW);
+        let rollout = versions.rollout().unwrap();
+        assert_eq!((&rollout.to.image, &rollout.from), (&"1".into(), &None));
     }
 
     #[test]

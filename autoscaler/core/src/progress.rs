@@ -76,8 +76,8 @@ struct Side<'r> {
 impl<'r> Sides<'r> {
     fn of(spec: &PoolSpec, roster: &'r Roster<'_>, memory: &Memory, now: UnixMillis) -> Sides<'r> {
         let (mut new, mut others, mut proven) = (Side::default(), Side::default(), false);
-        let staying = roster.entries.iter().filter(|e| e.state != MemberState::Draining);
-        for entry in staying {
+        let known = |e: &&Entry<'_>| !matches!(e.state, MemberState::Draining | MemberState::Unknown);
+        for entry in roster.entries.iter().filter(known) {
             let side = if entry.outdated { &mut others } else { &mut new };
             proven |= !entry.outdated && entry.seasoned;
             let id = &entry.member.id;

@@ -85,10 +85,12 @@ impl<'a> Roster<'a> {
                 cause,
                 copy: false,
                 repair: false,
-                outdated: spec
-                    .rollout
-                    .as_ref()
-                    .is_some_and(|rollout| rollout.replaces(member)),
+                // Of what isn't seen nobody knows what it is made of.
+                outdated: state != MemberState::Unknown
+                    && spec
+                        .rollout
+                        .as_ref()
+                        .is_some_and(|rollout| rollout.replaces(member)),
                 seasoned: state == MemberState::Serving && long_ready,
             }
         };

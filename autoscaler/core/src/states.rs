@@ -72,10 +72,10 @@ impl<'a> States<'a> {
             .rollout
             .as_ref()
             .filter(|rollout| rollout.is_under_way());
-        let tried = rollout.is_some_and(|rollout| !rollout.replaces(member));
+        let tried = rollout.is_some_and(|rollout| !rollout.back && !rollout.replaces(member));
         let mut secs = self.memory.boot_timeout_secs(self.spec);
         if tried {
-            // One that has failed makes room for the next, so that a rollout that can't succeed ends.
+            // One that has failed makes room for the next, so that a rollout that can't succeed turns round. The way back doesn't.
             secs = secs.min(self.spec.pace.ready_secs);
         }
         let since = known.known_since.unwrap_or(self.now);

@@ -16,6 +16,15 @@ use crate::spec::{PoolSpec, RepairLimit, SignalSettings};
 use restrain::Restraint;
 use rolling::Rolling;
 
+/// The pool's size without the successors that a rollout made.
+pub fn base(spec: &PoolSpec, seen: &Observation, memory: &Memory) -> u32 {
+    let roster = Roster::of(spec, seen, memory);
+    let rolling = Rolling::of(spec, &roster, memory, Control::Auto);
+    roster
+        .actual()
+        .saturating_sub(rolling.map_or(0, |rolling| rolling.surplus))
+}
+
 /// Decides. `memory` has taken the observation in ([`Memory::observe`]); nothing is changed in it here.
 pub fn decide(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Control) -> Decision {
     let roster = Roster::of(spec, seen, memory).under(control);

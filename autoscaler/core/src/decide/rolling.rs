@@ -52,7 +52,7 @@ impl<'a> Rolling<'a> {
             let entries = self.roster.entries.iter();
             count(entries.filter(|e| e.outdated && wanted(e.state)).count())
         };
-        let left = outdated(|state| !matches!(state, MemberState::Draining | MemberState::Unknown));
+        let left = outdated(|state| state != MemberState::Draining);
         let leaving = outdated(|state| state == MemberState::Draining);
         let PoolSpec { max, pace, .. } = self.spec;
         let room = max.saturating_add(pace.surge).saturating_sub(planned);

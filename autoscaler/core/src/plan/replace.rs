@@ -35,9 +35,7 @@ pub(super) fn outdated<'a>(
     let tried = staying().filter(|e| e.outdated || e.seasoned);
     let over = count(tried.count()).saturating_sub(needed);
     let busy = decision.busyness();
-    let mut candidates: Vec<&Entry<'a>> = staying()
-        .filter(|e| e.outdated && e.state != MemberState::Unknown)
-        .collect();
+    let mut candidates: Vec<&Entry<'a>> = staying().filter(|e| e.outdated).collect();
     candidates.sort_by(|a, b| by_usefulness(&busy, a, b));
     let may_go = |e: &&Entry<'a>| {
         let serving = e.state == MemberState::Serving;

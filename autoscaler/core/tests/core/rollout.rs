@@ -1,5 +1,5 @@
-//! Rollouts in a simulated pool: whatever goes wrong, no fewer serve than are wanted, no more exist than the maximum and the
-//! surge, and in the end all members are new, or all are old.
+//! Rollouts in a simulated pool: whatever goes wrong, no fewer serve than are wanted, no more are made than the maximum and
+//! the surge (those on their way out not counted), and in the end all members are new, or all are old.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,8 +131,6 @@ struct World {
     next_id: u64,
     new: New,
     memory: Memory,
-    /// The most that ever existed.
-    most: usize,
 }
 
 impl World {
@@ -147,7 +145,6 @@ impl World {
             next_id: 1,
             new,
             memory: Memory::default(),
-            most: 0,
         }
     }
 
@@ -309,7 +306,6 @@ impl World {
                 ..Memory::default()
             };
         }
-        self.most = self.most.max(self.droplets.len());
         (decision, plan)
     }
 
@@ -342,7 +338,7 @@ impl World {
     fn check(&self, seen: &Observation, memory: &Memory, decision: &Decision, plan: &Plan) {
         let roster = Roster::of(&self.spec, seen, memory).under(decision.control);
         let surge = self.spec.pace.surge;
-        // No more than the maximum and the surge, draining ones among them where a rollout made room for itself.
+        // No more than the maximum and the surge, without those that are on their way out.
         let created = plan.steps.iter().filter(|s| s.kind() == StepKind::Create).count();
         let created = u32::try_from(created).unwrap();
         assert!(

@@ -43,7 +43,7 @@ pub(crate) fn provider_at(uri: &str, time: &Time, template: DropletTemplate) -> 
     let clock = Arc::new(move || UnixMillis(T0 + time.0.load(Ordering::SeqCst)));
     let account = Account::new(Some(uri), ApiToken::new(TOKEN).unwrap(), clock).unwrap();
     DigitalOcean::new(
-        Arc::new(account.with_call_timeout(Duration::from_secs(2))),
+        Arc::new(account.with_call_timeout(Duration::from_secs(10))),
         template,
     )
 }

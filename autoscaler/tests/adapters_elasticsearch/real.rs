@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidepool_autoscaler::metrics::elasticsearch::{Auth, ElasticsearchConfig, ElasticsearchSource};
@@ -26,11 +27,16 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn source(&self, index: &str) -> ElasticsearchSource {
-        let config = ElasticsearchConfig {
+        ElasticsearchSource::new(self.config(index)).unwrap()
+    }
+
+    fn config(&self, index: &str) -> ElasticsearchConfig {
+        ElasticsearchConfig {
             index: format!("{}{index}", self.prefix),
+            // These tests are about what it answers. Other tests and their servers want the processors meanwhile.
+            timeout: Duration::from_secs(60),
             ..ElasticsearchConfig::new(self.url.clone(), Auth::Anonymous)
-        };
-        ElasticsearchSource::new(config).unwrap()
+        }
     }
 
     /// An index whose names are keywords, as with Metricbeat's template.
@@ -545,9 +551,8 @@ async fn series_that_can_not_be_told_apart_have_no_value() {
             let cause = &blind.causes[&MemberName("web-1".to_owned())];
             assert!(cause.contains("series_fields"), "{cause}");
             let config = ElasticsearchConfig {
-                index: format!("{}metricbeat", server.prefix),
                 series_fields: vec!["sensor.name".to_owned()],
-                ..ElasticsearchConfig::new(server.url.clone(), Auth::Anonymous)
+                ..server.config("metricbeat")
             };
             let seeing = ElasticsearchSource::new(config).unwrap();
             assert_close(

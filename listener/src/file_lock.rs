@@ -1,6 +1,7 @@
 //! The lock that says whose a directory is: one process at a time has it.
 
 use std::fs::{File, TryLockError};
+use std::io;
 
 /// A file's lock; let go when it is dropped, or when the process ends in any way.
 #[derive(Debug)]
@@ -13,6 +14,15 @@ impl FileLock {
     /// [`TryLockError::WouldBlock`] where somebody has it, and those of the disk.
     pub fn take(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
+        Ok(Self(file))
+    }
+
+    /// The same; waits for whoever has it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn wait(file: File) -> io::Result<Self> {
+        file.lock()?;
         Ok(Self(file))
     }
 

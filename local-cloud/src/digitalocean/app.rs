@@ -209,10 +209,13 @@ struct Following {
 impl Following {
     fn steer(&self, cloud: &Cloud) {
         let steered = self.fleet.hosts.steer(&traffic::of(cloud, &self.fleet));
-        if let Err(error) = &steered {
-            tracing::error!(%error, "firewalls are not held");
+        let was_held = self.traffic_is_held.swap(steered.is_ok(), Ordering::Relaxed);
+        match steered {
+            // Once, not at every change.
+            Err(error) if was_held => tracing::error!(%error, "firewalls are not held"),
+            Ok(()) if !was_held => tracing::info!("firewalls are held again"),
+            Err(_) | Ok(()) => {}
         }
-        self.traffic_is_held.store(steered.is_ok(), Ordering::Relaxed);
     }
 }
 

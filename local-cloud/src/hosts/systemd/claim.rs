@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tidepool_listener::FileLock;
 
 use crate::machines::block::Block;
 use crate::private_files;
@@ -28,18 +29,8 @@ pub(super) struct Claim {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) block: Block,
-    _lock: Lock,
-}
-
-/// A claim's lock: whoever has it may use the block, or remove what is left in it.
-#[derive(Debug)]
-pub(super) struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing isn't enough: a program that is being started has the file, too, until it is executed.
-        let _ = self.0.unlock();
-    }
+    /// Whoever has it may use the block, or remove what is left in it.
+    _lock: FileLock,
 }
 
 /// Takes a free block, the wanted one if it is free.
@@ -51,9 +42,8 @@ pub(super) fn take(claims: &Path, wanted: u8, claim: &Claim) -> io::Result<Taken
     let text = serde_json::to_vec(claim)?;
     // Linked into place, so that a claim is never seen without its content, and its lock.
     let draft = claims.join(format!(".{}", claim.instance));
-    let mut lock = Lock(private_files::create(&draft)?);
-    lock.0.try_lock()?;
-    lock.0.write_all(&text)?;
+    let lock = FileLock::take(private_files::create(&draft)?)?;
+    lock.file().write_all(&text)?;
     let taken = (0..=u8::MAX).map(|step| Block(wanted.wrapping_add(step)));
     let mut found = Err(io::Error::new(
         io::ErrorKind::StorageFull,
@@ -102,26 +92,30 @@ pub(super) fn of_instance(claims: &Path, instance: &str) -> io::Result<Vec<(Bloc
 ///
 /// # Errors
 /// The disk's.
-pub(super) fn abandoned(claims: &Path) -> io::Result<Vec<(Block, Claim, Lock)>> {
+pub(super) fn abandoned(claims: &Path) -> io::Result<Vec<(Block, Claim, FileLock)>> {
     let unwanted = all(claims)?.into_iter().filter(|(_, claim)| !claim.is_wanted());
     let locked = unwanted.filter_map(|(block, claim)| {
-        let lock = locked(claims, (block, &claim), |file| file.try_lock().is_ok())?;
+        let lock = locked(claims, (block, &claim), |file| FileLock::take(file).ok())?;
         Some((block, claim, lock))
     });
     Ok(locked.collect())
 }
 
 /// The lock of a claim whose cloud is dead; waits for whoever else removes what it left. `None` when it is gone then.
-pub(super) fn lock_of_dead(claims: &Path, (block, claim): (Block, &Claim)) -> Option<Lock> {
-    locked(claims, (block, claim), |file| file.lock().is_ok())
+pub(super) fn lock_of_dead(claims: &Path, (block, claim): (Block, &Claim)) -> Option<FileLock> {
+    locked(claims, (block, claim), |file| FileLock::wait(file).ok())
 }
 
 /// Locks a claim's file, and looks whether it is still this claim's.
-fn locked(claims: &Path, (block, claim): (Block, &Claim), lock: impl Fn(&File) -> bool) -> Option<Lock> {
+fn locked(
+    claims: &Path,
+    (block, claim): (Block, &Claim),
+    lock: impl Fn(File) -> Option<FileLock>,
+) -> Option<FileLock> {
     let path = path(claims, block);
     let file = tidepool_listener::open_regular(&path, OpenOptions::new().read(true)).ok()?;
-    let lock = lock(&file).then_some(Lock(file))?;
-    let (ours, there) = (lock.0.metadata().ok()?, std::fs::metadata(&path).ok()?);
+    let lock = lock(file)?;
+    let (ours, there) = (lock.file().metadata().ok()?, std::fs::metadata(&path).ok()?);
     let same = (ours.dev(), ours.ino()) == (there.dev(), there.ino());
     (same && read(&path).as_ref() == Some(claim)).then_some(lock)
 }

@@ -403,14 +403,15 @@ async fn under_load_there_and_back_no_request_fails_and_a_broken_image_is_taken_
 
 /// One crash point: the daemon dies there while it replaces the members, and the next one goes on.
 async fn play(site: Site, point: CrashPoint) {
-    let first = site.start(None);
+    let mut first = site.start(None);
     let from = site.settled(if point.kind() == StepKind::PowerOff {
         "stubborn"
     } else {
         "one"
     });
     from.await;
-    drop(first);
+    // Its lock is free when it is dead, not when it is dropped.
+    first.kill().await.unwrap();
     // The answer may be lost: it dies as soon as it has kept the order, or later.
     let mut dying = site.start(Some(point));
     site.order_kept("two").await;

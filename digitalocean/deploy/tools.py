@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 
+from .progress import say
+
 
 def terraform_program(environment):
     """TERRAFORM's, else tofu or terraform of the path; None without any."""
@@ -32,21 +34,25 @@ def run(line, *, env=None, cwd=None, secs=None, log=None, pass_fds=(), apart=Fal
     """Runs a program to its end; (status, what it wrote). With `log`, an open file, its output goes there as it comes. With `apart`
     warnings are not mixed into what it wrote, unless it failed.
 
-    In a session of its own: an interrupt is passed on once, and the program is waited for, so that Terraform can note what it has made.
+    In a session of its own: an interrupt is passed on once, and the program is waited for, so that Terraform can note what it has made;
+    a second one would have it end without that.
     """
     process = subprocess.Popen(
         [str(word) for word in line],
         env=env, cwd=cwd, pass_fds=pass_fds, start_new_session=True, text=True, errors="replace",
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if log is None else log, stderr=subprocess.PIPE if apart else subprocess.STDOUT,
     )  # fmt: skip
-    interrupted = None
+    interrupted, passed_on = None, False
     while True:
         try:
+            if interrupted and not passed_on:
+                passed_on = True
+                process.send_signal(signal.SIGINT)
+                say(f"interrupted: waiting for {os.path.basename(line[0])} to note what it has done")
             said, warnings = process.communicate(timeout=secs)
             break
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
-            process.send_signal(signal.SIGINT)
         except subprocess.TimeoutExpired:
             process.kill()
             said, _ = process.communicate()

@@ -402,7 +402,6 @@ class TestPrograms:
         assert tools.run(["sh", "-c", "echo '{}'; echo warning >&2"], apart=True) == (0, "{}\n")
         assert tools.run(["sh", "-c", "echo error >&2; exit 1"], apart=True) == (1, "error\n")
 
-
     def test_an_interrupt_is_passed_on_and_what_runs_may_end_in_order(self, tmp_path):
         """Terraform writes down what it has made when it is asked to stop, and must not be killed instead."""
         code = (
@@ -418,6 +417,31 @@ class TestPrograms:
         _, error = process.communicate(timeout=30)
         assert (tmp_path / "noted").exists()
         assert b"KeyboardInterrupt" in error
+
+    def test_a_second_interrupt_is_not_passed_on(self, tmp_path):
+        """Terraform takes a second one for the wish to be ended at once, and then notes nothing."""
+        child = "trap 'echo >>noted' INT; echo >begun; until [ -e finish ]; do sleep 0.1; done; sleep 1"
+        code = (
+            "import signal, sys\n"
+            "from deploy.__main__ import interrupt\n"
+            "from deploy.tools import run\n"
+            "def taken(*_):\n"
+            "    print('taken', flush=True)\n"
+            "    interrupt()\n"
+            "signal.signal(signal.SIGTERM, taken)\n"
+            "run(['sh', '-c', sys.argv[2]], cwd=sys.argv[1])\n"
+        )
+        line = [sys.executable, "-c", code, tmp_path, child]
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert progress.until((tmp_path / "begun").exists, 30, pause=0.05)
+        process.terminate()
+        assert progress.until((tmp_path / "noted").exists, 30, pause=0.05)
+        process.terminate()
+        assert [process.stdout.readline() for _ in range(2)] == ["taken\n"] * 2
+        (tmp_path / "finish").touch()
+        _, error = process.communicate(timeout=30)
+        assert (tmp_path / "noted").read_text() == "\n"
+        assert "KeyboardInterrupt" in error
 
 
 class TestRunbooks:

@@ -1,7 +1,6 @@
 """What deploy.sh can be asked for, each as a story of its parts."""
 
 import datetime
-import json
 import shutil
 
 from . import configure, keys, leftovers, needs, pool, smoke, ssh, tunnel, versions
@@ -12,7 +11,7 @@ from .progress import Progress, say
 from .settings import keep, make_folder, write_private
 from .terraform import Terraform, losses, summary
 
-# There while an apply is under way, with when it began: one that is still there is of a run that was killed.
+# There while an apply is under way, with what leftovers.py needs to know of it: one that is still there is of a run that was killed.
 APPLYING = "applying.json"
 HOSTS = {
     "monitoring": "module.monitoring.digitalocean_droplet.host",
@@ -34,10 +33,7 @@ class Run:
         terraform, folder = self.terraform, self.settings.folder
         with self.progress.part("providers"):
             terraform.prepare()
-        if (folder / APPLYING).exists():
-            with self.progress.part("what a run that was killed has left"):
-                since = datetime.datetime.fromisoformat(json.loads((folder / APPLYING).read_text(encoding="utf-8"))["since"])
-                leftovers.remove(Cloud(self.settings), self.settings, terraform.resources(), since, say)
+        self.remove_leftovers()
         with self.progress.part("plan"):
             terraform.given(versions.wanted(folder))
             changes = terraform.plan(*([f"-replace={replaced}"] if replaced else []))
@@ -46,12 +42,25 @@ class Run:
         if changes:
             versions.forget_green(folder)
             with self.progress.part("apply"):
-                now = datetime.datetime.now(datetime.timezone.utc)
-                if not (folder / APPLYING).exists():
-                    write_private(folder / APPLYING, json.dumps({"since": now.isoformat()}))
+                self.note_apply(changes)
                 terraform.apply()
         (folder / APPLYING).unlink(missing_ok=True)
         return terraform.outputs()
+
+    def note_apply(self, changes):
+        """That an apply begins, for the run after this one, should this one be killed. What began earlier and never ended counts on."""
+        path = self.settings.folder / APPLYING
+        apply = leftovers.begun(Cloud(self.settings), changes, datetime.datetime.now(datetime.timezone.utc))
+        earlier = leftovers.read(path)
+        if earlier:
+            apply = apply._replace(since=min(apply.since, earlier.since))
+        write_private(path, leftovers.written(apply))
+
+    def remove_leftovers(self):
+        apply = leftovers.read(self.settings.folder / APPLYING)
+        if apply:
+            with self.progress.part("what a run that was killed has left"):
+                leftovers.remove(Cloud(self.settings), self.settings, self.terraform.resources(), apply, say)
 
     def refuse_losses(self, found):
         if found and not self.settings.may_destroy:
@@ -91,7 +100,7 @@ class Run:
         with self.progress.part("second plan"):
             changes = self.terraform.plan()
             if changes:
-                lines = "\n".join(f"  - {verb} {address}" for address, _, verb in changes)
+                lines = "\n".join(f"  - {change.verb} {change.address}" for change in changes)
                 raise Stopped("plan-not-empty", f"a second plan would still\n{lines}")
 
 
@@ -232,10 +241,7 @@ def destroy(settings, environment):
             resources = terraform.resources()
             outputs = terraform.outputs()
             terraform.given({}, terraform.images_of_no_account(outputs.get("region", "nyc3")))
-        if (settings.folder / APPLYING).exists():
-            with run.progress.part("what a run that was killed has left"):
-                since = datetime.datetime.fromisoformat(json.loads((settings.folder / APPLYING).read_text(encoding="utf-8"))["since"])
-                leftovers.remove(cloud, settings, terraform.resources(), since, say)
+        run.remove_leftovers()
         with run.progress.part("the autoscaler and its members"):
             end_pool(run, cloud, outputs, [resource.id for resource in resources if resource.kind == "digitalocean_vpc"])
         with run.progress.part("what Terraform made"):

@@ -1,8 +1,11 @@
 """What an apply that was killed has made and not noted: it is in the account and not in the state. It is removed before the next plan,
 which would otherwise make it a second time, or be refused for its name. Only what bears this environment's names and came after that
-apply began is touched, and never a volume."""
+apply began is touched, and never a volume. Zones and records have neither such a name nor a time: of them goes what that apply would have
+made and what was not there before."""
 
 import datetime
+import json
+import typing
 
 from .outcome import Stopped
 
@@ -19,6 +22,46 @@ KINDS = (
     ("digitalocean_project", "/v2/projects", "projects"),
     ("digitalocean_vpc", "/v2/vpcs", "vpcs"),
 )
+
+
+class Apply(typing.NamedTuple):
+    """An apply that has begun: when, which zones and records (zone, name) it would make, and which records, by id, were there before."""
+
+    since: datetime.datetime
+    zones: tuple
+    records: tuple
+    there: tuple
+
+
+def begun(cloud, changes, now):
+    """What is to be noted before the changes are made. A zone that the account has already is not one that the apply makes."""
+    made = [change for change in changes if change.verb in ("create", "replace")]
+    zones = [change.after["name"] for change in made if change.kind == "digitalocean_domain"]
+    records = [(change.after["domain"], change.after["name"]) for change in made if change.kind == "digitalocean_record"]
+    return Apply(
+        since=now,
+        zones=tuple(zone for zone in zones if cloud.call("GET", f"/v2/domains/{zone}") is None),
+        records=tuple(records),
+        there=tuple(str(record["id"]) for zone in sorted({zone for zone, _ in records}) for record in records_of(cloud, zone)),
+    )
+
+
+def written(apply):
+    return json.dumps({**apply._asdict(), "since": apply.since.isoformat()})
+
+
+def read(path):
+    """The apply that was noted there and never ended; None without one. One that names no zones and records has made none."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Apply(
+        since=datetime.datetime.fromisoformat(noted["since"]),
+        zones=tuple(noted.get("zones", ())),
+        records=tuple((zone, name) for zone, name in noted.get("records", ())),
+        there=tuple(noted.get("there", ())),
+    )
 
 
 def ours(name, prefix):
@@ -47,20 +90,25 @@ def find(cloud, prefix, resources, since):
     return found
 
 
-def records(cloud, domain, resources):
-    """Records of the zone that the state does not know, but for those that DigitalOcean makes itself."""
-    if cloud.call("GET", f"/v2/domains/{domain}") is None:
+def records(cloud, resources, apply):
+    """Records that the apply would make, and that neither the state knows nor the zone had before."""
+    known = {resource.id for resource in resources if resource.kind == "digitalocean_record"} | set(apply.there)
+    found = []
+    for zone in sorted({zone for zone, _ in apply.records}):
+        for record in records_of(cloud, zone):
+            if record["type"] == "A" and (zone, record["name"]) in apply.records and str(record["id"]) not in known:
+                found.append(("digitalocean_record", f"/v2/domains/{zone}/records/{record['id']}", f"{record['name']}.{zone}"))
+    return found
+
+
+def records_of(cloud, zone):
+    """All that the zone has; nothing where there is no such zone."""
+    if cloud.call("GET", f"/v2/domains/{zone}") is None:
         return []
-    known = {resource.id for resource in resources if resource.kind == "digitalocean_record"}
-    path = f"/v2/domains/{domain}/records"
-    return [
-        ("digitalocean_record", f"{path}/{found['id']}", found["name"])
-        for found in cloud.list(path, "domain_records")
-        if found["type"] == "A" and (found["name"].endswith(".internal") or found["name"] == "api") and str(found["id"]) not in known
-    ]
+    return cloud.list(f"/v2/domains/{zone}/records", "domain_records")
 
 
-def remove(cloud, settings, resources, since, say):
+def remove(cloud, settings, resources, apply, say):
     """Removes what a killed apply has left."""
     prefix = f"tidepool-{settings.environment}"
     known = {resource.id for resource in resources if resource.kind == "digitalocean_volume"}
@@ -68,21 +116,20 @@ def remove(cloud, settings, resources, since, say):
         if ours(volume["name"], prefix) and volume["id"] not in known:
             message = f"there is a volume {volume['name']} ({volume['id']}) that the state does not know: see the runbook, for it may hold data"
             raise Stopped("apply-failed", message)
-    # Names that have no time of their own are looked at only where the zone is known to be ours.
-    zone = any(resource.kind == "digitalocean_domain" for resource in resources)
-    left = (records(cloud, settings.domain, resources) if zone else []) + find(cloud, prefix, resources, since)
-    for kind, path, name in left:
+    for kind, path, name in records(cloud, resources, apply) + find(cloud, prefix, resources, apply.since):
         cloud.call("DELETE", path)
         say(f"removed {kind.removeprefix('digitalocean_')} {name}, which a run that was killed had made and not noted")
-    if not zone:
-        remove_empty_zone(cloud, settings.domain, say)
+    zones = {resource.id for resource in resources if resource.kind == "digitalocean_domain"}
+    for zone in apply.zones:
+        if zone not in zones:
+            remove_empty_zone(cloud, zone, say)
 
 
 def remove_empty_zone(cloud, domain, say):
-    """A zone that nobody has put anything into."""
+    """A zone that the apply would make, and that nobody has put anything into."""
     if cloud.call("GET", f"/v2/domains/{domain}") is None:
         return
-    if all(found["type"] in ("NS", "SOA") for found in cloud.list(f"/v2/domains/{domain}/records", "domain_records")):
+    if all(found["type"] in ("NS", "SOA") for found in records_of(cloud, domain)):
         cloud.call("DELETE", f"/v2/domains/{domain}")
         say(f"removed the empty zone {domain}, which a run that was killed had made and not noted")
     else:

@@ -16,6 +16,15 @@ NOTHING_TO_DO, FAILED, SOMETHING_TO_DO = 0, 1, 2
 LINES_SHOWN = 40
 
 
+class Change(typing.NamedTuple):
+    """What a plan does to one thing: create, update, replace or delete; `after` is what it has then, as far as that is known."""
+
+    address: str
+    kind: str
+    verb: str
+    after: dict
+
+
 class Resource(typing.NamedTuple):
     """What the state knows of one thing; `id` is the one that the API has."""
 
@@ -138,26 +147,26 @@ def environment_of(settings, environment):
 
 
 def changes_of(plan):
-    """[(address, type, verb)] of a plan as JSON: create, update, replace or delete."""
+    """Changes of a plan as JSON."""
     verbs = {("create",): "create", ("update",): "update", ("delete",): "delete"}
     found = []
     for change in plan.get("resource_changes", []):
         actions = tuple(change["change"]["actions"])
         if actions in (("no-op",), ("read",)):
             continue
-        found.append((change["address"], change["type"], verbs.get(actions, "replace")))
+        found.append(Change(change["address"], change["type"], verbs.get(actions, "replace"), change["change"].get("after") or {}))
     return found
 
 
 def losses(changes):
     """Those that remove or replace what has data, or an address that others know."""
-    return [(address, verb) for address, kind, verb in changes if verb in ("delete", "replace") and kind in PRECIOUS]
+    return [(change.address, change.verb) for change in changes if change.verb in ("delete", "replace") and change.kind in PRECIOUS]
 
 
 def summary(changes):
     counts = {}
-    for _, _, verb in changes:
-        counts[verb] = counts.get(verb, 0) + 1
+    for change in changes:
+        counts[change.verb] = counts.get(change.verb, 0) + 1
     order = ("create", "update", "replace", "delete")
     return ", ".join(f"{counts[verb]} to {verb}" for verb in order if verb in counts) or "nothing to change"
 

@@ -179,7 +179,7 @@ class TestPlans:
     }
 
     def test_changes_are_read(self):
-        assert [(address, verb) for address, _, verb in terraform.changes_of(self.PLAN)] == [
+        assert [(change.address, change.verb) for change in terraform.changes_of(self.PLAN)] == [
             ("b", "create"), ("c", "replace"), ("d", "replace"), ("e", "delete"), ("g", "update"),
         ]  # fmt: skip
 
@@ -229,7 +229,7 @@ class TestLeftovers:
                 return [{"name": "tidepool-staging-db-1", "id": "v"}] if path == "/v2/volumes" else []
 
         with pytest.raises(outcome.Stopped, match="it may hold data") as stopped:
-            leftovers.remove(Account(), settings.read("staging", given), [], SINCE, print)
+            leftovers.remove(Account(), settings.read("staging", given), [], leftovers.Apply(SINCE, (), (), ()), print)
         assert stopped.value.status == 68
 
 

@@ -1,16 +1,19 @@
 """What deploy.sh does with Terraform, on an account in which nothing runs: second plans, kept volumes, killed applies, secrets."""
 
+import datetime
 import json
 import os
 import pathlib
 
 import pytest
 from account import Account
-from deploy import commands, keys, settings, tools
+from deploy import commands, keys, leftovers, settings, tools
 from deploy.cloud import Cloud
 from deploy.outcome import Stopped
+from deploy.terraform import Change
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+NOW = datetime.datetime(2026, 11, 30, 12, 0, tzinfo=datetime.timezone.utc)
 CANARY = "canary-dop-v1-5c1f"
 
 
@@ -151,6 +154,57 @@ def test_what_a_killed_apply_made_and_nobody_noted_is_removed_before_the_next_pl
     assert account.names("firewalls") == [f"tidepool-staging-{name}" for name in ("autoscaler", "db", "members", "monitoring")]
     assert not (asked.folder / commands.APPLYING).exists()
     run.settled()
+
+
+ZONE = "staging.tidepool.test"
+
+
+def test_of_a_zones_records_only_those_go_that_a_killed_apply_would_have_made(asked, programs, account, tmp_path):
+    """Records have no time and none of our names: whose they are is known by the plan alone."""
+    asked.variables = tmp_path / "www.tfvars"
+    asked.variables.write_text('service_name = "www"\n')
+    run = commands.Run(asked, programs, None)
+    account.cut.add(("POST", f"domains/{ZONE}/records"))
+    run.terraform.environment["DIGITALOCEAN_HTTP_RETRY_MAX"] = "0"
+    with pytest.raises(Stopped) as stopped:
+        run.provision()
+    assert stopped.value.way == "apply-failed"
+    left = set(account.records[ZONE])
+    assert "www" in {record["name"] for record in account.records[ZONE].values()}
+    account.cut.clear()
+    for number, name in ((1, "api"), (2, "printer.internal")):
+        account.records[ZONE][str(number)] = {"id": number, "type": "A", "name": name, "data": "192.0.2.7", "ttl": 60}
+    run, _ = provision(asked, programs)
+    now = account.records[ZONE]
+    assert now["1"]["name"] == "api" and now["2"]["name"] == "printer.internal"
+    assert not left & set(now)
+    assert [record["name"] for record in now.values()].count("www") == 1
+    run.settled()
+
+
+def test_a_record_that_was_there_before_an_apply_stays_whatever_its_name_is(asked, account):
+    account.make("domains", {"name": ZONE})
+    account.records[ZONE]["1"] = {"id": 1, "type": "A", "name": "www", "data": "192.0.2.7", "ttl": 60}
+    after = {"domain": ZONE, "name": "www"}
+    apply = leftovers.begun(Cloud(asked), [Change("r", "digitalocean_record", "create", after)], NOW)
+    account.records[ZONE]["2"] = {**account.records[ZONE]["1"], "id": 2}
+    leftovers.remove(Cloud(asked), asked, [], apply, print)
+    assert set(account.records[ZONE]) == {"1"}
+
+
+@pytest.mark.parametrize(("there_before", "changes", "left"), [
+    (True, [Change("d", "digitalocean_domain", "create", {"name": ZONE})], [ZONE]),
+    (True, [], [ZONE]),
+    (False, [Change("d", "digitalocean_domain", "create", {"name": ZONE})], []),
+])  # fmt: skip
+def test_an_empty_zone_goes_only_if_a_killed_apply_has_made_it(asked, account, tmp_path, there_before, changes, left):
+    if there_before:
+        account.make("domains", {"name": ZONE})
+    (tmp_path / "applying.json").write_text(leftovers.written(leftovers.begun(Cloud(asked), changes, NOW)))
+    if not there_before:
+        account.make("domains", {"name": ZONE})
+    leftovers.remove(Cloud(asked), asked, [], leftovers.read(tmp_path / "applying.json"), print)
+    assert account.names("domains") == left
 
 
 def test_what_a_plan_would_destroy_is_refused_and_a_volume_whatever_is_said(asked, programs, account, tmp_path):

@@ -57,7 +57,7 @@ def play(settings, outputs, playbook, environment, pass_fds=()):
         "ANSIBLE_CONFIG": str(ROOT / "configure" / "ansible.cfg"),
         "ANSIBLE_HOME": str(folder / "ansible"),
         "ANSIBLE_LOCAL_TEMP": str(folder / "ansible" / "tmp"),
-        "ANSIBLE_SSH_ARGS": control_arguments(settings),
+        "ANSIBLE_SSH_ARGS": control_arguments(settings, environment),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",
         "AUTOSCALER_TOKEN": settings.autoscaler_token,

@@ -2,7 +2,9 @@
 replaced is another one, and one that pretends to be it is refused."""
 
 import os
+import pathlib
 import shlex
+import stat
 import subprocess
 
 from .outcome import Stopped
@@ -73,7 +75,28 @@ class Ssh:
                 raise Stopped("hosts-unreachable", f"root does not get in to {name} within {ENTRY_SECS_MAX} s: {last or 'no answer'}")
 
 
-def control_arguments(settings):
+# A socket's path has 107 bytes: a slash, 40 of ssh's %C and 17 more while it is made come after the folder.
+SOCKETS_PATH_MAX = 49
+
+
+def sockets_folder(environment, fallback="/tmp"):
+    """A folder for the sockets of shared connections, the user's alone: whoever can write there could speak as root to all hosts."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    folder = pathlib.Path(runtime, "tidepool")
+    if not os.path.isdir(runtime) or len(os.fsencode(folder)) > SOCKETS_PATH_MAX:
+        folder = pathlib.Path(fallback, f"tidepool-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as failure:
+        raise Stopped("missing-needs", f"there is no place for ssh's sockets: {failure}") from failure
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        remedy = "remove it, or set XDG_RUNTIME_DIR to a folder that is yours"
+        raise Stopped("missing-needs", f"{folder} is not a folder that you alone may use, so that others could use your connections to the hosts: {remedy}")
+    return folder
+
+
+def control_arguments(settings, environment):
     """For Ansible: the same way, and connections that are shared."""
-    sockets = f"/tmp/tidepool-{os.getuid()}-%C"
+    sockets = shlex.quote(f"{sockets_folder(environment)}/%C")
     return f"-F {shlex.quote(str(settings.folder / 'ssh_config'))} -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}"

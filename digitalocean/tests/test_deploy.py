@@ -257,6 +257,45 @@ class TestHosts:
         assert "Host autoscaler\n  HostKeyAlias droplet-13\n  HostName 198.18.0.9\n" in text
         assert "Host db-1\n  HostKeyAlias droplet-11\n  HostName 10.20.0.2\n  ProxyJump autoscaler\n" in text
 
+    def test_sockets_of_shared_connections_are_in_a_folder_of_the_users_own(self, tmp_path):
+        runtime = {"XDG_RUNTIME_DIR": str(tmp_path)}
+        folder = tmp_path / "tidepool"
+        if len(str(folder)) > ssh.SOCKETS_PATH_MAX:
+            runtime, folder = {}, tmp_path / f"tidepool-{os.getuid()}"
+        for _ in range(2):
+            assert ssh.sockets_folder(runtime, tmp_path) == folder
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    def test_a_runtime_folder_that_is_gone_or_too_long_is_not_taken(self, tmp_path):
+        long = tmp_path / ("x" * ssh.SOCKETS_PATH_MAX)
+        long.mkdir()
+        for runtime in (tmp_path / "gone", long):
+            assert ssh.sockets_folder({"XDG_RUNTIME_DIR": str(runtime)}, tmp_path) == tmp_path / f"tidepool-{os.getuid()}"
+
+    @pytest.mark.parametrize("kind", ["writable", "readable", "file", "link"])
+    def test_a_place_for_sockets_that_others_may_use_stops_the_run(self, tmp_path, kind):
+        """Anybody can make it before, in a folder that is everybody's."""
+        folder = tmp_path / f"tidepool-{os.getuid()}"
+        if kind == "file":
+            folder.touch(mode=0o600)
+        elif kind == "link":
+            (tmp_path / "elsewhere").mkdir(mode=0o700)
+            folder.symlink_to(tmp_path / "elsewhere")
+        else:
+            folder.mkdir()
+            folder.chmod(0o722 if kind == "writable" else 0o750)
+        with pytest.raises(outcome.Stopped) as stopped:
+            ssh.sockets_folder({}, tmp_path)
+        assert stopped.value.status == 65
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+    def test_a_place_for_sockets_that_is_somebody_elses_stops_the_run(self, tmp_path):
+        folder = tmp_path / "tidepool-0"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 65534, 65534)
+        with pytest.raises(outcome.Stopped, match="remove it, or set XDG_RUNTIME_DIR"):
+            ssh.sockets_folder({}, tmp_path)
+
     def test_the_inventory_has_a_group_for_each_role(self):
         found = configure.inventory(HOSTS)["all"]["children"]
         assert set(found) == {"db_hosts", "monitoring_hosts", "autoscaler_hosts"}

@@ -17,6 +17,7 @@ PAIRS = (("id_ed25519", "id_ed25519.pub"), ("ca.key", "ca.pem"), ("node.key", "n
 
 def make(folder):
     """Makes what is missing; returns the names of what was made."""
+    refuse_public_halves(folder)
     made = []
     for private, public in PAIRS:
         if (folder / private).exists() and not (folder / public).exists():
@@ -38,6 +39,14 @@ def make(folder):
     for file in folder.iterdir():
         file.chmod(0o600)
     return made
+
+
+def refuse_public_halves(folder):
+    """The private half is written first, so that a public one without it was in use: hosts know it, and another would not fit to it."""
+    lost = [(private, public) for private, public in PAIRS if (folder / public).exists() and not (folder / private).exists()]
+    if lost:
+        lines = "\n".join(f"  - {private}, to which {public} belongs" for private, public in lost)
+        raise Stopped("missing-needs", f"private keys are gone from {folder}:\n{lines}\nThey are not made anew, for hosts know the old ones: bring them back from a copy")
 
 
 NEW_KEY = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

@@ -136,6 +136,17 @@ class TestKeys:
         assert keys.make(tmp_path) == ["node.pem"]
         assert (tmp_path / "ca.pem").read_bytes() == authority
 
+    @pytest.mark.parametrize(("private", "public"), keys.PAIRS)
+    def test_a_private_half_that_is_gone_is_not_made_anew(self, tmp_path, private, public):
+        """Hosts have the public one: they would not let the new key in, nor trust what it signs."""
+        keys.make(tmp_path)
+        (tmp_path / private).unlink()
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(outcome.Stopped, match=f"{private}, to which {public} belongs") as stopped:
+            keys.make(tmp_path)
+        assert stopped.value.status == 65
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
 
 class TestLock:
     def test_two_runs_of_one_environment_are_refused(self, tmp_path):

@@ -57,7 +57,7 @@ destroy: ## remove it again, but for volumes and images (ENV=, VOLUMES=remove)
 	digitalocean/deploy.sh destroy $(ENV) $(if $(filter remove,$(VOLUMES)),--volumes)
 
 $(CACHE)/cargo/bin/cargo-deb:
-	cargo install --locked --version 3.8.0 --root $(CACHE)/cargo cargo-deb
+	cargo install --debug --locked --version 3.8.0 --root $(CACHE)/cargo cargo-deb
 
 services-up: ## start Cassandra (3 nodes) and Elasticsearch, build Metricbeat, print where they listen
 	services/services up

@@ -132,9 +132,9 @@ def playbook(name, host):
 
 @pytest.fixture(scope="session")
 def second_runs(pairs):
-    """What Ansible says of a second run on a clone of each image, two at a time."""
+    """What Ansible will say of a second run on a clone of each image, two at a time."""
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
-        return {name: pool.submit(playbook, name, pair[1]) for name, pair in pairs.items()}
+        yield {name: pool.submit(playbook, name, pair[1]) for name, pair in pairs.items()}
 
 
 def pytest_terminal_summary(terminalreporter):

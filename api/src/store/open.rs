@@ -263,7 +263,7 @@ pub enum OpenError {
         store: String,
         /// How long was waited.
         waited_secs: u64,
-        /// The last attempt's error.
+        /// The error of the last attempt that came to an end.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },

@@ -35,13 +35,15 @@ pub(super) async fn patiently<'a, T>(
     what: &str,
     mut attempt: impl FnMut() -> BoxFuture<'a, Result<T, Trouble>>,
 ) -> Result<T, OpenError> {
+    let mut reason = None;
     loop {
         // An attempt may hang at any point, so the bound stands around each.
         let left = options.startup_wait.saturating_sub(began.elapsed());
         let error = match tokio::time::timeout(left, attempt()).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => error,
-            Err(elapsed) => elapsed.into(),
+            // One that is cut off knows less than the one before it.
+            Err(elapsed) => reason.take().unwrap_or_else(|| elapsed.into()),
         };
         let waited = began.elapsed();
         if waited + RETRY_PAUSE >= options.startup_wait {
@@ -58,6 +60,7 @@ pub(super) async fn patiently<'a, T>(
             error = %tidepool_logging::chain(error.as_ref()),
             "the database is not usable yet ({what}); waiting for it",
         );
+        reason = Some(error);
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -167,4 +170,31 @@ pub(super) async fn change_schema(session: &Session, cql: &str) -> Result<(), Tr
     session.query_unpaged(statement, ()).await?;
     session.await_schema_agreement().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_attempt_said_is_not_forgotten_for_one_that_is_cut_off() {
+        let options = OpenOptions {
+            startup_wait: RETRY_PAUSE * 2,
+            ..OpenOptions::default()
+        };
+        let mut attempts = 0;
+        let opened = patiently::<()>("cassandra://a/b", &options, Instant::now(), "a test", || {
+            attempts += 1;
+            if attempts == 1 {
+                Box::pin(async { Err("no certificate".into()) })
+            } else {
+                Box::pin(std::future::pending())
+            }
+        });
+        let Err(OpenError::Unreachable { source, .. }) = opened.await else {
+            panic!("not given up");
+        };
+        assert_eq!(source.unwrap().to_string(), "no certificate");
+        assert_eq!(attempts, 2);
+    }
 }

@@ -33,7 +33,7 @@ class Run:
         terraform, folder = self.terraform, self.settings.folder
         with self.progress.part("providers"):
             terraform.prepare()
-        self.remove_leftovers()
+        self.remove_leftovers("plan-failed")
         with self.progress.part("plan"):
             terraform.given(versions.wanted(folder))
             changes = terraform.plan(*([f"-replace={replaced}"] if replaced else []))
@@ -50,17 +50,17 @@ class Run:
     def note_apply(self, changes):
         """That an apply begins, for the run after this one, should this one be killed. What began earlier and never ended counts on."""
         path = self.settings.folder / APPLYING
-        apply = leftovers.begun(Cloud(self.settings), changes, datetime.datetime.now(datetime.timezone.utc))
+        apply = leftovers.begun(Cloud(self.settings, "plan-failed"), changes, datetime.datetime.now(datetime.timezone.utc))
         earlier = leftovers.read(path)
         if earlier:
             apply = apply._replace(since=min(apply.since, earlier.since))
         write_private(path, leftovers.written(apply))
 
-    def remove_leftovers(self):
+    def remove_leftovers(self, way):
         apply = leftovers.read(self.settings.folder / APPLYING)
         if apply:
             with self.progress.part("what a run that was killed has left"):
-                leftovers.remove(Cloud(self.settings), self.settings, self.terraform.resources(), apply, say)
+                leftovers.remove(Cloud(self.settings, way), self.settings, self.terraform.resources(), apply, say)
 
     def refuse_losses(self, found):
         if found and not self.settings.may_destroy:
@@ -213,7 +213,7 @@ def smoke_test(settings, service, key, secs=smoke.SECS_MAX):
     """As a client who asks the name servers, and trusts the authorities, that the settings or a local cloud name."""
     name_server, authority = settings.name_server, settings.authority
     if settings.cloud == "local":
-        of_cloud = Cloud(settings).surroundings()
+        of_cloud = Cloud(settings, "smoke-test-failed").surroundings()
         name_server, authority = name_server or of_cloud[0], authority or of_cloud[1]
     smoke.test(service, key, name_server, authority, secs)
 
@@ -233,7 +233,7 @@ def destroy(settings, environment):
     make_folder(settings)
     with only_run(settings.folder) as lock:
         run = Run(settings, environment, lock)
-        cloud, terraform = Cloud(settings), run.terraform
+        cloud, terraform = Cloud(settings, "destroy-incomplete"), run.terraform
         versions.forget_green(settings.folder)
         keys.make(settings.secrets)
         with run.progress.part("providers"):
@@ -241,7 +241,7 @@ def destroy(settings, environment):
             resources = terraform.resources()
             outputs = terraform.outputs()
             terraform.given({}, terraform.images_of_no_account(outputs.get("region", "nyc3")))
-        run.remove_leftovers()
+        run.remove_leftovers("destroy-incomplete")
         with run.progress.part("the autoscaler and its members"):
             end_pool(run, cloud, outputs, [resource.id for resource in resources if resource.kind == "digitalocean_vpc"])
         with run.progress.part("what Terraform made"):
@@ -270,7 +270,7 @@ def end_pool(run, cloud, outputs, vpcs):
         # It must not make members while they are removed, whether it answers or not.
         say("    the autoscaler's host does not answer: it is removed first")
         cloud.call("DELETE", f"/v2/droplets/{host['id']}")
-    removed = sum(cloud.remove_droplets(f"pool:{name}", vpc, "destroy-incomplete") for vpc in vpcs)
+    removed = sum(cloud.remove_droplets(f"pool:{name}", vpc) for vpc in vpcs)
     say(f"    removed {removed} members")
 
 

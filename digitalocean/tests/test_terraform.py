@@ -186,9 +186,9 @@ def test_a_record_that_was_there_before_an_apply_stays_whatever_its_name_is(aske
     account.make("domains", {"name": ZONE})
     account.records[ZONE]["1"] = {"id": 1, "type": "A", "name": "www", "data": "192.0.2.7", "ttl": 60}
     after = {"domain": ZONE, "name": "www"}
-    apply = leftovers.begun(Cloud(asked), [Change("r", "digitalocean_record", "create", after)], NOW)
+    apply = leftovers.begun(Cloud(asked, "plan-failed"), [Change("r", "digitalocean_record", "create", after)], NOW)
     account.records[ZONE]["2"] = {**account.records[ZONE]["1"], "id": 2}
-    leftovers.remove(Cloud(asked), asked, [], apply, print)
+    leftovers.remove(Cloud(asked, "plan-failed"), asked, [], apply, print)
     assert set(account.records[ZONE]) == {"1"}
 
 
@@ -200,10 +200,10 @@ def test_a_record_that_was_there_before_an_apply_stays_whatever_its_name_is(aske
 def test_an_empty_zone_goes_only_if_a_killed_apply_has_made_it(asked, account, tmp_path, there_before, changes, left):
     if there_before:
         account.make("domains", {"name": ZONE})
-    (tmp_path / "applying.json").write_text(leftovers.written(leftovers.begun(Cloud(asked), changes, NOW)))
+    (tmp_path / "applying.json").write_text(leftovers.written(leftovers.begun(Cloud(asked, "plan-failed"), changes, NOW)))
     if not there_before:
         account.make("domains", {"name": ZONE})
-    leftovers.remove(Cloud(asked), asked, [], leftovers.read(tmp_path / "applying.json"), print)
+    leftovers.remove(Cloud(asked, "plan-failed"), asked, [], leftovers.read(tmp_path / "applying.json"), print)
     assert account.names("domains") == left
 
 
@@ -231,8 +231,20 @@ def test_members_are_removed_by_their_tag_and_no_others(asked, account):
     """Tags are the account's: what has the same tag in another VPC is another environment's, or nobody's."""
     for name, tag, vpc in (("api-1", "pool:api-staging", "ours"), ("web-1", "pool:web", "ours"), ("api-2", "pool:api-staging", "another")):
         account.make("droplets", {"name": name, "size": "s-1vcpu-1gb", "tags": [tag], "vpc_uuid": vpc})
-    assert Cloud(asked).remove_droplets("pool:api-staging", "ours", "destroy-incomplete") == 1
+    assert Cloud(asked, "destroy-incomplete").remove_droplets("pool:api-staging", "ours") == 1
     assert account.names("droplets") == ["api-2", "web-1"]
+
+
+def test_an_account_that_refuses_the_token_stops_a_run_in_its_own_way(asked, programs, account, tmp_path, monkeypatch):
+    provision(asked, programs)
+    (asked.folder / commands.APPLYING).write_text(leftovers.written(leftovers.Apply(NOW, (), (), ())))
+    monkeypatch.setattr(account, "answer", lambda *_: (401, {"id": "Unauthorized", "message": "Unable to authenticate you"}))
+    with pytest.raises(Stopped, match="refuses the token .401.: Unable to authenticate you") as stopped:
+        provision(asked, programs)
+    assert stopped.value.way == "plan-failed"
+    with pytest.raises(Stopped, match="refuses the token") as stopped:
+        commands.destroy(asked_of(tmp_path, account), programs)
+    assert stopped.value.way == "destroy-incomplete"
 
 
 def test_the_state_knows_volumes_by_address_and_id(asked, programs, account):

@@ -20,13 +20,26 @@ HOSTS = {
 
 
 class Run:
-    """One run of one environment, holding its lock."""
+    """One run of one environment, holding its lock; without a lock it only looks."""
 
     def __init__(self, settings, environment, lock):
-        self.settings, self.environment = settings, environment
+        self.settings, self.environment, self.lock = settings, environment, lock
         self.progress = Progress()
         self.terraform = Terraform(settings, environment, lock)
         self.ssh = ssh.Ssh(settings)
+
+    def made(self):
+        """Terraform's outputs of an environment that is there, once it was made to its end."""
+        outputs = {}
+        if self.terraform.state.exists():
+            # The copy of the root is changed by who has the lock alone.
+            if self.lock is not None:
+                self.terraform.prepare()
+            outputs = self.terraform.outputs()
+        if not {"hosts", "pool", "service"} <= set(outputs):
+            name = self.settings.environment
+            raise Stopped("plan-failed", f"{name} was never made to its end (looked for in {self.settings.folder}): make deploy ENV={name}")
+        return outputs
 
     def provision(self, *, replaced=None):
         """Plan and apply; Terraform's outputs."""
@@ -137,6 +150,7 @@ def replace(settings, environment, name):
         run = Run(settings, environment, lock)
         try:
             if name in HOSTS:
+                run.made()
                 finish(run, run.provision(replaced=HOSTS[name]))
             else:
                 replace_database_host(run, name)
@@ -146,8 +160,7 @@ def replace(settings, environment, name):
 
 def replace_database_host(run, name):
     """Only while the ring is whole, and it is whole again before this ends."""
-    run.terraform.prepare()
-    outputs = run.terraform.outputs()
+    outputs = run.made()
     if outputs["hosts"].get(name, {}).get("role") != "db":
         raise Stopped("plan-failed", f"there is no host {name}; there are {', '.join(sorted(outputs['hosts']))}")
     write_private(run.settings.folder / "ssh_config", ssh.config(run.settings, outputs["hosts"]))
@@ -166,8 +179,7 @@ def upgrade_database(settings, environment):
     make_folder(settings)
     with only_run(settings.folder) as lock:
         run = Run(settings, environment, lock)
-        run.terraform.prepare()
-        names = sorted(name for name, host in run.terraform.outputs()["hosts"].items() if host["role"] == "db")
+        names = sorted(name for name, host in run.made()["hosts"].items() if host["role"] == "db")
         try:
             for name in names:
                 replace_database_host(run, name)
@@ -197,7 +209,7 @@ def promote(settings, source, environment):
 
 def look_at(run):
     """Raises unless the pool serves, all of it of one image, and the smoke test passes."""
-    outputs = run.terraform.outputs()
+    outputs = run.made()
     wanted = outputs["pool"]
     name = run.settings.environment
     found = pool.status(run.ssh, wanted["name"])
@@ -220,10 +232,11 @@ def smoke_test(settings, service, key, secs=smoke.SECS_MAX):
 
 def smoke_alone(settings, environment):
     needs.check(settings, environment)
-    run = Run(settings, environment, None)
-    outputs = run.terraform.outputs()
-    key = (settings.secrets / "api-key").read_text(encoding="ascii").strip()
-    smoke_test(settings, outputs["service"], key, secs=60)
+    outputs = Run(settings, environment, None).made()
+    path = settings.secrets / "api-key"
+    if not path.exists():
+        raise Stopped("smoke-test-failed", f"there is no key in {path}: a deploy that comes to its end makes one: make deploy ENV={settings.environment}")
+    smoke_test(settings, outputs["service"], path.read_text(encoding="ascii").strip(), secs=60)
     say(f"{outputs['service']['url']} serves")
 
 

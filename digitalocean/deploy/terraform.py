@@ -38,6 +38,7 @@ class Terraform:
         self.settings = settings
         self.program = terraform_program(environment)
         self.root = settings.folder / "root"
+        self.state = settings.folder / "terraform.tfstate"
         self.pass_fds = () if lock is None else (lock,)
         self.environment = environment_of(settings, environment)
 
@@ -54,8 +55,7 @@ class Terraform:
         for file in [*ROOT.glob("*.tf"), ROOT / "prices.json", self.settings.tfvars]:
             shutil.copy(file, self.root)
         shutil.copytree(ROOT / "modules", self.root / "modules")
-        state = self.settings.folder / "terraform.tfstate"
-        self.must("plan-failed", "init", "-input=false", "-reconfigure", f"-backend-config=path={state}")
+        self.must("plan-failed", "init", "-input=false", "-reconfigure", f"-backend-config=path={self.state}")
 
     def images_of_no_account(self, region):
         """A folder of manifests for a destroy: variables are checked then, too, and images may be gone by that time."""

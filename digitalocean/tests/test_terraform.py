@@ -255,6 +255,30 @@ def test_the_state_knows_volumes_by_address_and_id(asked, programs, account):
     assert sorted(resource.address for resource in found) == [*databases, "module.monitoring.digitalocean_volume.data"]
 
 
+@pytest.mark.parametrize("command", [
+    commands.smoke_alone, commands.upgrade_database,
+    lambda *given: commands.replace(*given, "monitoring"), lambda *given: commands.replace(*given, "db-1"),
+], ids=["smoke", "db-upgrade", "replace monitoring", "replace db-1"])  # fmt: skip
+def test_what_was_never_made_is_neither_tested_nor_replaced(asked, programs, account, monkeypatch, command):
+    monkeypatch.setattr(commands.needs, "check", lambda *_, **__: None)
+    for _ in ("no state", "an empty state"):
+        with pytest.raises(Stopped, match="staging was never made to its end .* make deploy ENV=staging") as stopped:
+            command(asked, programs)
+        assert stopped.value.way == "plan-failed"
+        run = commands.Run(asked, programs, None)
+        run.terraform.prepare()
+        (asked.folder / "terraform.tfstate").write_text('{"version": 4, "terraform_version": "1.11.0", "serial": 1, "lineage": "x", "outputs": {}, "resources": []}')
+    assert account.names("droplets") == []
+
+
+def test_a_smoke_test_without_a_key_says_where_it_comes_from(asked, programs, monkeypatch):
+    monkeypatch.setattr(commands.needs, "check", lambda *_, **__: None)
+    provision(asked, programs)
+    with pytest.raises(Stopped, match="there is no key in .*api-key") as stopped:
+        commands.smoke_alone(asked, programs)
+    assert stopped.value.way == "smoke-test-failed"
+
+
 def test_promotion_takes_what_was_seen_green_and_nothing_newer(asked, programs, account, tmp_path, monkeypatch):
     _, outputs = provision(asked, programs)
     pool_status = {"name": "api-staging", "min": 2, "members": [{"name": name, "state": "serving", "image": "12"} for name in "ab"]}

@@ -71,10 +71,3 @@ def play(settings, outputs, playbook, environment, pass_fds=()):
     if status != 0:
         tail = "\n".join(path.read_text(encoding="utf-8").strip().splitlines()[-LINES_SHOWN:])
         raise Stopped("configuration-failed", f"the playbook {playbook} failed; all it said is in {path}:\n{tail}")
-
-
-def changed(settings, playbook):
-    """How many tasks of the last run changed something, by the recap."""
-    text = settings.log(f"configure-{playbook}").read_text(encoding="utf-8")
-    recap = text.rpartition("PLAY RECAP")[2]
-    return sum(int(word.partition("=")[2]) for word in recap.split() if word.startswith("changed="))

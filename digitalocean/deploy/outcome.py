@@ -2,7 +2,6 @@
 
 import dataclasses
 
-OK = 0
 USAGE = 64
 INTERRUPTED = 130
 

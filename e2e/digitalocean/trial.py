@@ -1,6 +1,10 @@
 """deploy.sh on a local cloud: an empty account becomes a service that answers by name over HTTPS; again, nothing changes; killed on its
-way, it goes on; and nothing is left in the end. Prints each step with its seconds, and last `N passed, N failed, 0 skipped`."""
+way, it goes on; and nothing is left in the end. Prints each step with its seconds, and last `N passed, N failed, 0 skipped`.
 
+Run by e2e/digitalocean/run, which names the variables, and that by hand, before a release: it takes root, two processors and 12 GB, the four
+images of e2e/images/make-all, and up to an hour for each deploy, so that it is in no stage of e2e/run. What needs no hosts is in the stage digitalocean."""
+
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -26,13 +31,25 @@ VARIABLES = 'database_heap = "320m"\npool_in_secs = 30\n'
 PARTS = ("apply", "settings and secrets of database and monitoring", "the pool")
 
 
+@contextlib.contextmanager
+def killed_after(process, secs):
+    """A process that hangs must not hold up the trial for ever: its output ends, and its status tells."""
+    watchdog = threading.Timer(secs, process.kill)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
 class Cloud:
     def __init__(self, work):
         self.log = open(work / "cloud.log", "wb")
         line = [PROGRAMS / "tidepool-local-cloud", "serve", "--hosts", "systemd", "--listen", "127.0.0.1:0", "--images", os.environ["SYSTEMS"]]
         line += ["--state", os.environ["STATE"], "--base-images", CACHE / "base-images"]
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=self.log, text=True)
-        said = self.process.stdout.readline()
+        with killed_after(self.process, START_SECS_MAX):
+            said = self.process.stdout.readline()
         assert said.startswith("listening on "), (work / "cloud.log").read_text()[-2000:]
         self.url = said.split()[2]
 
@@ -72,9 +89,10 @@ class Trial:
         """What it said; it must end well."""
         process = self.start(*words)
         said = []
-        for line in process.stdout:
-            print(f"    {line}", end="", flush=True)
-            said.append(line)
+        with killed_after(process, DEPLOY_SECS_MAX):
+            for line in process.stdout:
+                print(f"    {line}", end="", flush=True)
+                said.append(line)
         assert process.wait(60) == 0, f"deploy.sh {' '.join(words)} ended with {process.returncode}"
         return "".join(said)
 
@@ -93,12 +111,15 @@ class Trial:
     def killed(self, part):
         """kill -9 in the middle of a part, then again to the end."""
         process = self.start("deploy", ENVIRONMENT)
-        for line in process.stdout:
-            if f"] {part} …" in line:
-                time.sleep(3)
-                process.send_signal(signal.SIGKILL)
-                break
-        assert process.wait(60) == -signal.SIGKILL, f"it never came to: {part}"
+        reached = False
+        with killed_after(process, DEPLOY_SECS_MAX):
+            for line in process.stdout:
+                if f"] {part} …" in line:
+                    reached = True
+                    time.sleep(3)
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.wait(60) == -signal.SIGKILL and reached, f"it never came to: {part}"
 
     def deploy_killed_on_its_way(self):
         for part in PARTS:

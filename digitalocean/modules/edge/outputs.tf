@@ -7,8 +7,3 @@ output "address" {
   description = "The load balancer's address."
   value       = digitalocean_loadbalancer.service.ip
 }
-
-output "load_balancer_id" {
-  description = "The load balancer."
-  value       = digitalocean_loadbalancer.service.id
-}

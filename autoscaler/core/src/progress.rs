@@ -26,7 +26,7 @@ pub fn advance(spec: &PoolSpec, seen: &Observation, memory: &Memory, control: Co
     }
     let roster = Roster::of(spec, seen, memory);
     let sides = Sides::of(spec, &roster, memory, seen.at);
-    sides.add_to(&mut next);
+    sides.add_to(&mut next, memory);
     if next.stage == Stage::Paused {
         return Some(next);
     }
@@ -106,7 +106,7 @@ impl<'r> Sides<'r> {
         }
     }
 
-    fn add_to(&self, rollout: &mut Rollout) {
+    fn add_to(&self, rollout: &mut Rollout, memory: &Memory) {
         let add = |all: &mut BTreeSet<MemberId>, more: &BTreeSet<&MemberId>| {
             let room = FAILED_MAX.saturating_sub(all.len());
             let more: Vec<MemberId> = more.iter().take(room).map(|id| (*id).clone()).collect();
@@ -115,6 +115,9 @@ impl<'r> Sides<'r> {
         rollout.proven |= self.proven;
         add(&mut rollout.failed, &self.new.failed);
         add(&mut rollout.others_failed, &self.others.failed);
+        // The memory counts from zero again when a member got ready.
+        let times = memory.vanished.times;
+        rollout.vanished_before = Some(rollout.vanished_before.unwrap_or(times).min(times));
     }
 
     fn cause_to_stop(&self, spec: &PoolSpec, rollout: &Rollout, memory: &Memory) -> Option<Cause> {
@@ -123,9 +126,9 @@ impl<'r> Sides<'r> {
                 times: rollout.refused,
             });
         }
-        let since_then = memory.vanished.at.is_some_and(|at| at >= rollout.ordered_at);
-        let times = memory.vanished.times;
-        if since_then && !rollout.proven && times > spec.pace.failures_max {
+        let before = rollout.vanished_before.unwrap_or(0);
+        let times = memory.vanished.times.saturating_sub(before);
+        if !rollout.proven && times > spec.pace.failures_max {
             return Some(Cause::Vanished { times });
         }
         let failed = count(rollout.failed.len());

@@ -37,6 +37,10 @@ pub struct Rollout {
     /// Creates in a row that were refused as impossible.
     #[serde(default)]
     pub refused: u32,
+    /// How many times creates had come to nothing before those that count: before it began, or went on after a pause. `None`
+    /// until the next tick.
+    #[serde(default)]
+    pub vanished_before: Option<u32>,
 }
 
 /// How far a rollout is.
@@ -96,6 +100,7 @@ impl Rollout {
             failed: BTreeSet::new(),
             others_failed: BTreeSet::new(),
             refused: 0,
+            vanished_before: None,
         }
     }
 
@@ -135,7 +140,7 @@ impl Rollout {
 
     /// Forgets what failed so far.
     pub fn forget_failures(&mut self) {
-        (self.proven, self.refused) = (false, 0);
+        (self.proven, self.refused, self.vanished_before) = (false, 0, None);
         self.failed.clear();
         self.others_failed.clear();
     }

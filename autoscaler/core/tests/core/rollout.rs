@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tidepool_autoscaler_core::decide::{Control, decide};
-use tidepool_autoscaler_core::memory::Memory;
+use tidepool_autoscaler_core::memory::{Memory, Vanished};
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, Power, Readiness, Sample, SignalReading, UnixMillis,
 };
@@ -719,6 +719,50 @@ fn without_anything_to_go_back_to_a_failing_rollout_is_paused() {
     assert!(!world.rollout().back && world.rollout().cause.is_some());
     let old = world.droplets.values().filter(|d| !world.is_new(&d.member));
     assert_eq!(old.count(), 3);
+}
+
+fn until_paused(world: &mut World) {
+    for _ in 0..CALM_TICKS {
+        world.tick(&calm());
+        if world.rollout().stage == Stage::Paused {
+            return;
+        }
+    }
+    panic!("not paused: {:#?}", world.rollout());
+}
+
+#[test]
+fn resumed_after_new_members_vanished_it_goes_on_and_is_paused_again_only_when_as_many_vanish_again() {
+    let mut world = started(New::Vanishes, pace(1));
+    world.spec.rollout = Some(Rollout::new(second(), None, world.now));
+    for _ in 0..2 {
+        until_paused(&mut world);
+        assert_eq!(world.rollout().cause, Some(Cause::Vanished { times: 2 }));
+        world.say(Some(Word::Resume));
+        world.tick(&calm());
+        assert_eq!(world.rollout().stage, Stage::Running);
+    }
+    until_paused(&mut world);
+    // What was at fault is mended.
+    world.new = New::Good;
+    world.say(Some(Word::Resume));
+    until_done(&mut world);
+    world.in_order(&second());
+}
+
+#[test]
+fn what_vanished_before_a_rollout_is_not_held_against_it() {
+    let mut world = started(New::Vanishes, pace(1));
+    world.memory.vanished = Vanished {
+        times: 3,
+        at: Some(world.now),
+        members: BTreeMap::new(),
+    };
+    world.order();
+    for _ in 0..CALM_TICKS {
+        world.tick(&calm());
+    }
+    assert_eq!(world.rollout().cause, Some(Cause::Vanished { times: 2 }));
 }
 
 proptest! {

@@ -115,6 +115,10 @@ impl Versions {
         let under_way = self.rollout.as_ref().filter(|rollout| rollout.is_under_way());
         if self.current.is_same(&wanted) {
             if under_way.is_none() {
+                // By a slug alone, members of an earlier image that bore it would pass for ones of this.
+                if let Some(number) = wanted.recipe.image.number {
+                    self.current.recipe.image.number.get_or_insert(number);
+                }
                 // What was rolled back is not gone back to.
                 let failed = self.rollout.as_ref().is_some_and(|rollout| rollout.back);
                 let back_to = self
@@ -354,6 +358,21 @@ mod tests {
         versions.order(image("api (2)"), NOW);
         assert_eq!(versions.current().recipe.generation, Some(generation));
         assert!(!versions.rollout().unwrap().back);
+    }
+
+    #[test]
+    fn an_order_settles_which_of_the_images_of_a_slug_is_meant() {
+        let mut versions = Versions::configured(made("api", None));
+        versions.order(image("api (2)"), NOW);
+        let settled = made("api (2)", None).recipe;
+        assert_eq!(versions.current().recipe, settled);
+        assert_eq!(versions.rollout().unwrap().to, settled);
+        done(&mut versions);
+        // It stays so while the configuration says the slug, and another image under it is another one.
+        assert_eq!(versions.read_again(&made("api", None), NOW), None);
+        versions.order(image("api (3)"), NOW);
+        assert_eq!(versions.current().recipe.image, "api (3)".into());
+        assert_eq!(versions.rollout().unwrap().from, Some(settled));
     }
 
     #[test]

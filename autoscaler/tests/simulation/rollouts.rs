@@ -191,6 +191,25 @@ async fn members_are_replaced_and_replaced_again_by_undo_and_the_order_is_kept()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_slug_the_configuration_names_replaces_the_members_of_an_earlier_one() {
+    let stage = stage(&[("api", 4)], metrics(Says::Failed), "");
+    let url = status_port(&stage, None).await;
+    stage.rounds(1).await;
+    let cloud = stage.cloud("api");
+    for (n, member) in cloud.members.lock().unwrap().values_mut().enumerate() {
+        // One is of the newer image already.
+        member.image = if n == 0 { "host (9101)" } else { "host (9100)" }.into();
+    }
+    let rollout = ordered(&url, &json!({ "image": "9101" })).await;
+    assert_eq!(rollout.to, "image host (9101), s");
+    assert_eq!(rollout.from, None);
+    stage.rounds(ROUNDS).await;
+    assert_eq!(images(cloud), ["host (9101)"; 4]);
+    assert_eq!(cloud.creates(), 3);
+    assert_eq!(shown(&stage).rollout.unwrap().stage, Going::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_rollout_and_a_held_pool_replace_nobody() {
     let stage = stage(&[("api", 4)], metrics(Says::Failed), "");
     let url = status_port(&stage, None).await;

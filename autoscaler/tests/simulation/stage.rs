@@ -232,6 +232,8 @@ impl Provider for FakeCloud {
             "missing" => Err(RecipeError::NotToBeHad(
                 "the account has no image missing".to_owned(),
             )),
+            // It bears the slug that the pools' configuration names.
+            "9101" => Ok("host (9101)".into()),
             _ => Ok(recipe.image.clone()),
         }
     }

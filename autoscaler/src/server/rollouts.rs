@@ -3,9 +3,9 @@
 use poem::http::StatusCode;
 use poem::web::{Data, Json, Path};
 use poem::{IntoResponse, Response, handler};
-use tidepool_autoscaler_core::recipe::Image;
 
 use super::{Shared, failure, pool_named};
+use crate::provider::digitalocean::ImageRef;
 use crate::provider::{RecipeError, UserData};
 use crate::record;
 use crate::state::StateError;
@@ -15,8 +15,6 @@ use crate::versions::{Order, OrderError, Versions};
 
 /// A body is at most so large: 64 KiB of user data, of which each byte may take six as JSON, and the rest.
 const BODY_BYTES_MAX: usize = 400 << 10;
-/// DigitalOcean's bound on cloud-init data.
-const USER_DATA_BYTES_MAX: usize = 64 << 10;
 /// A name that people give an image has at most so many characters.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -48,6 +46,14 @@ pub(super) async fn order_route(
         Err(problem) => return failure(StatusCode::BAD_REQUEST, &problem),
     };
     let wanted = pool.applier.versions.lock().wanted(&order);
+    let problems = pool.config.droplets.made_of(&wanted).problems();
+    if !problems.is_empty() {
+        let problems: Vec<String> = problems
+            .iter()
+            .map(|(field, problem)| format!("{field} {problem}"))
+            .collect();
+        return failure(StatusCode::BAD_REQUEST, &problems.join("; "));
+    }
     match pool.applier.provider.recipe_find(&wanted.recipe).await {
         // By all its names, so that members that are listed by another one are known to be of it.
         Ok(image) => order.image = Some(image),
@@ -90,7 +96,9 @@ pub(super) fn word_route(
     changed(shared, pool, change)
 }
 
-/// Checks what can be checked without asking anybody.
+/// What is ordered, in the pool's terms. Whether members can be made of it is checked by [`DropletTemplate::problems`].
+///
+/// [`DropletTemplate::problems`]: crate::provider::digitalocean::DropletTemplate::problems
 fn order_of(request: RolloutRequest) -> Result<Order, String> {
     let RolloutRequest {
         image,
@@ -110,27 +118,8 @@ fn order_of(request: RolloutRequest) -> Result<Order, String> {
             "name has more than {NAME_CHARS_MAX} characters, or is not one line"
         ));
     }
-    for (field, text) in [("image", &image), ("size", &size), ("user_data", &user_data)] {
-        if text.as_deref() == Some("") {
-            return Err(format!("{field} is empty"));
-        }
-    }
-    if user_data
-        .as_ref()
-        .is_some_and(|data| data.len() > USER_DATA_BYTES_MAX)
-    {
-        return Err(format!("user_data is larger than {USER_DATA_BYTES_MAX} bytes"));
-    }
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-    for (field, text) in [("image", &image), ("size", &size)] {
-        if let Some(text) = text.as_ref().filter(|text| !text.chars().all(plain)) {
-            return Err(format!(
-                "{field} {text:?} is not a slug: a-z, 0-9, '-', '_' and '.'"
-            ));
-        }
-    }
     Ok(Order {
-        image: image.map(Image::from),
+        image: image.map(|text| ImageRef::from(text).image()),
         name,
         size,
         user_data: user_data.map(UserData),

@@ -134,6 +134,23 @@ async fn what_cannot_be_rolled_out_is_refused_before_anything_is_made() {
     assert_eq!(stage.cloud("api").creates(), 0);
 }
 
+/// By the rules of the configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_wrong_in_several_ways_is_told_all_of_them() {
+    let stage = stage(&[("api", 4)], metrics(Says::Failed), "");
+    let url = status_port(&stage, None).await;
+    stage.rounds(1).await;
+    let order = json!({ "image": "api (1)", "size": "", "user_data": "" });
+    let slug = "is not a slug: a-z, 0-9, '-', '_' and '.'";
+    let (status, answer) = post(&url, "api/rollout", &order).await;
+    let words = format!("size is empty; image \"api (1)\" {slug}; user_data is empty");
+    assert_eq!((status, answer), (400, json!({ "error": words })));
+    let (status, answer) = post(&url, "api/rollout", &json!({ "image": "+7" })).await;
+    let words = format!("image \"+7\" {slug}");
+    assert_eq!((status, answer), (400, json!({ "error": words })));
+    assert_eq!(shown(&stage).rollout, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_replaced_and_replaced_again_by_undo_and_the_order_is_kept() {
     let stage = stage(&[("api", 4)], metrics(Says::Failed), "");

@@ -34,6 +34,17 @@ impl ImageRef {
     }
 }
 
+impl From<String> for ImageRef {
+    /// As an operator writes it: a number, or else a slug.
+    fn from(text: String) -> ImageRef {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        match text.parse() {
+            Ok(id) if digits => ImageRef::Id(id),
+            Ok(_) | Err(_) => ImageRef::Slug(text),
+        }
+    }
+}
+
 /// An SSH key, by id or by fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -89,7 +100,7 @@ pub struct DropletTemplate {
 
 impl DropletTemplate {
     /// The same, made of this.
-    pub(super) fn made_of(&self, made: &Made) -> DropletTemplate {
+    pub fn made_of(&self, made: &Made) -> DropletTemplate {
         let Made { recipe, user_data } = made;
         let image = match (recipe.image.number, &recipe.image.slug) {
             (Some(number), _) => ImageRef::Id(number),

@@ -247,7 +247,7 @@ impl Pool {
         let versions = &self.applier.versions;
         versions
             .change(&services.state, self.name(), |versions| {
-                versions.advance(rollout_before.as_ref(), spec.rollout.as_ref())
+                versions.advance(rollout_before.as_ref(), spec.rollout.as_ref());
             })
             .map_err(TickError::Memory)?;
         self.journal_forget(&tick_state.memory);

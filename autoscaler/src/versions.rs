@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tidepool_autoscaler_core::observe::{PoolName, UnixMillis};
 use tidepool_autoscaler_core::recipe::{Generation, Image, Recipe};
-use tidepool_autoscaler_core::rollout::{Cause, Rollout, Stage};
+use tidepool_autoscaler_core::rollout::Rollout;
 use tidepool_autoscaler_core::spec::PoolSpec;
 
 use crate::provider::{Made, UserData};
@@ -192,29 +192,21 @@ impl Versions {
 
     /// Replaces nobody until `resume`.
     pub fn pause(&mut self) -> Result<(), OrderError> {
-        self.under_way()?.stage = Stage::Paused;
+        self.under_way()?.pause();
         Ok(())
     }
 
     /// Goes on after a pause.
     pub fn resume(&mut self) -> Result<(), OrderError> {
-        let rollout = self.under_way()?;
-        if rollout.stage == Stage::Paused {
-            rollout.resume();
-        }
+        self.under_way()?.resume();
         Ok(())
     }
 
     /// Goes back to what members were made of before. One that goes back already goes on.
     pub fn undo(&mut self) -> Result<(), OrderError> {
-        let rollout = self.rollout.as_mut().ok_or(OrderError::NothingToUndo)?;
-        if rollout.back {
-            return Ok(());
-        }
-        if rollout.from.is_none() {
+        if !self.rollout.as_mut().is_some_and(Rollout::undo) {
             return Err(OrderError::NothingToUndo);
         }
-        rollout.turn_back(Cause::ByHand);
         self.follow_turn();
         Ok(())
     }
@@ -224,26 +216,23 @@ impl Versions {
         rollout.ok_or(OrderError::NoneUnderWay)
     }
 
-    /// Takes in how far the rollout is by what was seen, unless something else was ordered meanwhile. Says whether it has changed.
-    pub fn advance(&mut self, before: Option<&Rollout>, after: Option<&Rollout>) -> bool {
-        if before == after || self.rollout.as_ref() != before {
-            return false;
+    /// Takes in how far the rollout is by what was seen, unless something else was ordered meanwhile.
+    pub fn advance(&mut self, before: Option<&Rollout>, after: Option<&Rollout>) {
+        if self.rollout.as_ref() == before {
+            self.rollout = after.cloned();
+            self.follow_turn();
         }
-        self.rollout = after.cloned();
-        self.follow_turn();
-        true
     }
 
-    /// Takes in how a create ended. Says whether something has changed.
-    pub fn create_ended(&mut self, generation: Option<&Generation>, impossible: bool) -> bool {
+    /// Takes in how a create ended.
+    pub fn create_ended(&mut self, generation: Option<&Generation>, impossible: bool) {
         let under_way = self
             .rollout
             .as_mut()
             .filter(|rollout| rollout.is_under_way() && rollout.to.generation.as_ref() == generation);
-        let Some(rollout) = under_way else { return false };
-        let before = rollout.refused;
-        rollout.create_ended(impossible);
-        rollout.refused != before
+        if let Some(rollout) = under_way {
+            rollout.create_ended(impossible);
+        }
     }
 
     /// A rollout that has turned round makes of the previous the current.
@@ -301,6 +290,8 @@ impl SharedVersions {
 
 #[cfg(test)]
 mod tests {
+    use tidepool_autoscaler_core::rollout::Stage;
+
     use super::*;
 
     fn made(image: &str, user_data: Option<&str>) -> Made {
@@ -329,7 +320,8 @@ mod tests {
             stage: Stage::Done,
             ..rollout
         });
-        assert!(versions.advance(before.as_ref(), after.as_ref()));
+        versions.advance(before.as_ref(), after.as_ref());
+        assert_eq!(versions.rollout(), after.as_ref());
     }
 
     #[test]
@@ -465,7 +457,7 @@ mod tests {
             stage: Stage::Done,
             ..rollout
         });
-        assert!(!versions.advance(before.as_ref(), after.as_ref()));
+        versions.advance(before.as_ref(), after.as_ref());
         assert!(versions.rollout().unwrap().is_under_way());
     }
 }

@@ -116,6 +116,23 @@ impl Rollout {
         self.stage != Stage::Done
     }
 
+    /// Replaces nobody until it is resumed.
+    pub fn pause(&mut self) {
+        if self.is_under_way() {
+            self.stage = Stage::Paused;
+        }
+    }
+
+    /// Goes back, by the operator's word, also after it is done; one that goes back already goes on. Says whether it goes back:
+    /// it doesn't where there is nothing to go back to.
+    #[must_use]
+    pub fn undo(&mut self) -> bool {
+        if !self.back && self.from.is_some() {
+            self.turn_back(Cause::ByHand);
+        }
+        self.back
+    }
+
     /// Turns round: what was to be replaced is what all members shall be again. Without anything to go back to it is paused.
     pub fn turn_back(&mut self, cause: Cause) {
         match self.from.take() {
@@ -131,6 +148,9 @@ impl Rollout {
 
     /// Goes on after a pause; what failed before it no longer counts.
     pub fn resume(&mut self) {
+        if self.stage != Stage::Paused {
+            return;
+        }
         self.stage = Stage::Running;
         if !self.back {
             self.cause = None;

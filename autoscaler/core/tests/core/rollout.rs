@@ -328,10 +328,10 @@ impl World {
             return;
         };
         match word {
-            Some(Word::Pause) if rollout.stage == Stage::Running => rollout.stage = Stage::Paused,
-            Some(Word::Resume) if rollout.stage == Stage::Paused => rollout.resume(),
-            Some(Word::Undo) if !rollout.back => rollout.turn_back(Cause::ByHand),
-            Some(Word::Pause | Word::Resume | Word::Undo) | None => {}
+            Some(Word::Pause) => rollout.pause(),
+            Some(Word::Resume) => rollout.resume(),
+            Some(Word::Undo) => assert!(rollout.undo()),
+            None => {}
         }
     }
 

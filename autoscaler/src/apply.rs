@@ -197,7 +197,7 @@ impl Applier {
                     pool: pool.clone(),
                     name: name.clone(),
                     earlier: self.earlier(name, memory),
-                    made: Some(self.made(generation.as_ref())?),
+                    made: self.made(generation.as_ref())?,
                 };
                 return provider.member_create(&create).await.map(Some).map_err(refused);
             }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidepool_autoscaler::provider::digitalocean::DigitalOcean;
-use tidepool_autoscaler::provider::{CreateMember, EarlierCreate, Provider, ProviderErrorKind};
+use tidepool_autoscaler::provider::{CreateMember, EarlierCreate, Made, Provider, ProviderErrorKind};
 use tidepool_autoscaler_core::observe::{Member, MemberId, MemberName, PoolName, Power};
+use tidepool_autoscaler_core::recipe::Recipe;
 
 use self::local_cloud::LocalCloud;
 
@@ -43,7 +44,13 @@ fn create(name: &str) -> CreateMember {
         pool: web(),
         name: MemberName(name.to_owned()),
         earlier: EarlierCreate::None,
-        made: None,
+        made: Made {
+            recipe: Recipe {
+                image: "sleeper".into(),
+                ..Recipe::default()
+            },
+            user_data: None,
+        },
     }
 }
 

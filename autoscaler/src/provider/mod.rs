@@ -18,8 +18,8 @@ pub struct CreateMember {
     pub name: MemberName,
     /// Whether a member of this name may have been made already.
     pub earlier: EarlierCreate,
-    /// What it is made of; `None`: as the pool is configured.
-    pub made: Option<Made>,
+    /// What it is made of.
+    pub made: Made,
 }
 
 /// What members are made of. All else (region, keys, network) is as the pool is configured.

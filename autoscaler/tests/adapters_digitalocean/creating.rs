@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidepool_autoscaler::provider::digitalocean::{DropletTemplate, ImageRef, SshKeyRef};
-use tidepool_autoscaler::provider::{Provider, ProviderErrorKind};
+use tidepool_autoscaler::provider::{CreateMember, Provider, ProviderErrorKind};
 use wiremock::matchers::{body_json, method, path};
 use wiremock::{Mock, ResponseTemplate};
 
@@ -42,11 +42,12 @@ async fn a_create_says_everything_that_was_configured() {
             .expect(1),
     ])
     .await;
+    let creating = CreateMember {
+        made: configured.made(),
+        ..create("web-a")
+    };
     let provider = provider_at(&server.uri(), &Time::default(), configured);
-    assert_eq!(
-        provider.member_create(&create("web-a")).await.unwrap(),
-        id(3_164_444)
-    );
+    assert_eq!(provider.member_create(&creating).await.unwrap(), id(3_164_444));
 }
 
 #[tokio::test]

@@ -38,10 +38,10 @@ async fn a_member_of_a_generation_says_so_by_a_tag_and_is_made_of_what_was_order
     .await;
     let provider = provider(&server);
     let order = CreateMember {
-        made: Some(Made {
+        made: Made {
             recipe: recipe("api (9002)", "s-2"),
             user_data: Some(UserData("#cloud-config".to_owned())),
-        }),
+        },
         ..create("web-a")
     };
     assert_eq!(provider.member_create(&order).await.unwrap(), id(7));

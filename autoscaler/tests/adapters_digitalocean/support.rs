@@ -61,7 +61,7 @@ pub(crate) fn create(name: &str) -> CreateMember {
         pool: web(),
         name: MemberName(name.to_owned()),
         earlier: EarlierCreate::None,
-        made: None,
+        made: template().made(),
     }
 }
 

@@ -252,12 +252,11 @@ impl Provider for FakeCloud {
             let mut members = self.members.lock().unwrap();
             let newest = members.values_mut().next_back().unwrap();
             newest.name = create.name.clone();
-            if let Some(made) = &create.made {
-                newest.image = made.recipe.image.clone();
-                newest.size.clone_from(&made.recipe.size);
-                newest.generation.clone_from(&made.recipe.generation);
-                self.made.lock().unwrap().push(made.clone());
-            }
+            let recipe = &create.made.recipe;
+            newest.image = recipe.image.clone();
+            newest.size.clone_from(&recipe.size);
+            newest.generation.clone_from(&recipe.generation);
+            self.made.lock().unwrap().push(create.made.clone());
             id = newest.id.clone();
             if self.makes_nothing.load(Ordering::SeqCst) {
                 members.remove(&id);

@@ -211,14 +211,12 @@ impl DigitalOcean {
         const OPERATION: &str = "member_create";
         let subject = &create.name.0;
         let mut tags = vec![self.spelled(&tags::pool_tag(&create.pool))];
-        let made = create.made.as_ref();
-        if let Some(generation) = made.and_then(|made| made.recipe.generation.as_ref()) {
+        if let Some(generation) = &create.made.recipe.generation {
             tags.push(self.spelled(&tags::generation_tag(&create.pool, generation)));
         }
         tags.extend(self.template.tags.iter().map(|tag| self.spelled(tag)));
-        let template = made.map(|made| self.template.made_of(made));
-        let template = template.as_ref().unwrap_or(&self.template);
-        let body = serde_json::to_value(CreateDroplet::new(template, &create.name, tags))
+        let template = self.template.made_of(&create.made);
+        let body = serde_json::to_value(CreateDroplet::new(&template, &create.name, tags))
             .map_err(|error| invalid(OPERATION, subject, error.to_string()))?;
         let call = Call {
             operation: OPERATION,

@@ -158,7 +158,7 @@ pub fn rollout_text(rollout: &RolloutStatus) -> String {
         ..
     } = rollout;
     let what = if *back { "rollback" } else { "rollout" };
-    let stage = match stage {
+    let stage_name = match stage {
         Stage::Running => "running",
         Stage::Paused => "paused",
         Stage::Done => "done",
@@ -167,14 +167,14 @@ pub fn rollout_text(rollout: &RolloutStatus) -> String {
         .as_ref()
         .map_or_else(String::new, |from| format!(", from {from}"));
     let left = match (stage, left) {
-        ("done", _) | (_, None) => String::new(),
-        (_, Some(1)) => "; 1 member is left to replace".to_owned(),
-        (_, Some(left)) => format!("; {left} members are left to replace"),
+        (Stage::Done, _) | (_, None) => String::new(),
+        (Stage::Running | Stage::Paused, Some(1)) => "; 1 member is left to replace".to_owned(),
+        (Stage::Running | Stage::Paused, Some(left)) => format!("; {left} members are left to replace"),
     };
     let cause = cause
         .as_ref()
         .map_or_else(String::new, |cause| format!("; {cause}"));
-    format!("{what} to {to}{from}: {stage}{left}{cause}")
+    format!("{what} to {to}{from}: {stage_name}{left}{cause}")
 }
 
 /// A status for people.

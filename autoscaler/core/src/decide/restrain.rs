@@ -115,18 +115,12 @@ impl Restraint<'_> {
         if total <= actual {
             return wanted;
         }
-        let before = why.len();
-        let stepped = self.stepped(actual, total, why);
-        let made = self.without_unseen(actual, stepped, why);
+        let mut more = Vec::new();
+        let stepped = self.stepped(actual, total, &mut more);
+        let made = self.without_unseen(actual, stepped, &mut more);
         // Growth itself may have given the same reasons.
-        let (known, new) = why.split_at(before);
-        let new: Vec<Reason> = new
-            .iter()
-            .filter(|reason| !known.contains(reason))
-            .cloned()
-            .collect();
-        why.truncate(before);
-        why.extend(new);
+        more.retain(|reason| !why.contains(reason));
+        why.append(&mut more);
         made.saturating_sub(planned)
     }
 

@@ -138,11 +138,15 @@ impl Call {
     /// # Errors
     /// When it is something else.
     pub(crate) fn list(&self, name: &str) -> Result<&[Value]> {
-        match self.body.get(name) {
-            None | Some(Value::Null) => Ok(&[]),
-            Some(Value::Array(list)) => Ok(list),
-            Some(_) => Err(ApiError::unprocessable(format!("{name} must be a list"))),
-        }
+        list_of(&self.body, name)
+    }
+
+    /// A list of texts of the body; absent and null are an empty one.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<&str>> {
+        texts_of(&self.body, name)
     }
 
     /// A list that must be there; it may be empty.
@@ -183,6 +187,27 @@ pub(crate) fn text_of<'a>(object: &'a Map<String, Value>, name: &str) -> Result<
         Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
         Some(_) => Err(ApiError::unprocessable(format!("{name} must be a string"))),
     }
+}
+
+/// A list of an object; absent and null are an empty one.
+///
+/// # Errors
+/// When it is something else.
+pub(crate) fn list_of<'a>(object: &'a Map<String, Value>, name: &str) -> Result<&'a [Value]> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(list)) => Ok(list),
+        Some(_) => Err(ApiError::unprocessable(format!("{name} must be a list"))),
+    }
+}
+
+/// A list of texts of an object; absent and null are an empty one.
+///
+/// # Errors
+/// When it is something else.
+pub(crate) fn texts_of<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Vec<&'a str>> {
+    let texts: Option<Vec<&str>> = list_of(object, name)?.iter().map(Value::as_str).collect();
+    texts.ok_or_else(|| ApiError::unprocessable(format!("{name} must be a list of strings")))
 }
 
 /// A switch of an object; absent and null are off.

@@ -142,11 +142,8 @@ async fn issued(app: &App, call: &Call, now_secs: i64) -> Result<Checked> {
         )?;
     }
     let mut wanted: Vec<String> = Vec::new();
-    for name in call.needed_list("dns_names")? {
-        let name = name
-            .as_str()
-            .ok_or_else(|| ApiError::unprocessable("dns_names must be a list of strings"))?
-            .to_ascii_lowercase();
+    for name in call.texts("dns_names")? {
+        let name = name.to_ascii_lowercase();
         names::check_dns_name(&name)?;
         if !wanted.contains(&name) {
             wanted.push(name);

@@ -6,17 +6,13 @@ use serde_json::{Map, Value};
 
 use super::call::{Result, text_of};
 use super::error::ApiError;
+use super::names::{DNS_LABEL_MAX, DNS_NAME_MAX};
 use super::records::domain::{Domain, DomainRecord, RecordData, TTL_DEFAULT_SECS};
 
 /// Shortest time to live; DigitalOcean refuses less (Pelado-Nerdworks/peladonerd#44).
 const TTL_MIN_SECS: u32 = 30;
 /// Longest one that the protocol has (RFC 2181, section 8).
 const TTL_MAX_SECS: u32 = (1 << 31) - 1;
-/// Longest name and longest part of one (RFC 1035, section 2.3.4; 255 bytes with lengths and the root are 253 characters).
-const NAME_MAX: usize = 253;
-/// Longest name of a domain: before it stands the mailbox of its start of authority.
-const DOMAIN_MAX: usize = NAME_MAX - "hostmaster.".len();
-const LABEL_MAX: usize = 63;
 /// Longest text: a bound of this cloud, since DigitalOcean documents none. Keys for mail have some hundred characters.
 const TXT_BYTES_MAX: usize = 4_096;
 /// Longest value of a CAA record; a bound of this cloud.
@@ -232,7 +228,7 @@ fn target(body: &Map<String, Value>, domain: &str) -> Result<String> {
         return Ok(domain.to_owned());
     }
     let name = sent.strip_suffix('.').ok_or_else(no_dot)?;
-    if name.len() > NAME_MAX || !name.split('.').all(is_label) {
+    if name.len() > DNS_NAME_MAX || !name.split('.').all(is_label) {
         return Err(ApiError::unprocessable("Data is invalid"));
     }
     Ok(name.to_owned())
@@ -259,9 +255,9 @@ fn name(body: &Map<String, Value>, domain: &str, kind: &str) -> Result<String> {
             "Name Only valid hostname characters are allowed. (a-z, A-Z, 0-9, ., _ and -)",
         ));
     }
-    if short.len() + 1 + domain.len() > NAME_MAX {
+    if short.len() + 1 + domain.len() > DNS_NAME_MAX {
         return Err(ApiError::unprocessable(format!(
-            "Name is too long (maximum is {NAME_MAX} characters with the domain)"
+            "Name is too long (maximum is {DNS_NAME_MAX} characters with the domain)"
         )));
     }
     Ok(short.to_owned())
@@ -277,22 +273,7 @@ fn below<'a>(full: &'a str, domain: &str) -> Option<&'a str> {
 
 fn is_label(label: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    !label.is_empty() && label.len() <= LABEL_MAX && label.bytes().all(fits)
-}
-
-/// A domain's name: letters, numbers and dashes, and at least one dot.
-///
-/// # Errors
-/// 422.
-pub(super) fn check_domain(name: &str) -> Result<()> {
-    let is_part =
-        |part: &str| is_label(part) && !part.contains('_') && !part.starts_with('-') && !part.ends_with('-');
-    if name.len() <= DOMAIN_MAX && name.contains('.') && name.split('.').all(is_part) {
-        return Ok(());
-    }
-    Err(ApiError::unprocessable(
-        "name is not a domain's name: letters, numbers and dashes, with a dot between its parts and none at the end",
-    ))
+    !label.is_empty() && label.len() <= DNS_LABEL_MAX && label.bytes().all(fits)
 }
 
 /// # Errors

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::records::Cloud;
 use super::records::domain::{Domain, DomainRecord, NAME_SERVERS, RecordData, TTL_DEFAULT_SECS};
 use super::resources::{Kind, Urn};
-use super::{domain_record_request as request, page, resources, zones};
+use super::{domain_record_request as request, names, page, resources, zones};
 
 /// Domains at most, and records of one: bounds of this cloud, since DigitalOcean documents none. A zone of so many records is
 /// put together in some milliseconds, which every change of the domain takes.
@@ -58,7 +58,7 @@ fn get(app: &App, name: &str) -> Result {
 /// `POST /v2/domains`; with `ip_address` the domain itself is that address.
 async fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
-    request::check_domain(&name)?;
+    names::check_domain(&name)?;
     let address: Option<Ipv4Addr> = call.text("ip_address")?.map(request::ipv4).transpose()?;
     let (now, now_secs) = (app.now(), app.now_secs());
     app.change(|cloud| {

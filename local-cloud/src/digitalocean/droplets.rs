@@ -360,16 +360,12 @@ fn first_boot(cloud: &Cloud, call: &Call) -> Result<FirstBoot> {
 }
 
 fn requested_names(call: &Call) -> Result<(Vec<String>, bool)> {
-    let several = call.list("names")?;
+    let several = call.texts("names")?;
     let names: Vec<String> = if several.is_empty() {
         vec![call.needed_text("name")?.to_owned()]
     } else {
         call.refuse("name", "name and names can't be used together")?;
-        let texts = several
-            .iter()
-            .map(|name| name.as_str().map(str::to_owned))
-            .collect::<Option<_>>();
-        texts.ok_or_else(|| ApiError::unprocessable("names must be a list of strings"))?
+        several.iter().copied().map(str::to_owned).collect()
     };
     if names.len() > NAMES_MAX {
         return Err(ApiError::unprocessable(format!(

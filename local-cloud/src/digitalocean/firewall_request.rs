@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::call::{Call, Result, text_of};
+use super::call::{Call, Result, list_of, text_of, texts_of};
 use super::error::ApiError;
 use super::names;
 use super::records::Cloud;
@@ -104,7 +104,7 @@ pub(super) fn droplet_ids(cloud: &Cloud, call: &Call) -> Result<Vec<u64>> {
 /// 422.
 pub(super) fn tags(cloud: &Cloud, object: &Map<String, Value>, field: &str) -> Result<Vec<String>> {
     let mut tags = Vec::new();
-    for name in texts(object, field)? {
+    for name in texts_of(object, field)? {
         let Some((canonical, _)) = cloud.records.tag(name) else {
             return Err(ApiError::unprocessable(format!(
                 "{field}: there is no tag `{name}`: create it first"
@@ -179,7 +179,7 @@ fn count(peers: &Peers) -> usize {
 }
 
 fn peers(cloud: &Cloud, object: &Map<String, Value>) -> Result<Peers> {
-    if !texts(object, "kubernetes_ids")?.is_empty() {
+    if !texts_of(object, "kubernetes_ids")?.is_empty() {
         return Err(ApiError::unprocessable(
             "kubernetes_ids: local-cloud has no Kubernetes clusters",
         ));
@@ -189,14 +189,14 @@ fn peers(cloud: &Cloud, object: &Map<String, Value>) -> Result<Peers> {
         tags: tags(cloud, object, "tags")?,
         ..Peers::default()
     };
-    for text in texts(object, "addresses")? {
+    for text in texts_of(object, "addresses")? {
         let address = Address::try_from(text.to_owned())
             .map_err(|error| ApiError::unprocessable(format!("addresses: {error}")))?;
         if !peers.addresses.contains(&address) {
             peers.addresses.push(address);
         }
     }
-    for id in texts(object, "load_balancer_uids")? {
+    for id in texts_of(object, "load_balancer_uids")? {
         if !cloud.records.balancers.contains_key(id) {
             return Err(ApiError::unprocessable(format!(
                 "load_balancer_uids: there is no load balancer `{id}`"
@@ -225,17 +225,4 @@ fn known_droplets(cloud: &Cloud, object: &Map<String, Value>) -> Result<Vec<u64>
         }
     }
     Ok(ids)
-}
-
-fn texts<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Vec<&'a str>> {
-    let texts: Option<Vec<&str>> = list_of(object, name)?.iter().map(Value::as_str).collect();
-    texts.ok_or_else(|| ApiError::unprocessable(format!("{name} must be a list of strings")))
-}
-
-fn list_of<'a>(object: &'a Map<String, Value>, name: &str) -> Result<&'a [Value]> {
-    match object.get(name) {
-        None | Some(Value::Null) => Ok(&[]),
-        Some(Value::Array(list)) => Ok(list),
-        Some(_) => Err(ApiError::unprocessable(format!("{name} must be a list"))),
-    }
 }

@@ -5,8 +5,10 @@ use super::error::ApiError;
 
 /// Longest name of a droplet or load balancer, and longest description of a network.
 const TEXT_MAX: usize = 255;
-/// Longest name of the DNS, without the last dot.
-const DNS_NAME_MAX: usize = 253;
+/// Longest name of the DNS without the last dot, and longest part of one (RFC 1035, section 2.3.4; 255 bytes with lengths and the
+/// root are 253 characters).
+pub(super) const DNS_NAME_MAX: usize = 253;
+pub(super) const DNS_LABEL_MAX: usize = 63;
 
 /// A droplet's name is a host's name: `^[a-zA-Z0-9]?[a-z0-9A-Z.\\-]*[a-z0-9A-Z]$`.
 ///
@@ -61,19 +63,37 @@ pub(crate) fn check_certificate(name: &str) -> Result<()> {
 /// 422.
 pub(crate) fn check_dns_name(name: &str) -> Result<()> {
     let rest = name.strip_prefix("*.").unwrap_or(name);
+    if name.len() <= DNS_NAME_MAX && is_domain(rest) {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!("`{name}` is not a domain name")))
+}
+
+/// The name of a domain, before which there is room for the mailbox of its start of authority.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_domain(name: &str) -> Result<()> {
+    if name.len() <= DNS_NAME_MAX - "hostmaster.".len() && is_domain(name) {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "name is not a domain's name: letters, numbers and dashes, with a dot between its parts and none at the end",
+    ))
+}
+
+/// Names of hosts with at least one dot (RFC 1035, 2.3.1; RFC 1123, 2.1); an address is none.
+fn is_domain(name: &str) -> bool {
     let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
+        (1..=DNS_LABEL_MAX).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
             && label
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    let is_address = rest.parse::<std::net::Ipv4Addr>().is_ok();
-    if name.len() <= DNS_NAME_MAX && rest.contains('.') && rest.split('.').all(is_label) && !is_address {
-        return Ok(());
-    }
-    Err(ApiError::unprocessable(format!("`{name}` is not a domain name")))
+    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
+    name.contains('.') && name.split('.').all(is_label) && !is_address
 }
 
 /// A description of a network.

@@ -134,6 +134,7 @@ async fn domains_that_are_none_are_refused() {
         "ü.example",
         "*.example",
         "a.example/records",
+        "192.0.2.1",
         &long,
         &no_mailbox,
         &format!("{}.example", "a".repeat(64)),

@@ -13,7 +13,7 @@ pub(crate) use self::home::Home;
 use self::home::{kept_home, new_home};
 pub(crate) use self::rules::{RULES_MAX, rules};
 use self::sticky::sticky_sessions;
-use super::call::{Call, NumberBounds, Result, number_of};
+use super::call::{Call, NumberBounds, Result, number_of, texts_of};
 use super::error::ApiError;
 use super::records::Cloud;
 use super::records::firewall::{Firewall, RULES_MAX as SOURCES_MAX, Source};
@@ -170,21 +170,18 @@ fn targets(cloud: &Cloud, call: &Call) -> Result<(Option<String>, Vec<u64>)> {
 }
 
 fn firewall(object: Option<&Map<String, Value>>) -> Result<Firewall> {
+    let Some(object) = object else {
+        return Ok(Firewall::default());
+    };
+    let within = |error: ApiError| ApiError::unprocessable(format!("firewall.{}", error.message));
     let list = |name: &str| -> Result<Vec<Source>> {
-        let rules = match object.and_then(|object| object.get(name)) {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Array(rules)) => rules,
-            Some(_) => return Err(ApiError::unprocessable(format!("firewall.{name} must be a list"))),
-        };
+        let rules = texts_of(object, name).map_err(within)?;
         if rules.len() > SOURCES_MAX {
             return Err(ApiError::unprocessable(format!(
                 "firewall.{name} must hold at most {SOURCES_MAX} rules"
             )));
         }
-        let parsed = rules.iter().map(|rule| {
-            let text = rule.as_str().ok_or_else(|| {
-                ApiError::unprocessable(format!("firewall.{name} must be a list of strings"))
-            })?;
+        let parsed = rules.into_iter().map(|text| {
             Source::try_from(text.to_owned())
                 .map_err(|error| ApiError::unprocessable(format!("firewall.{name}: {error}")))
         });

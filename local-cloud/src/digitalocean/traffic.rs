@@ -15,12 +15,8 @@ use crate::machines::traffic::{Filter, Flow, Kind, Peers as Spans, Rules, Traffi
 /// The traffic of a cloud as it is now.
 pub(super) fn of(cloud: &Cloud, fleet: &Fleet) -> Traffic {
     let mut traffic = Traffic::default();
-    let flows = |rules: &[Rule]| {
-        rules
-            .iter()
-            .map(|rule| flow(rule, cloud, fleet))
-            .collect::<Vec<Flow>>()
-    };
+    let sides = Sides::of(cloud, fleet);
+    let flows = |rules: &[Rule]| rules.iter().map(|rule| sides.flow(rule)).collect::<Vec<Flow>>();
     let of_each = cloud.records.firewalls.values().map(|firewall| {
         let rules = Rules {
             inbound: flows(&firewall.inbound),
@@ -74,33 +70,62 @@ fn own(found: WithMachine<'_>, fleet: &Fleet) -> Vec<Ipv4Addr> {
     public.into_iter().chain(private).collect()
 }
 
-fn flow(rule: &Rule, cloud: &Cloud, fleet: &Fleet) -> Flow {
-    Flow {
-        kind: match rule.protocol {
-            Protocol::Tcp => Kind::Tcp(rule.ports.range()),
-            Protocol::Udp => Kind::Udp(rule.ports.range()),
-            Protocol::Icmp => Kind::Icmp,
-        },
-        peers: spans(&rule.peers, cloud, fleet),
-    }
+/// Whom rules can name, by their names. There may be many rules, and many droplets: each is looked at once.
+struct Sides<'a> {
+    cloud: &'a Cloud,
+    fleet: &'a Fleet,
+    droplets: BTreeMap<u64, Vec<Ipv4Addr>>,
+    /// By the tag in small letters.
+    tagged: BTreeMap<String, Vec<Ipv4Addr>>,
 }
 
-fn spans(peers: &Peers, cloud: &Cloud, fleet: &Fleet) -> Spans {
-    let ranges = peers.addresses.iter().filter_map(|address| address.range());
-    let named = |found: &WithMachine<'_>| {
-        peers.droplet_ids.contains(&found.droplet.id)
-            || peers.tags.iter().any(|tag| found.droplet.has_tag(tag))
-    };
-    let by_name = !peers.droplet_ids.is_empty() || !peers.tags.is_empty();
-    let droplets = cloud.droplets().filter(|found| by_name && named(found));
-    let droplets = droplets.flat_map(|found| own(found, fleet));
-    let balancers = peers
-        .load_balancer_uids
-        .iter()
-        .filter_map(|id| cloud.records.balancers.get(id))
-        .map(|balancer| fleet.addresses.balancer_ip(balancer.slot));
-    let single = droplets
-        .chain(balancers)
-        .map(|address| Ipv4Range::of(address, 32));
-    Spans::of(ranges.chain(single))
+impl<'a> Sides<'a> {
+    fn of(cloud: &'a Cloud, fleet: &'a Fleet) -> Self {
+        let mut sides = Self {
+            cloud,
+            fleet,
+            droplets: BTreeMap::new(),
+            tagged: BTreeMap::new(),
+        };
+        if cloud.records.firewalls.is_empty() {
+            return sides;
+        }
+        for found in cloud.droplets() {
+            let addresses = own(found, fleet);
+            for tag in &found.droplet.tags {
+                let tagged = sides.tagged.entry(tag.to_ascii_lowercase()).or_default();
+                tagged.extend(&addresses);
+            }
+            sides.droplets.insert(found.droplet.id, addresses);
+        }
+        sides
+    }
+
+    fn flow(&self, rule: &Rule) -> Flow {
+        Flow {
+            kind: match rule.protocol {
+                Protocol::Tcp => Kind::Tcp(rule.ports.range()),
+                Protocol::Udp => Kind::Udp(rule.ports.range()),
+                Protocol::Icmp => Kind::Icmp,
+            },
+            peers: self.spans(&rule.peers),
+        }
+    }
+
+    fn spans(&self, peers: &Peers) -> Spans {
+        let ranges = peers.addresses.iter().filter_map(|address| address.range());
+        let by_id = peers.droplet_ids.iter().filter_map(|id| self.droplets.get(id));
+        let tags = peers.tags.iter();
+        let by_tag = tags.filter_map(|tag| self.tagged.get(&tag.to_ascii_lowercase()));
+        let balancers = peers
+            .load_balancer_uids
+            .iter()
+            .filter_map(|id| self.cloud.records.balancers.get(id))
+            .map(|balancer| self.fleet.addresses.balancer_ip(balancer.slot));
+        let droplets = by_id.chain(by_tag).flatten().copied();
+        let single = droplets
+            .chain(balancers)
+            .map(|address| Ipv4Range::of(address, 32));
+        Spans::of(ranges.chain(single))
+    }
 }

@@ -118,7 +118,7 @@ impl App {
         self.traffic_is_held.load(Ordering::Relaxed)
     }
 
-    /// The time in seconds, as serial numbers of zones have it.
+    /// The time in seconds since 1970, as serial numbers of zones have it, too.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the source of the whole program"

@@ -43,8 +43,7 @@ pub(crate) fn get(app: &App, id: &str) -> Result {
 pub(crate) async fn create(app: &App, call: &Call) -> Result {
     let name = call.needed_text("name")?.to_owned();
     names::check_certificate(&name)?;
-    let now = app.now();
-    let now_secs = now.parse::<Timestamp>().unwrap_or_default().as_second();
+    let (now, now_secs) = (app.now(), i64::from(app.now_secs()));
     let kind = match call.text("type")? {
         None | Some("custom") => CertificateKind::Custom,
         Some("lets_encrypt") => CertificateKind::LetsEncrypt,
@@ -89,7 +88,7 @@ pub(crate) async fn create(app: &App, call: &Call) -> Result {
     match noted.await {
         Ok(shown) => Answer::created(json!({"certificate": shown})),
         Err(error) => {
-            app.certificates.forget(&id);
+            forget(app, &id).await?;
             Err(error)
         }
     }
@@ -116,8 +115,14 @@ pub(crate) async fn delete(app: &App, id: &str) -> Result {
         Ok(())
     })
     .await?;
-    app.certificates.forget(id);
+    forget(app, id).await?;
     Answer::no_content()
+}
+
+/// Removes the key of a certificate that has no record.
+async fn forget(app: &App, id: &str) -> Result<()> {
+    let (certificates, id) = (Arc::clone(&app.certificates), id.to_owned());
+    blocking(move || certificates.forget(&id)).await
 }
 
 fn uploaded(call: &Call, now_secs: i64) -> Result<Checked> {

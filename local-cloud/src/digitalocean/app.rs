@@ -1,11 +1,13 @@
 //! What DigitalOcean's routes share: the fleet, the records, the balancers before it. Every change goes through
 //! [`App::change`]: it is answered when it is on disk and the balancers know it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tidepool_listener::TrustedHosts;
 use tidepool_logging::Secret;
@@ -22,6 +24,7 @@ use crate::certificates::Certificates;
 use crate::dns::Zones;
 use crate::fleet::Fleet;
 use crate::machines::Power;
+use crate::machines::traffic::Traffic;
 use crate::state::dir::StateDir;
 use crate::state::file;
 use crate::state::owner::{Follower, Owner};
@@ -71,7 +74,18 @@ pub(crate) struct App {
     pub(crate) probe: reqwest::Client,
     /// Whether the hosts hold what firewalls say, as of the last change.
     traffic_is_held: Arc<AtomicBool>,
+    ending: Ending,
     cloud: Owner<Cloud>,
+}
+
+/// Machines that are taken out of the state, and whose hosts may still run: their filters are held until the hosts have ended.
+#[derive(Debug, Clone, Default)]
+struct Ending(Arc<Mutex<BTreeSet<u64>>>);
+
+impl Ending {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl App {
@@ -82,8 +96,11 @@ impl App {
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
         let path = parts.state.file();
         let traffic_is_held = Arc::new(AtomicBool::new(true));
+        let ending = Ending::default();
         let follower = Following {
             traffic_is_held: Arc::clone(&traffic_is_held),
+            ending: ending.clone(),
+            traffic: Traffic::default(),
             fleet: Arc::clone(&parts.fleet),
             balancers: Arc::clone(&parts.balancers),
             published: Published::new(parts.zones),
@@ -100,6 +117,7 @@ impl App {
             limits: parts.limits,
             probe: parts.probe,
             traffic_is_held,
+            ending,
             cloud: Owner::start(parts.cloud, write, follower)?,
         })
     }
@@ -171,28 +189,39 @@ impl App {
         tracing::error!(what, "its end is not noted");
     }
 
-    /// Takes droplets out of the state, then ends what runs of them and removes what is left.
+    /// Takes droplets out of the state, then ends what runs of them and removes what is left, of all at the same time.
     ///
     /// # Errors
     /// When the state can't be written.
     pub(crate) async fn destroy(&self, ids: Vec<u64>) -> Result<()> {
-        self.change(|cloud| {
-            for id in &ids {
-                cloud.remove_droplet(*id);
-            }
-            Ok(())
-        })
-        .await?;
-        for id in ids {
-            self.destroy_host(id).await;
+        self.ending.lock().extend(&ids);
+        let removed = self
+            .change(|cloud| {
+                for id in &ids {
+                    cloud.remove_droplet(*id);
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = removed {
+            self.ending.lock().retain(|id| !ids.contains(id));
+            return Err(error);
+        }
+        join_all(ids.iter().map(|id| self.destroy_host(*id))).await;
+        if self.read(|cloud| !cloud.records.firewalls.is_empty()) {
+            // Another machine may have their addresses by now: their filters go at once. That is so, too, when nothing can be written.
+            let _unchanged = self.change(|_| Ok(())).await;
         }
         Ok(())
     }
 
     /// Removes what is left of a droplet that is no longer in the state.
     pub(crate) async fn destroy_host(&self, id: u64) {
-        if let Err(error) = self.fleet.hosts.destroy(id).await {
-            tracing::warn!(machine = id, %error, "something is left of a destroyed machine");
+        match self.fleet.hosts.destroy(id).await {
+            Ok(()) => {
+                self.ending.lock().remove(&id);
+            }
+            Err(error) => tracing::warn!(machine = id, %error, "something is left of a destroyed machine"),
         }
     }
 }
@@ -200,6 +229,9 @@ impl App {
 /// Tells the balancers who is behind them, the hosts what may pass, and the name server what it answers.
 struct Following {
     traffic_is_held: Arc<AtomicBool>,
+    ending: Ending,
+    /// What the hosts were told last.
+    traffic: Traffic,
     fleet: Arc<Fleet>,
     balancers: Arc<Balancers>,
     published: Published,
@@ -207,8 +239,15 @@ struct Following {
 }
 
 impl Following {
-    fn steer(&self, cloud: &Cloud) {
-        let steered = self.fleet.hosts.steer(&traffic::of(cloud, &self.fleet));
+    fn steer(&mut self, cloud: &Cloud) {
+        let mut next = traffic::of(cloud, &self.fleet);
+        for id in self.ending.lock().iter() {
+            if let Some(filter) = self.traffic.filters.remove(id) {
+                next.filters.entry(*id).or_insert(filter);
+            }
+        }
+        let steered = self.fleet.hosts.steer(&next);
+        self.traffic = next;
         let was_held = self.traffic_is_held.swap(steered.is_ok(), Ordering::Relaxed);
         match steered {
             // Once, not at every change.
@@ -265,4 +304,216 @@ pub(crate) struct Ended {
     pub(crate) droplet: u64,
     pub(crate) state: ActionState,
     pub(crate) power: Option<Power>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use tokio::sync::Barrier;
+
+    use super::*;
+    use crate::balancer;
+    use crate::digitalocean::limits::Rates;
+    use crate::digitalocean::records::cloud_firewall::CloudFirewall;
+    use crate::digitalocean::records::droplet::Droplet;
+    use crate::hosts::volumes::Volumes;
+    use crate::hosts::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, Wanted};
+    use crate::machines::addresses::{Addresses, Network};
+    use crate::machines::block::Block;
+    use crate::machines::{Machine, Size};
+    use crate::manifests::Manifests;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Its host does not end.
+    const STUBBORN: u64 = 13;
+
+    /// Hosts whose ends wait for each other.
+    #[derive(Debug)]
+    struct Together {
+        ends: Barrier,
+        held: Mutex<Traffic>,
+        /// Of the machines that were ended, whether their filters were held.
+        ended: Mutex<BTreeMap<u64, bool>>,
+    }
+
+    impl Together {
+        fn holds(&self, machine: u64) -> bool {
+            self.held.lock().unwrap().filters.contains_key(&machine)
+        }
+    }
+
+    impl Volumes for Together {}
+
+    #[async_trait]
+    impl Hosts for Together {
+        async fn destroy(&self, machine: u64) -> std::result::Result<(), HostError> {
+            self.ends.wait().await;
+            self.ended.lock().unwrap().insert(machine, self.holds(machine));
+            if machine == STUBBORN {
+                return Err(HostError::StillThere(machine));
+            }
+            Ok(())
+        }
+
+        fn steer(&self, traffic: &Traffic) -> std::result::Result<(), HostError> {
+            *self.held.lock().unwrap() = traffic.clone();
+            Ok(())
+        }
+
+        fn check(&self, _: &Wanted<'_>) -> std::result::Result<(), HostError> {
+            unreachable!("no machine is made")
+        }
+
+        async fn create(&self, _: &Machine, _: &FirstBoot) -> std::result::Result<(), HostError> {
+            unreachable!("no machine is made")
+        }
+
+        async fn adopt(&self, _: &Machine) -> std::result::Result<(), HostError> {
+            unreachable!("no machine is made")
+        }
+
+        async fn power_on(&self, _: Boot) -> std::result::Result<(), HostError> {
+            unreachable!("machines only end")
+        }
+
+        async fn power_off(&self, _: u64) -> std::result::Result<(), HostError> {
+            unreachable!("machines only end")
+        }
+
+        async fn shutdown(&self, _: u64, _: Duration) -> std::result::Result<Power, HostError> {
+            unreachable!("machines only end")
+        }
+
+        async fn snapshot(&self, _: &Machine, _: u64) -> std::result::Result<(), HostError> {
+            unreachable!("machines only end")
+        }
+
+        async fn snapshot_remove(&self, _: u64) -> std::result::Result<(), HostError> {
+            unreachable!("machines only end")
+        }
+
+        async fn resize(&self, _: &Machine) -> std::result::Result<(), HostError> {
+            unreachable!("machines only end")
+        }
+
+        async fn fail(&self, _: u64, _: HostFault) -> std::result::Result<(), HostError> {
+            unreachable!("machines only end")
+        }
+
+        fn view(&self, _: u64) -> HostView {
+            unreachable!("machines only end")
+        }
+
+        fn fill_in(&self, text: &str, _: &Machine, _: &Network) -> String {
+            text.to_owned()
+        }
+    }
+
+    /// Droplets under a firewall that lets nothing pass.
+    fn guarded(ids: &[u64]) -> Cloud {
+        let mut cloud = Cloud::default();
+        for (slot, id) in (0..).zip(ids) {
+            cloud.machines.insert(Machine {
+                id: *id,
+                name: format!("droplet-{id}"),
+                slot,
+                power: Power::On,
+                image: "image".to_owned(),
+                snapshot: None,
+                size: Size {
+                    vcpus: 1,
+                    memory_mb: 512,
+                    disk_gb: 10,
+                },
+                public: true,
+                private: None,
+            });
+            let droplet = Droplet {
+                id: *id,
+                locked: false,
+                created_at: String::new(),
+                region: "fra1".to_owned(),
+                size: "s-1vcpu-512mb-10gb".to_owned(),
+                public_networking: true,
+                image: 1,
+                tags: Vec::new(),
+                features: Vec::new(),
+                vpc: String::new(),
+                snapshots: Vec::new(),
+            };
+            cloud.records.droplets.insert(*id, droplet);
+        }
+        let firewall = CloudFirewall {
+            id: "firewall".to_owned(),
+            name: "closed".to_owned(),
+            created_at: String::new(),
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            droplet_ids: ids.to_vec(),
+            tags: Vec::new(),
+        };
+        cloud.records.firewalls.insert(firewall.id.clone(), firewall);
+        cloud
+    }
+
+    fn app(dir: &Path, hosts: Arc<Together>, cloud: Cloud) -> App {
+        let fleet = Fleet {
+            hosts,
+            addresses: Addresses::of_block(Block(0)),
+            manifests: Manifests::new(dir.to_owned()),
+            faults: Arc::default(),
+            stop_grace: Duration::ZERO,
+        };
+        App::new(Parts {
+            settings: Settings {
+                droplet_limit: 10,
+                token: None,
+                trusted: TrustedHosts::default(),
+                name_server: SocketAddr::from(([127, 0, 0, 1], 53)),
+            },
+            fleet: Arc::new(fleet),
+            state: StateDir::new(dir),
+            balancers: Arc::new(Balancers::new(balancer::Settings {
+                retry: false,
+                connections_max: 10,
+            })),
+            certificates: Arc::new(Certificates::open(dir, &BTreeSet::new()).unwrap()),
+            limits: RateLimits::new(Rates {
+                per_hour: 10,
+                per_minute: 10,
+            }),
+            probe: reqwest::Client::builder().no_proxy().build().unwrap(),
+            cloud,
+            zones: Zones::default(),
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn hosts_end_at_the_same_time_and_are_filtered_until_they_have_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = [11, 12, STUBBORN];
+        let hosts = Arc::new(Together {
+            ends: Barrier::new(ids.len()),
+            held: Mutex::default(),
+            ended: Mutex::default(),
+        });
+        let app = app(dir.path(), Arc::clone(&hosts), guarded(&ids));
+        app.change(|_| Ok(())).await.unwrap();
+        assert!(ids.iter().all(|id| hosts.holds(*id)));
+        let destroyed = app.destroy(ids.to_vec());
+        tokio::time::timeout(PATIENCE, destroyed).await.unwrap().unwrap();
+        let ended = hosts.ended.lock().unwrap().clone();
+        assert_eq!(ended, ids.into_iter().map(|id| (id, true)).collect());
+        assert_eq!(
+            ids.map(|id| hosts.holds(id)),
+            [false, false, true],
+            "what still runs is still filtered"
+        );
+        app.change(|_| Ok(())).await.unwrap();
+        assert!(hosts.holds(STUBBORN));
+    }
 }

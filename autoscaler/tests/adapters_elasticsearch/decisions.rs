@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tidepool_autoscaler::audit::{Audit, Inputs, Record};
 use tidepool_autoscaler::config::{self, AuditConfig, AuditIndex, Purpose, Surroundings};
 use tidepool_autoscaler::meters::Meters;
-use tidepool_autoscaler::metrics::elasticsearch::{Auth, ElasticsearchConfig};
 use tidepool_autoscaler::status::StepStatus;
 use tidepool_autoscaler_core::decide::{Control, decide};
 use tidepool_autoscaler_core::memory::Memory;
@@ -91,7 +90,7 @@ async fn decisions_are_found_by_pool_time_and_outcome() {
         let meters = Arc::new(Meters::new().unwrap());
         let index = AuditIndex {
             name: name.clone(),
-            server: ElasticsearchConfig::new(server.url.clone(), Auth::Anonymous),
+            server: server.config("decisions"),
         };
         let config = AuditConfig {
             file: dir.path().join("audit.jsonl"),

@@ -30,7 +30,7 @@ impl Server {
         ElasticsearchSource::new(self.config(index)).unwrap()
     }
 
-    fn config(&self, index: &str) -> ElasticsearchConfig {
+    pub(super) fn config(&self, index: &str) -> ElasticsearchConfig {
         ElasticsearchConfig {
             index: format!("{}{index}", self.prefix),
             // These tests are about what it answers. Other tests and their servers want the processors meanwhile.

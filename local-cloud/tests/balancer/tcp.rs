@@ -8,10 +8,11 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::Pool;
 use crate::common::{PATIENCE, client, free_port};
+use crate::{Pool, end};
 
 const CHECK: &str = r#"{"protocol": "tcp", "port": 8080, "check_interval_seconds": 1, "response_timeout_seconds": 1,
     "healthy_threshold": 1, "unhealthy_threshold": 2}"#;
@@ -40,7 +41,7 @@ impl Pool {
 }
 
 /// A server that sends back what comes, after the line that introduces the client, if one is sent.
-fn echo(listener: TcpListener) {
+fn echo(listener: TcpListener) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -49,14 +50,14 @@ fn echo(listener: TcpListener) {
                 let _ended = to.shutdown().await;
             });
         }
-    });
+    })
 }
 
 #[tokio::test]
 async fn bytes_go_both_ways_and_each_side_may_be_done_first() {
     let port = free_port();
     let pool = Pool::start(&[], 1, rules("tcp", port)).await;
-    echo(pool.replaced(pool.ids[0]).await);
+    let member = echo(pool.replaced(pool.ids[0]).await);
     pool.cloud.members_ready(&pool.balancer, 1).await;
     let mut stream = TcpStream::connect((pool.balancer_ip(), port)).await.unwrap();
     let sent: Vec<u8> = (0..1_000_000_u32)
@@ -84,6 +85,7 @@ async fn bytes_go_both_ways_and_each_side_may_be_done_first() {
     let mut rest = Vec::new();
     let read = tokio::time::timeout(PATIENCE, kept.read_to_end(&mut rest)).await;
     assert!(read.is_ok(), "it is still open");
+    end(member).await;
 }
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn tls_is_passed_through_to_the_member_that_has_the_key() {
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     let listener = pool.replaced(pool.ids[0]).await;
-    tokio::spawn(async move {
+    let member = tokio::spawn(async move {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
@@ -150,6 +152,7 @@ async fn tls_is_passed_through_to_the_member_that_has_the_key() {
         .await
         .unwrap();
     assert_eq!(answer.text().await.unwrap(), "own");
+    end(member).await;
 }
 
 #[tokio::test]
@@ -162,7 +165,7 @@ async fn members_are_told_in_the_proxy_protocol_who_the_client_is() {
         let pool = Pool::start(&[], 1, fields).await;
         let listener = pool.replaced(pool.ids[0]).await;
         let (lines, mut told) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(async move {
+        let member = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let lines = lines.clone();
                 tokio::spawn(async move {
@@ -194,5 +197,6 @@ async fn members_are_told_in_the_proxy_protocol_who_the_client_is() {
             let line = format!("PROXY TCP4 {ip} {to} {own_port} {port}\r\n");
             assert_eq!(told.recv().await.unwrap(), line, "{protocol}");
         }
+        end(member).await;
     }
 }

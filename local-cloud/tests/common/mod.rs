@@ -309,16 +309,39 @@ impl Cloud {
 
     /// Waits until that many members get traffic.
     pub(crate) async fn members_ready(&self, balancer: &str, count: usize) {
-        self.until(&format!("{count} members are healthy"), async || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             let state = self.balancer_state(balancer).await;
             let members = state["members"].as_array().cloned().unwrap_or_default();
-            members
-                .iter()
-                .filter(|member| member["state"] == "healthy")
-                .count()
-                == count
-        })
-        .await;
+            let healthy = members.iter().filter(|member| member["state"] == "healthy");
+            if healthy.count() == count {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not within {PATIENCE:?}: {count} members are healthy: {state:#}\n{}",
+                self.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What it and the processes of its droplets have said.
+    fn logs(&self) -> String {
+        let droplets = std::fs::read_dir(self.state_dir().join("droplets")).into_iter();
+        let of_droplets = droplets
+            .flatten()
+            .flatten()
+            .map(|droplet| droplet.path().join("log"));
+        let files = of_droplets
+            .filter_map(|logs| std::fs::read_dir(logs).ok())
+            .flatten();
+        let files = files.flatten().map(|file| file.path());
+        [self.dir.path().join("log")]
+            .into_iter()
+            .chain(files)
+            .map(|file| std::fs::read_to_string(&file).unwrap_or_default())
+            .collect()
     }
 
     /// Runs the program with arguments; what it printed.
@@ -479,6 +502,11 @@ fn hosts_args() -> Vec<String> {
 }
 
 fn launch(mut command: Command, dir: &Path, args: &[&str]) -> (Child, String) {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"));
+    let log = log.unwrap();
     let mut child = command
         .args(["serve", "--listen", "127.0.0.1:0", "--images"])
         .arg(dir.join("images"))
@@ -494,7 +522,7 @@ fn launch(mut command: Command, dir: &Path, args: &[&str]) -> (Child, String) {
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     let mut line = String::new();

@@ -230,7 +230,7 @@ impl App {
 struct Following {
     traffic_is_held: Arc<AtomicBool>,
     ending: Ending,
-    /// What the hosts were told last.
+    /// What the hosts have held since the last change.
     traffic: Traffic,
     fleet: Arc<Fleet>,
     balancers: Arc<Balancers>,

@@ -132,7 +132,7 @@ impl Cgroups {
         std::fs::write(file, word)
     }
 
-    /// Whether a machine was told to stand still.
+    /// Whether a machine is frozen, or is to be.
     pub(super) fn is_frozen(&self, machine: u64) -> bool {
         let text = self
             .freezer(machine)

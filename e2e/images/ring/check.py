@@ -22,7 +22,10 @@ from api_steps import (
     the_api_stops_by_draining,
 )
 from fault_steps import (
+    a_certificate_for_servers_alone_is_refused,
+    a_copy_of_a_member_stays_out,
     a_fourth_joins_without_losing_a_read,
+    a_member_of_a_known_rack_joins_where_racks_are_fewer_than_copies,
     a_power_cut_of_all_loses_nothing,
     a_power_cut_of_one_loses_nothing,
     a_reused_address_stays_out,
@@ -70,6 +73,9 @@ STEPS = (
     the_default_superuser_cannot_log_in,
     a_reused_address_stays_out,
     once_the_dead_member_is_removed_it_joins_by_itself,
+    a_certificate_for_servers_alone_is_refused,
+    a_copy_of_a_member_stays_out,
+    a_member_of_a_known_rack_joins_where_racks_are_fewer_than_copies,
 )
 SHORT = (
     three_made_at_once_form_one_ring,

@@ -10,6 +10,7 @@ REFUSED_SECS_MAX = 180
 DOWN_SECS_MAX = 120
 # Until Cassandra gives up to look for others.
 ALONE_SECS_MAX = 240
+SNAPSHOT = "a member that runs"
 
 
 def sees_down(host, address):
@@ -76,7 +77,7 @@ def a_reused_address_stays_out(trial):
     first, dead = trial.hosts[0], trial.hosts.pop()
     address = dead.private
     dead.destroy()
-    [other] = trial.create("db-5")
+    [other] = trial.create("db-5", rack="rack2")
     require(other.private == address, f"the cloud gave {other.private}, not {address}")
     wait_until(lambda: f"db-5 refuses: {other.status()}", REFUSED_SECS_MAX, lambda: other.state() == "refused")
     reason = other.status()["reason"]
@@ -95,3 +96,50 @@ def once_the_dead_member_is_removed_it_joins_by_itself(trial):
     wait_until(lambda: f"db-5 waits: {other.status()}", 60, lambda: "takes no notice" in other.status().get("reason", ""))
     trial.are_members(JOIN_SECS_MAX)
     trial.reads_all(other)
+
+
+def a_member_of_a_known_rack_joins_where_racks_are_fewer_than_copies(trial):
+    """db-5 brought the second rack: from now on there are two, and three copies."""
+    [other] = trial.create("db-6", rack="rack1")
+    trial.hosts.append(other)
+    trial.are_members(JOIN_SECS_MAX)
+    trial.reads_all(other)
+    # Nobody else has the lock any more, and tokens were chosen.
+    owned = other.run("nodetool", "status", "trial")
+    require(owned.count("\nUN ") == len(trial.hosts), owned)
+
+
+def a_copy_of_a_member_stays_out(trial):
+    """A snapshot of a member that runs is booted beside it, with the same user data."""
+    third = trial.hosts[2]
+    third.act("snapshot", name=SNAPSHOT)
+    number = trial.cloud.snapshot(SNAPSHOT)
+    [copy] = trial.create("db-copy", image=number)
+    try:
+        wait_until(lambda: f"db-copy refuses: {copy.status()}", REFUSED_SECS_MAX, lambda: copy.state() == "refused")
+        reason = copy.status()["reason"]
+        require("copy" in reason and third.private in reason and "tidepool-db adopt" in reason, reason)
+        # Also when it is asked again.
+        copy.run("systemctl", "restart", "tidepool-db")
+        wait_until(lambda: f"db-copy refuses again: {copy.status()}", REFUSED_SECS_MAX, lambda: copy.state() == "refused")
+        active = copy.run("systemctl", "show", "--property=ActiveState", "--value", "cassandra").strip()
+        require(active == "activating", f"Cassandra is {active}")
+        for host in trial.hosts:
+            known = host.run("nodetool", "status")
+            require(copy.private not in known and known.count("\nUN ") == len(trial.hosts), known)
+            trial.reads_all(host)
+    finally:
+        copy.destroy()
+        trial.cloud.call("DELETE", f"/v2/snapshots/{number}")
+
+
+def a_certificate_for_servers_alone_is_refused(trial):
+    [other] = trial.create("db-7", certificate="server.pem")
+    try:
+        wait_until(lambda: f"db-7 refuses: {other.status()}", REFUSED_SECS_MAX, lambda: other.state() == "refused")
+        reason = other.status()["reason"]
+        require("node.pem is not for clientAuth" in reason, reason)
+        said = other.run("journalctl", "--unit", "tidepool-db-configure", "--output", "cat")
+        require("tidepool-db: tls.certificate" in said, said)
+    finally:
+        other.destroy()

@@ -10,9 +10,10 @@ ROWS = 10_000
 RING_SECS_MAX = 900
 BACK_SECS_MAX = 600
 SCHEMA_SECS_MAX = 120
-KEEPER = ["keeper", "the keeper of this trial"]
-READER = ["reader", "reads and nothing more"]
-APPLICATION = ["application", "writes and reads a lot"]
+# Words that CQL reserves are names like others.
+KEEPER = ["token", "the keeper of this trial"]
+READER = ["view", "reads and nothing more"]
+APPLICATION = ["schema", "writes and reads a lot"]
 
 SETTINGS = f"""[cluster]
 name = trial
@@ -87,13 +88,15 @@ class Trial:
     def pem(self, name):
         return (self.work / name).read_text(encoding="ascii")
 
-    def database_user_data(self):
-        certificates = {f"/etc/tidepool/{name}": self.pem(name) for name in ("ca.pem", "node.pem", "node.key")}
-        return write_files({"/etc/tidepool/db.conf": SETTINGS, **certificates, "/etc/default/metricbeat": METRICBEAT})
+    def database_user_data(self, rack, certificate):
+        certificates = {f"/etc/tidepool/{name}": self.pem(name) for name in ("ca.pem", "node.key")}
+        certificates["/etc/tidepool/node.pem"] = self.pem(certificate)
+        settings = SETTINGS.replace("[tls]", f"rack = {rack}\n[tls]")
+        return write_files({"/etc/tidepool/db.conf": settings, **certificates, "/etc/default/metricbeat": METRICBEAT})
 
-    def create(self, *names):
-        """Database hosts, all at once."""
-        made = self.cloud.create(list(names), self.images["db"], self.database_user_data())
+    def create(self, *names, rack="auto", certificate="node.pem", image=None):
+        """Database hosts, all at once; of their own image, or of a snapshot."""
+        made = self.cloud.create(list(names), image or self.images["db"], self.database_user_data(rack, certificate))
         for host in made:
             host.up()
         return made

@@ -38,12 +38,16 @@ class Answers(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         file = identity.IdentityFile(str(pathlib.Path(folder.name, "identity.json")))
         file.save(identity.agree(None, {"cluster": "tidepool", "datacenter": "nyc3", "rack": "rack1"}))
-        host = daemon.Host({"host": name, "address": "127.0.0.1"}, file.load(), file)
-        server = neighbours.Server("127.0.0.1", neighbours.server_context(*self.files), host.answer, port=0)
+        host = daemon.Host({"host": name, "address": "127.0.0.1", "machine": f"machine of {name}"}, file.load(), file)
+        return host, file, self.serve(host.answer, self.files)
+
+    def serve(self, answer, files):
+        """The port where `answer` is asked, over TLS with these files."""
+        server = neighbours.Server("127.0.0.1", neighbours.server_context(*files), answer, port=0)
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         server.start()
-        return host, file, server.server_address[1]
+        return server.server_address[1]
 
     def ask(self, port, **question):
         return neighbours.ask("127.0.0.1", neighbours.client_context(*self.files), question, port)
@@ -65,10 +69,44 @@ class Answers(unittest.TestCase):
         _, _, port = self.host("db-2")
         stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
-        self.assertIsNone(neighbours.ask("127.0.0.1", stranger, {"ask": "state"}, port))
+        with self.assertRaisesRegex(neighbours.TlsFailed, "it refuses this host: certificate required"):
+            neighbours.ask("127.0.0.1", stranger, {"ask": "state"}, port)
+
+    def test_why_two_refuse_each_other_reaches_both(self):
+        for changes, of_this_host, of_the_other in (
+            ({"valid": ("20200101000000Z", "20210101000000Z")}, "certificate expired", "certificate has expired"),
+            ({"valid": ("20980101000000Z", "20990101000000Z")}, "bad certificate", "certificate is not yet valid"),
+            ({"extensions": "extendedKeyUsage = clientAuth\n"}, None, "unsuitable certificate purpose"),
+            ({"extensions": "extendedKeyUsage = serverAuth\n"}, "unsupported certificate", None),
+        ):
+            with self.subTest(changes=changes), tempfile.TemporaryDirectory() as folder:
+                # Of a CA that both trust.
+                files = db_context.certificates(folder, **changes)
+                trusting = self.trusting_also(folder, files[0])
+                if of_this_host:
+                    context = neighbours.client_context(self.files[0], *files[1:])
+                    context.load_verify_locations(files[0])
+                    failures = neighbours.ask_all(["127.0.0.1"], context, {}, self.serve(dict, (trusting, *self.files[1:])))[1]
+                    self.assertEqual(failures, {"127.0.0.1": f"it refuses this host: {of_this_host}"})
+                if of_the_other:
+                    context = neighbours.client_context(trusting, *self.files[1:])
+                    port = self.serve(dict, (self.files[0], *files[1:]))
+                    failures = neighbours.ask_all(["127.0.0.1"], context, {}, port)[1]
+                    self.assertEqual(failures, {"127.0.0.1": f"its certificate is refused here: {of_the_other}"})
+
+    def trusting_also(self, folder, ca):
+        """A file with that CA and ours."""
+        path = pathlib.Path(folder, "both.pem")
+        path.write_text(pathlib.Path(ca).read_text(encoding="ascii") + pathlib.Path(self.files[0]).read_text(encoding="ascii"), encoding="ascii")
+        return str(path)
+
+    def test_hosts_of_two_authorities_say_so(self):
+        _, _, port = self.host("db-2")
         with tempfile.TemporaryDirectory() as folder:
             other = neighbours.client_context(*db_context.certificates(folder))
-            self.assertIsNone(neighbours.ask("127.0.0.1", other, {"ask": "state"}, port))
+            answers, failures = neighbours.ask_all(["127.0.0.1"], other, {"ask": "state"}, port)
+        self.assertEqual(answers, {})
+        self.assertIn("its certificate is refused here: ", failures["127.0.0.1"])
 
     def test_nonsense_and_silence_are_no_answer_and_harm_nobody(self):
         _, _, port = self.host("db-2")

@@ -142,6 +142,44 @@ class Joining(unittest.TestCase):
         self.assertEqual(self.decide({"10.0.0.1": view(*rows, streaming=True)}).what, WAIT)
 
 
+class Racks(unittest.TestCase):
+    """Cassandra refuses to choose tokens for a host of a known rack where there are several racks, but fewer than copies."""
+
+    def spread_for(self, rack, *racks, replication=3):
+        rows = tuple(Gossip(f"10.0.0.{number}", "NORMAL,3", "s", "nyc3", of) for number, of in enumerate(racks, 1))
+        # Of one that is no member yet, and of another datacentre.
+        others = (Gossip("10.0.0.9", "BOOT,3", "s", "nyc3", "rack9"), Gossip("10.1.0.1", "NORMAL,3", "s", "fra1", "rack8"))
+        views = {"10.0.0.1": MemberView(rows + others), "10.0.0.2": MemberView(rows)}
+        return ring.copies_to_spread_for(views, {"datacenter": "nyc3", "rack": rack}, replication)
+
+    def test_a_third_host_on_two_racks(self):
+        self.assertEqual(self.spread_for("rack1", "rack1", "rack2"), 2)
+
+    def test_a_second_host_of_a_rack_before_the_third_rack_has_one(self):
+        self.assertEqual(self.spread_for("rack2", "rack1", "rack2"), 2)
+        self.assertEqual(self.spread_for("rack2", "rack1", "rack2", "rack3", replication=5), 3)
+
+    def test_where_cassandra_has_nothing_against_it_the_copies_are_those_of_the_settings(self):
+        for rack, racks in (
+            ("rack1", ["rack1"]),
+            ("rack1", ["rack1", "rack1", "rack1"]),
+            ("rack3", ["rack1", "rack2"]),
+            ("rack1", ["rack1", "rack2", "rack3"]),
+            ("rack1", ["rack1", "rack2", "rack3", "rack4"]),
+        ):
+            self.assertEqual(self.spread_for(rack, *racks), 3, (rack, racks))
+
+
+class Reasons(unittest.TestCase):
+    def test_neighbours_that_might_be_the_ones_waited_for_are_named(self):
+        self.assertEqual(ring.with_failures("waiting for db-1", "TLS fails with", {}), "waiting for db-1")
+        failures = {f"10.0.0.{number}": "expired" for number in (5, 4, 3, 2)}
+        self.assertEqual(
+            ring.with_failures("waiting for db-1", "TLS fails with", failures),
+            "waiting for db-1; TLS fails with 10.0.0.2 (expired), 10.0.0.3 (expired), 10.0.0.4 (expired) and 1 more",
+        )
+
+
 class Afterwards(unittest.TestCase):
     def test_a_member_is_one_for_every_other(self):
         self.assertFalse(ring.is_member_everywhere(OWN, {}))

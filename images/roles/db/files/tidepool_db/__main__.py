@@ -1,9 +1,8 @@
-"""tidepool-db configure | run | gate | status | forget-vote | move-seed NAME ADDRESS"""
+"""tidepool-db configure | run | gate | status | forget-vote | adopt | move-seed NAME ADDRESS"""
 
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ def main(arguments):
         ("gate", 0): gate,
         ("status", 0): status,
         ("forget-vote", 0): forget_vote,
+        ("adopt", 0): adopt,
         ("move-seed", 2): move_seed,
     }
     command = commands.get((arguments[0] if arguments else "", len(arguments) - 1))
@@ -35,8 +35,13 @@ def main(arguments):
 
 
 def configure_host():
-    """As root, before everything else."""
-    facts = configure.run()
+    """As root, before everything else. Why it refuses is what `status` says, too."""
+    try:
+        facts = configure.run()
+    except (configure.Refused, settings.Invalid, identity.Changed) as refusal:
+        os.makedirs(paths.RUN, exist_ok=True)
+        daemon.write(paths.STATUS, json.dumps({"state": "refused", "reason": str(refusal)}, indent=1) + "\n")
+        raise
     print(f"{facts.host} at {facts.address}, datacentre {facts.datacenter}, rack {facts.rack}")
     return 0
 
@@ -47,6 +52,11 @@ def load_settings():
         return settings.parse(file.read())
 
 
+def load_facts():
+    with open(paths.FACTS, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def tls_paths():
     return f"{paths.TLS}/ca.pem", f"{paths.TLS}/node.pem", f"{paths.TLS}/node.pem"
 
@@ -55,8 +65,7 @@ def run():
     """As Cassandra's user, for as long as the host runs."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     given = load_settings()
-    with open(paths.FACTS, encoding="utf-8") as file:
-        facts = json.load(file)
+    facts = load_facts()
     file = identity.IdentityFile(paths.IDENTITY)
     host = daemon.Host(facts, file.load(), file)
     life = daemon.Daemon(given, host, neighbours.client_context(*tls_paths()))
@@ -73,10 +82,12 @@ def gate():
     """Before Cassandra, by its unit: waits until this host may start, and picks the configuration for it."""
     said = False
     while True:
-        kept = identity.IdentityFile(paths.IDENTITY).load()
-        configuration = "member" if kept is not None and kept.joined else allowed()
+        configuration, copies = allowed()
         if configuration in ("first", "member"):
-            shutil.copyfile(f"{paths.CONFIG}/cassandra-{configuration}.yaml", paths.CHOSEN)
+            with open(f"{paths.CONFIG}/cassandra-{configuration}.yaml", encoding="utf-8") as file:
+                text = file.read()
+            with open(paths.CHOSEN, "w", encoding="utf-8") as file:
+                file.write(render.spread_for(text, copies))
             return 0
         if not said:
             print("waiting for tidepool-db to let this host into the ring", flush=True)
@@ -85,11 +96,13 @@ def gate():
 
 
 def allowed():
+    """Which configuration Cassandra may start with, and for how many copies it chooses its tokens if it joins; None for "not yet"."""
     try:
         with open(paths.MAY_START, encoding="ascii") as file:
-            return file.read().strip()
+            configuration, copies = file.read().split()
+            return configuration, copies
     except FileNotFoundError:
-        return None
+        return None, None
 
 
 def status():
@@ -119,10 +132,24 @@ def forget_vote():
     return 0
 
 
+def adopt():
+    """For an operator who knows that the machine whose data this is is gone for good: from now on it is this one's."""
+    file = identity.IdentityFile(paths.IDENTITY)
+    kept, machine = file.load(), load_facts()["machine"]
+    if kept is None or not (kept.moved_to(machine) or kept.copy_on):
+        print("tidepool-db: this data is this machine's already", file=sys.stderr)
+        return USAGE_ERROR
+    owner = os.stat(paths.IDENTITY)
+    kept.machine, kept.copy_on = machine, None
+    file.save(kept)
+    os.chown(paths.IDENTITY, owner.st_uid, owner.st_gid)
+    print("adopted; now: systemctl restart tidepool-db")
+    return 0
+
+
 def move_seed(name, address):
     """Gives a seed's name to another member; every host follows within a quarter of a minute."""
-    with open(paths.FACTS, encoding="utf-8") as file:
-        own = json.load(file)["address"]
+    own = load_facts()["address"]
     if name not in render.SEED_NAMES:
         print(f"tidepool-db: the names are {', '.join(render.SEED_NAMES)}", file=sys.stderr)
         return USAGE_ERROR

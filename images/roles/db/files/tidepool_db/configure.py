@@ -1,13 +1,13 @@
 """Before Cassandra, as root, at each boot: reads the user data and the host's facts, refuses what can't be, writes Cassandra's files."""
 
 import dataclasses
+import datetime
 import ipaddress
 import json
 import os
 import pwd
-import ssl
 
-from . import identity, neighbours, paths, render, settings
+from . import certificates, identity, paths, render, settings
 
 
 class Refused(Exception):
@@ -23,6 +23,8 @@ class Facts:
     rack: str
     address: str
     network: str
+    # By the provider's name and its id there: no two have the same.
+    machine: str
 
 
 def facts_of(given, host):
@@ -48,46 +50,16 @@ def facts_of(given, host):
         rack=rack if given.rack == "auto" else given.rack,
         address=address,
         network=str(network),
+        machine=f"{host.get('HOST_PROVIDER', '')} {host.get('HOST_ID', '')}".strip(),
     )
 
 
 def check_tls(given):
     """Returns (certificate and key, CA) as PEM texts that Cassandra will take, or raises Refused."""
-    texts = {}
-    for key in ("ca", "certificate", "key"):
-        path = getattr(given, key)
-        try:
-            with open(path, encoding="ascii") as file:
-                texts[key] = file.read().strip() + "\n"
-        except (OSError, UnicodeDecodeError) as failure:
-            raise Refused(f"tls.{key}: {path} can't be read: {failure}") from failure
-    if "-----BEGIN PRIVATE KEY-----" not in texts["key"]:
-        raise Refused(
-            f"tls.key: {given.key} is not an unencrypted PKCS #8 key, which is what Cassandra reads; "
-            f"`openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW` makes one"
-        )
     try:
-        neighbours.server_context(given.ca, given.certificate, given.key)
-    except (ssl.SSLError, OSError) as failure:
-        raise Refused(f"tls: {given.certificate}, {given.key} and {given.ca} don't belong together: {failure}") from failure
-    if not is_version_3(texts["certificate"]):
-        raise Refused(
-            f"tls.certificate: {given.certificate} is of X.509's version 1, which clients such as tidepool-api refuse; "
-            f"`openssl x509 -req` makes version 3 when it is given an extension (-extfile)"
-        )
-    return texts["certificate"] + texts["key"], texts["ca"]
-
-
-def is_version_3(pem):
-    """Of the first certificate in `pem`: its version is the first field of the inner sequence, and left out for version 1."""
-    end = "-----END CERTIFICATE-----"
-    der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)])
-    return inside(inside(der))[:5] == b"\xa0\x03\x02\x01\x02"
-
-
-def inside(der):
-    """What is in the sequence that `der` begins with: behind its tag and its length, of one byte or of as many as that byte says."""
-    return der[2 + (der[1] & 0x7F) :] if der[1] & 0x80 else der[2:]
+        return certificates.check(given, datetime.datetime.now(datetime.timezone.utc))
+    except certificates.Unfit as unfit:
+        raise Refused(str(unfit)) from unfit
 
 
 def memory_bytes():
@@ -151,6 +123,7 @@ def keep_identity(given, facts, service):
     if kept is None and os.path.isdir(f"{paths.DATA}/data/system"):
         raise Refused(f"{paths.DATA} holds a database that this image didn't make: empty it, or bring {paths.IDENTITY}")
     agreed = identity.agree(kept, {"cluster": given.name, "datacenter": facts.datacenter, "rack": facts.rack})
-    if kept is None:
-        file.save(agreed)
+    bound = identity.bound(agreed, facts.machine)
+    if bound != kept:
+        file.save(bound)
         os.chown(paths.IDENTITY, service.pw_uid, service.pw_gid)

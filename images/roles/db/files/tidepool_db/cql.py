@@ -35,6 +35,11 @@ def quoted(text):
     return "'" + text.replace("'", "''") + "'"
 
 
+def identifier(name):
+    """`name` as CQL's name of a role or keyspace. Without quotes some sixty words, `view` and `token` among them, are not names."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 class Connection:
     """One connection, one question at a time."""
 

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from . import cql, members, neighbours, paths, render, ring
+from . import copies, cql, members, neighbours, paths, render, ring
 
 LOG = logging.getLogger("tidepool-db")
 PAUSE_SECS = 2
@@ -25,6 +25,9 @@ REPAIR_SECS_MAX = 600
 # From the unit's start to a process.
 START_SECS = 30
 LOOPBACK = "127.0.0.1"
+# So many ends of Cassandra while it joins are no accident; the next try comes after others had the lock.
+JOIN_ENDS_MAX = 3
+JOIN_RETRY_SECS = 120
 NOT_RUNNING = "Cassandra isn't running on this host: journalctl --unit cassandra says why"
 
 
@@ -54,6 +57,7 @@ class Host:
                 "host": self.facts["host"],
                 "address": self.facts["address"],
                 "state": self.state,
+                "moved": self.identity.moved_to(self.facts["machine"]),
                 "reason": self.reason,
             }
 
@@ -79,6 +83,23 @@ class Host:
         return {"granted": granted, "reason": reason}
 
 
+class JoinFailed(Exception):
+    """Cassandra ends again and again before it is a member."""
+
+
+class Starts:
+    """How often Cassandra has ended since this began to look."""
+
+    def __init__(self):
+        self.pid = None
+        self.ends = 0
+
+    def look(self, pid):
+        if self.pid is not None and pid != self.pid:
+            self.ends += 1
+        self.pid = pid
+
+
 class Daemon:
     def __init__(self, settings, host, context):
         self.settings = settings
@@ -88,17 +109,24 @@ class Daemon:
         self.members = members.Members(context, settings.superuser)
         self.candidates = neighbours.candidates(settings.peers, self.address, host.facts["network"])
         self.swept = NEAREST
-        self.known = {}
+        # Neighbours of the cluster, those among them that have this host's own identity, and those with which TLS fails.
+        self.known, self.twins, self.tls_failures = {}, {}, {}
+        self.watch = copies.Watch(host.facts["machine"])
         # Since when the own address, which was another's, has been found free; monotonic.
         self.free_since = None
+        # No join before that; monotonic.
+        self.join_after = 0.0
         self.stop = threading.Event()
 
     def run(self):
+        self.host.become(self.state_at_first(), "looking for neighbours")
+        while not self.stop.is_set() and not self.owns_data():
+            self.stop.wait(PAUSE_SECS)
+        if self.stop.is_set():
+            return
         if self.host.identity.joined:
             self.host.become("returning", "Cassandra starts")
             self.start_cassandra("member")
-        else:
-            self.host.become("waiting", "looking for neighbours")
         while not self.host.identity.joined and not self.stop.is_set():
             try:
                 self.step()
@@ -109,6 +137,42 @@ class Daemon:
             self.look_after()
             self.stop.wait(MEMBER_PAUSE_SECS)
 
+    def state_at_first(self):
+        """Of one that has begun with a ring this is no other than later: nobody founds another one meanwhile."""
+        identity = self.host.identity
+        return "returning" if identity.joined else "founding" if identity.founds else "waiting"
+
+    def owns_data(self):
+        """Whether what is on the disk is this machine's, and nobody else uses it. One look."""
+        identity = self.host.identity
+        moved = identity.moved_to(self.watch.machine)
+        # This program alone was started again: what runs, runs.
+        if identity.fresh or (not moved and cassandra_pid() is not None):
+            return True
+        peers = self.peers()
+        try:
+            views = self.members.views([peer.address for peer in peers if peer.state == "member"]) if moved else {}
+        except members.UNREACHABLE as failure:
+            self.host.become(self.state_at_first(), f"tried again soon: {failure}")
+            return False
+        decision = self.watch.decide(identity, self.twins.values(), views, time.monotonic())
+        if decision.what == ring.GO:
+            if moved:
+                LOG.info("this data was %s's, of which nothing is heard any more: it is this host's now", identity.machine)
+                self.host.keep(machine=self.watch.machine)
+            return True
+        if decision.what == ring.REFUSE:
+            if identity.copy_on != self.watch.machine:
+                self.host.keep(copy_on=self.watch.machine)
+            self.host.become("refused", decision.reason)
+        else:
+            self.wait(decision.reason, self.state_at_first())
+        return False
+
+    def wait(self, reason, state="waiting"):
+        """Says why this host waits, and with whom it can't speak: one of those may be the one it waits for."""
+        self.host.become(state, ring.with_failures(reason, "TLS fails with", self.tls_failures))
+
     def step(self):
         """One look around by a host that is no member yet."""
         if self.host.identity.founds:
@@ -118,7 +182,7 @@ class Daemon:
         if ring_addresses:
             return self.join(ring_addresses)
         if not self.host.identity.fresh:
-            return self.host.become("waiting", "waiting for a member of the ring that this host began to join")
+            return self.wait("waiting for a member of the ring that this host began to join")
         decision = ring.founding(self.host.facts["host"], self.settings.founder, peers)
         if decision.what == ring.GO:
             decision = self.ask_for_votes(peers)
@@ -126,7 +190,7 @@ class Daemon:
             LOG.info("founding the ring: %s", decision.reason)
             self.host.keep(founds=True, started_on=self.address)
             return self.found()
-        return self.host.become("waiting", decision.reason)
+        return self.wait(decision.reason)
 
     def peers(self):
         """Those who answer: all known ones, the nearest, and the next part of the network."""
@@ -135,12 +199,19 @@ class Daemon:
         if self.settings.peers != ("auto",) and self.swept == NEAREST:
             # Names may stand for other addresses by now.
             self.candidates = neighbours.candidates(self.settings.peers, self.address, self.host.facts["network"])
-        answers = neighbours.ask_all(list(dict.fromkeys([*self.known, *part])), self.context, {"ask": "state"})
-        self.known = {
-            address: ring.Peer(address, str(answer.get("id")), str(answer.get("host")), str(answer.get("state")))
+        # Where this data was in use before, if not here.
+        before = {self.host.identity.started_on} - {None, self.address}
+        asked = list(dict.fromkeys([*before, *self.known, *self.twins, *part]))
+        answers, failures = neighbours.ask_all(asked, self.context, {"ask": "state"})
+        self.tls_failures = {address: why for address, why in self.tls_failures.items() if address not in asked} | failures
+        found = {
+            address: ring.Peer(address, *(str(answer.get(key)) for key in ("id", "host", "state")), answer.get("moved") is True)
             for address, answer in answers.items()
-            if answer.get("cluster") == self.settings.name and answer.get("id") != self.host.identity.id
+            if answer.get("cluster") == self.settings.name
         }
+        own = self.host.identity.id
+        self.known = {address: peer for address, peer in found.items() if peer.id != own}
+        self.twins = {address: peer for address, peer in found.items() if peer.id == own}
         return list(self.known.values())
 
     def ask_for_votes(self, peers):
@@ -148,7 +219,8 @@ class Daemon:
         question = {"ask": "vote", "founder": own, "cluster": self.settings.name}
         if not self.host.answer(question)["granted"]:
             return ring.Decision(ring.WAIT, f"this host has voted for another founder, {self.host.identity.vote}")
-        answers = neighbours.ask_all([peer.address for peer in peers], self.context, question)
+        answers, failures = neighbours.ask_all([peer.address for peer in peers], self.context, question)
+        self.tls_failures |= failures
         for address, answer in answers.items():
             if not answer.get("granted"):
                 LOG.info("no vote from %s: %s", address, answer.get("reason"))
@@ -177,27 +249,32 @@ class Daemon:
 
     def join(self, ring_addresses):
         """Gates, lock, gates again, start; the lock is kept until the others see this host as a member."""
-        decision, through = self.gate(ring_addresses)
+        if time.monotonic() < self.join_after:
+            return None
+        decision, views = self.gate(ring_addresses)
+        through = next(iter(views), None)
         if decision.what == ring.GO:
             holder = self.members.lock(through, self.host.identity.id, self.host.facts["host"])
             if holder is not None:
                 decision = ring.Decision(ring.WAIT, f"one host at a time: {holder} has the lock")
         if decision.what == ring.GO:
-            decision, through = self.gate(ring_addresses)
+            decision, views = self.gate(ring_addresses)
+            through = next(iter(views), through)
             if decision.what != ring.GO:
                 self.members.unlock(through, self.host.identity.id)
         if decision.what != ring.GO:
             return self.host.become("refused" if decision.what == ring.REFUSE else "waiting", decision.reason)
-        return self.enter(through)
+        return self.enter(through, ring.copies_to_spread_for(views, self.host.facts, self.settings.replication))
 
     def gate(self, ring_addresses):
-        """The decision, and a member through which the ring can be asked."""
+        """The decision, and what the members see, {address: MemberView}: through each of them the ring can be asked."""
         first = self.members.views(ring_addresses)
         known = {address for view in first.values() for address in ring.members_of(view)} - {self.address}
         views = {**first, **self.members.views(known - set(first))}
         if not views:
-            return ring.Decision(ring.WAIT, "no member takes a login"), None
-        return self.decide(views, time.monotonic()), next(iter(views))
+            silent = {address: why for address, why in self.members.silent.items() if address in ring_addresses}
+            return ring.Decision(ring.WAIT, ring.with_failures("no member takes a login", "those that were asked:", silent)), {}
+        return self.decide(views, time.monotonic()), views
 
     def decide(self, views, now):
         started_on = self.host.identity.started_on
@@ -209,20 +286,51 @@ class Daemon:
             self.free_since = now
         return ring.quarantine(now - self.free_since, self.settings.ring_delay_secs)
 
-    def enter(self, through):
+    def enter(self, through, copies_to_spread_for):
         self.write_hosts(self.members.seeds(through))
         self.host.keep(started_on=self.address)
         self.host.become("joining", "Cassandra fetches this host's part of the data")
-        self.start_cassandra("member")
-        self.wait_for_cql(self.address, lambda: self.renew(through))
-        while not self.stop.is_set() and not self.is_member():
-            self.renew(through)
-            self.stop.wait(PAUSE_SECS)
+        self.start_cassandra("member", copies_to_spread_for)
+        under_way = self.under_way(through)
+        try:
+            self.wait_for_cql(self.address, under_way)
+            while not self.stop.is_set() and not self.is_member():
+                under_way()
+                self.stop.wait(PAUSE_SECS)
+        except JoinFailed as failure:
+            return self.give_up(through, str(failure))
         if self.stop.is_set():
             return
         self.host.keep(joined=True)
         self.look_after()
         self.members.unlock(through, self.host.identity.id)
+        return None
+
+    def under_way(self, through):
+        """What to call all the while a join goes on: keeps the lock, as long as Cassandra does something with it. Raises JoinFailed."""
+        starts, renewed = Starts(), time.monotonic()
+
+        def look():
+            nonlocal renewed
+            starts.look(cassandra_pid())
+            if starts.ends >= JOIN_ENDS_MAX:
+                raise JoinFailed(f"Cassandra has ended {starts.ends} times while this host joined: journalctl --unit cassandra says why")
+            if time.monotonic() - renewed > LOCK_RENEW_SECS:
+                self.renew(through)
+                renewed = time.monotonic()
+
+        return look
+
+    def give_up(self, through, reason):
+        """For a while: Cassandra's unit waits at its gate again, and others get the lock."""
+        remove(paths.MAY_START)
+        restart_cassandra()
+        self.join_after = time.monotonic() + JOIN_RETRY_SECS
+        self.host.become("waiting", f"{reason}. Others may join meanwhile; this host tries again in {JOIN_RETRY_SECS} s")
+        try:
+            self.members.unlock(through, self.host.identity.id)
+        except members.UNREACHABLE as failure:
+            LOG.warning("the lock ends by itself: %s", failure)
 
     def is_member(self):
         own = self.members.view(self.address)
@@ -251,6 +359,7 @@ class Daemon:
     def settle(self):
         """Brings names, copies and logins to what the ring's size asks for. Changes happen under the lock, one host at a time."""
         own = self.members.look(self.address)
+        self.remember(own)
         datacenter = self.host.facts["datacenter"]
         copies = ring.replication_now(len(ring.members_of(own, datacenter)), self.settings.replication)
         low = ring.keyspaces_to_raise(self.members.replication(self.address, datacenter), copies)
@@ -262,6 +371,12 @@ class Daemon:
         if self.settings.reader is not None:
             self.members.grant_reader(self.address, self.settings)
         self.write_hosts(seeds)
+
+    def remember(self, own):
+        """By what this host is known again when its data is found on another machine."""
+        known = {"members": len(ring.members_of(own)), "host_id": self.host.identity.host_id or self.members.host_id(self.address)}
+        if any(getattr(self.host.identity, name) != value for name, value in known.items()):
+            self.host.keep(**known)
 
     def change(self, low, copies, seed):
         holder = self.members.lock(self.address, self.host.identity.id, self.host.facts["host"])
@@ -295,13 +410,13 @@ class Daemon:
             pass
         write(paths.HOSTS, text)
 
-    def start_cassandra(self, configuration):
-        write(paths.MAY_START, f"{configuration}\n")
+    def start_cassandra(self, configuration, copies_to_spread_for=None):
+        """Which configuration, and for how many copies a host that joins chooses its tokens."""
+        write(paths.MAY_START, f"{configuration} {copies_to_spread_for or self.settings.replication}\n")
 
     def wait_for_cql(self, address, meanwhile=lambda: None):
         """Until Cassandra takes a login at `address`, or this program is stopped. Joining may take hours."""
         state, reason, began = self.host.state, self.host.reason, time.monotonic()
-        renewed = began
         while not self.stop.wait(PAUSE_SECS):
             try:
                 self.members.connect(address, timeout_secs=5.0).close()
@@ -314,9 +429,7 @@ class Daemon:
             except OSError:
                 if time.monotonic() - began > START_SECS:
                     self.host.become(state, NOT_RUNNING if cassandra_pid() is None else reason)
-            if time.monotonic() - renewed > LOCK_RENEW_SECS:
-                meanwhile()
-                renewed = time.monotonic()
+            meanwhile()
 
     def takes_login(self, address, login=None):
         try:
@@ -333,6 +446,13 @@ def write(path, text):
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def remove(path):
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
 
 
 def cassandra_pid():

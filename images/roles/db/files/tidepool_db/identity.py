@@ -3,6 +3,9 @@
 `id` names this host to its neighbours. `vote` is the founder it has voted for, `started_on` the address on which Cassandra was first
 allowed to start: from then on that address in the ring is this host. `founds` says that it began the ring, `secured` that its default
 superuser is gone since, `joined` that it has been a full member, and `repair_due` that copies were added which don't hold all logins yet.
+
+`machine` is the one that the data is bound to, by the provider's id of it: the same data on another is a volume that moved, or a copy (copies.py);
+`copy_on` is the machine on which it was found to be a copy. `host_id` is Cassandra's id of this member, `members` how many the ring last had.
 """
 
 import dataclasses
@@ -30,11 +33,24 @@ class Identity:
     secured: bool = False
     joined: bool = False
     repair_due: bool = False
+    machine: "str | None" = None
+    copy_on: "str | None" = None
+    host_id: "str | None" = None
+    members: int = 0
 
     @property
     def fresh(self):
         """Whether nothing has ever run on this data."""
         return self.started_on is None
+
+    @property
+    def alone(self):
+        """Whether the ring has no other member that could be asked."""
+        return self.members == 1 or (self.founds and not self.joined)
+
+    def moved_to(self, machine):
+        """Whether the data is bound to another machine than this one."""
+        return self.machine is not None and self.machine != machine
 
 
 class IdentityFile:
@@ -80,4 +96,13 @@ def agree(kept, given):
             "; ".join(differences)
             + ". A member can't change these: give the old value, or an empty volume for a new member. Cassandra is not started."
         )
+    return kept
+
+
+def bound(kept, machine):
+    """`kept` for the host that it is found on. Where nothing has run yet, a copy is a host of its own; what it voted for stays."""
+    if kept.machine is None:
+        return dataclasses.replace(kept, machine=machine)
+    if kept.fresh and kept.moved_to(machine):
+        return dataclasses.replace(kept, machine=machine, id=str(uuid.uuid4()))
     return kept

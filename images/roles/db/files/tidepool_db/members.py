@@ -18,6 +18,8 @@ DEFAULT_SUPERUSER = Login("cassandra", "cassandra")
 
 UNREACHABLE = (OSError, cql.CqlError)
 
+GOSSIP_COLUMNS = ("address", "status", "status_with_port", '"schema"', "dc", "rack", "host_id", "generation", "heartbeat")
+
 
 class Members:
     """Logs in to one member at a time; a connection lives as long as a question."""
@@ -25,6 +27,8 @@ class Members:
     def __init__(self, context, login):
         self.context = context
         self.login = login
+        # Why those that were asked last and didn't answer didn't.
+        self.silent = {}
 
     def connect(self, address, login=None, timeout_secs=20.0):
         return cql.Connection(address, self.context, login or self.login, timeout_secs)
@@ -32,23 +36,21 @@ class Members:
     def look(self, address):
         """The ring as the member at `address` sees it."""
         with self.connect(address, timeout_secs=LOOK_SECS) as member:
-            gossip = member.query("SELECT address, status, status_with_port, \"schema\", dc FROM system_views.gossip_info")
+            gossip = member.query(f"SELECT {', '.join(GOSSIP_COLUMNS)} FROM system_views.gossip_info")
             streams = member.query("SELECT status FROM system_views.streaming")
-        rows = tuple(
-            ring.Gossip(row["address"], row["status_with_port"] or row["status"] or "", row["schema"] or "", row["dc"] or "")
-            for row in gossip
-        )
-        return ring.MemberView(rows, any(row["status"] in ("init", "start") for row in streams))
+        return ring.MemberView(tuple(_gossip(row) for row in gossip), any(row["status"] in ("init", "start") for row in streams))
 
     def view(self, address):
         """The same, or None when it can't be asked now. Raises CqlError for a refused login."""
+        self.silent.pop(address, None)
         try:
             return self.look(address)
         except cql.CqlError as failure:
             if failure.code not in cql.NOT_NOW:
                 raise
-        except OSError:
-            pass
+            self.silent[address] = str(failure)
+        except OSError as failure:
+            self.silent[address] = str(failure)
         return None
 
     def views(self, addresses):
@@ -59,6 +61,12 @@ class Members:
         with self.connect(address, timeout_secs=5.0) as member:
             rows = member.query("SELECT bootstrapped FROM system.local")
         return bool(rows) and rows[0]["bootstrapped"] == "COMPLETED"
+
+    def host_id(self, address):
+        """Cassandra's own id of the member, which it keeps with its data."""
+        with self.connect(address, timeout_secs=5.0) as member:
+            rows = member.query("SELECT host_id FROM system.local")
+        return rows[0]["host_id"] if rows else None
 
     # The lock: one row with a time to live, taken and kept by compare-and-set.
 
@@ -109,8 +117,21 @@ class Members:
             existing = {row["keyspace_name"] for row in member.query("SELECT keyspace_name FROM system_schema.keyspaces")}
             for keyspace in settings.reader_keyspaces:
                 if keyspace in existing:
-                    member.query(f"GRANT SELECT ON KEYSPACE {keyspace} TO {settings.reader.name}")
+                    member.query(f"GRANT SELECT ON KEYSPACE {cql.identifier(keyspace)} TO {cql.identifier(settings.reader.name)}")
             return [keyspace for keyspace in settings.reader_keyspaces if keyspace not in existing]
+
+
+def _gossip(row):
+    return ring.Gossip(
+        address=row["address"],
+        status=row["status_with_port"] or row["status"] or "",
+        schema=row["schema"] or "",
+        datacenter=row["dc"] or "",
+        rack=row["rack"] or "",
+        host_id=row["host_id"] or "",
+        generation=row["generation"] or 0,
+        heartbeat=row["heartbeat"] or 0,
+    )
 
 
 def _copies(replication, datacenter):
@@ -144,12 +165,12 @@ def secure(members, address, settings, datacenter):
                 first.query(_create_role(login, superuser=False))
         if settings.application is not None:
             # Whoever creates a keyspace may do everything in it.
-            first.query(f"GRANT CREATE ON ALL KEYSPACES TO {settings.application.name}")
+            first.query(f"GRANT CREATE ON ALL KEYSPACES TO {cql.identifier(settings.application.name)}")
         first.query("DROP ROLE IF EXISTS cassandra")
 
 
 def _create_role(login, superuser):
     return (
-        f"CREATE ROLE IF NOT EXISTS {login.name} WITH PASSWORD = {cql.quoted(login.password)} "
+        f"CREATE ROLE IF NOT EXISTS {cql.identifier(login.name)} WITH PASSWORD = {cql.quoted(login.password)} "
         f"AND LOGIN = true AND SUPERUSER = {str(superuser).lower()}"
     )

@@ -62,8 +62,12 @@ def server_context(ca, certificate, key):
     return context
 
 
+class TlsFailed(Exception):
+    """Somebody is there, and one of the two refuses the other; why, in a few words."""
+
+
 def ask(address, context, question, port=PORT):
-    """A neighbour's answer, or None when nobody who belongs to the cluster is there."""
+    """A neighbour's answer, or None when nobody is there. Raises TlsFailed."""
     try:
         with socket.create_connection((address, port), timeout=CONNECT_SECS) as plain:
             plain.settimeout(ANSWER_SECS)
@@ -72,15 +76,41 @@ def ask(address, context, question, port=PORT):
                 stream.flush()
                 answer = json.loads(stream.readline(LINE_BYTES_MAX))
                 return answer if isinstance(answer, dict) else None
+    except ssl.SSLEOFError:
+        # One that has no place free, or that ends.
+        return None
+    except ssl.SSLError as failure:
+        raise TlsFailed(in_words(failure)) from failure
     except (OSError, ValueError):
         return None
 
 
+def in_words(failure):
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        return f"its certificate is refused here: {failure.verify_message}"
+    # Such as SSLV3_ALERT_CERTIFICATE_EXPIRED.
+    words = failure.reason or str(failure)
+    if "_ALERT_" in words:
+        return f"it refuses this host: {words.split('_ALERT_')[1].replace('_', ' ').lower()}"
+    return words.replace("_", " ").lower()
+
+
 def ask_all(addresses, context, question, port=PORT):
-    """{address: answer} of those that answer."""
+    """({address: answer} of those that answer, {address: reason} of those with which TLS fails)"""
+    answers, failures = {}, {}
+
+    def one(address):
+        try:
+            answer = ask(address, context, question, port)
+        except TlsFailed as failure:
+            failures[address] = str(failure)
+        else:
+            if answer is not None:
+                answers[address] = answer
+
     with concurrent.futures.ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        answers = pool.map(lambda address: ask(address, context, question, port), addresses)
-        return {address: answer for address, answer in zip(addresses, answers) if answer is not None}
+        list(pool.map(one, addresses))
+    return {address: answers[address] for address in addresses if address in answers}, failures
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -108,10 +138,25 @@ class _Handler(socketserver.BaseRequestHandler):
             return
         try:
             self.request.settimeout(ANSWER_SECS)
-            with self.server.context.wrap_socket(self.request, server_side=True) as connection:
+            with self.server.context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False) as connection:
+                if not shake_hands(connection):
+                    return
                 with connection.makefile("rwb") as stream:
                     question = json.loads(stream.readline(LINE_BYTES_MAX))
                     answer = self.server.answer(question if isinstance(question, dict) else {})
                     stream.write(json.dumps(answer).encode() + b"\n")
         finally:
             self.server.places.release()
+
+
+def shake_hands(connection):
+    """Whether both take each other's certificate. If not, the other side gets to read why: a socket that is closed with its question
+    unread takes back what it has sent."""
+    try:
+        connection.do_handshake()
+        return True
+    except ssl.SSLError:
+        connection.settimeout(CONNECT_SECS)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(LINE_BYTES_MAX)
+        return False

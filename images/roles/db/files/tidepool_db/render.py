@@ -4,6 +4,7 @@ They are written anew at each start, so that the user data and this file are the
 """
 
 import json
+import re
 
 SEED_NAMES = ("seed-1", "seed-2")
 MEBIBYTE = 1 << 20
@@ -48,6 +49,11 @@ def yaml(settings, address, datacenter_ready):
         "auto_snapshot: true",
     ]
     return "\n".join(lines + _tls("server", settings) + _tls("client", settings)) + "\n"
+
+
+def spread_for(text, copies):
+    """cassandra.yaml in `text` for a host that chooses its tokens for other than `replication` copies."""
+    return re.sub(r"(?m)^(allocate_tokens_for_local_replication_factor): .*$", rf"\1: {copies}", text)
 
 
 def _tls(side, settings):

@@ -15,6 +15,7 @@ RING_STATUSES = {"NORMAL", "shutdown", "LEAVING", "MOVING"}
 FREED_STATUSES = {"LEFT", "removed"}
 # A member hears of a removal some seconds after the one that was asked for it.
 QUARANTINE_MARGIN_SECS = 10
+FAILURES_NAMED = 3
 
 GO, WAIT, REFUSE = "go", "wait", "refuse"
 
@@ -33,6 +34,8 @@ class Peer:
     id: str
     host: str
     state: str
+    # Its data was another machine's, and it waits to hear whether it may use it.
+    moved: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Gossip:
     status: str
     schema: str = ""
     datacenter: str = ""
+    rack: str = ""
+    host_id: str = ""
+    # When it last started, and a counter that grows while it runs.
+    generation: int = 0
+    heartbeat: int = 0
 
     @property
     def word(self):
@@ -138,6 +146,25 @@ def joining(own_address, started_on, views):
     if streaming:
         return Decision(WAIT, f"{', '.join(streaming)} is still streaming")
     return Decision(GO, "")
+
+
+def copies_to_spread_for(views, own, replication):
+    """For how many copies Cassandra is to choose a joining host's tokens; `own` are the host's facts.
+
+    It refuses a host of a known rack where there are several racks, but fewer than that: then for one copy in each rack.
+    """
+    members = [row for view in views.values() for row in view.gossip if row.word in RING_STATUSES]
+    racks = {row.rack for row in members if row.datacenter == own["datacenter"] and row.rack}
+    return len(racks) if own["rack"] in racks and 1 < len(racks) < replication else replication
+
+
+def with_failures(reason, what, failures):
+    """`reason`, and the {address: reason} of neighbours that might change it, three of them."""
+    if not failures:
+        return reason
+    named = ", ".join(f"{address} ({failures[address]})" for address in sorted(failures)[:FAILURES_NAMED])
+    more = f" and {len(failures) - FAILURES_NAMED} more" if len(failures) > FAILURES_NAMED else ""
+    return f"{reason}; {what} {named}{more}"
 
 
 def was_freed(own_address, views):

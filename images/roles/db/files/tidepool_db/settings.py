@@ -8,6 +8,8 @@ import re
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}")
 ROLE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}")
+# Options of a keyspace's replication, beside which datacentres stand.
+NOT_DATACENTERS = ("class", "replication_factor")
 # Cassandra hashes with bcrypt, which reads 72 bytes.
 PASSWORD_BYTES = range(12, 73)
 # Above this a sweep of the network takes minutes: the hosts have to be named.
@@ -105,12 +107,13 @@ def _values(parser, problems):
 
 def _settings(values, problems):
     reading = _Reading(values, problems)
+    reading.different("superuser.name", "application.name", "reader.name")
     return Settings(
         name=reading.match("cluster.name", NAME),
         founder=reading.match("cluster.founder", NAME),
         hosts_at_first=reading.number("cluster.hosts_at_first", 1, 9),
         replication=reading.number("cluster.replication", 1, 9),
-        datacenter=reading.match("cluster.datacenter", NAME),
+        datacenter=reading.datacenter("cluster.datacenter"),
         rack=reading.match("cluster.rack", NAME),
         address=reading.address("cluster.address"),
         peers=reading.peers("cluster.peers"),
@@ -140,6 +143,18 @@ class _Reading:
         if value and not pattern.fullmatch(value):
             self.problems.append(f"{key} is {value!r}; it must match {pattern.pattern}")
         return value
+
+    def datacenter(self, key):
+        if self.values[key] in NOT_DATACENTERS:
+            self.problems.append(f"{key} is {self.values[key]!r}, which is an option of a keyspace's replication")
+        return self.match(key, NAME)
+
+    def different(self, *keys):
+        """One role for two purposes would have the rights of both, and one of the passwords."""
+        for at, key in enumerate(keys):
+            same = [other for other in keys[:at] if self.values[key] and self.values[other] == self.values[key]]
+            if same:
+                self.problems.append(f"{key} is {self.values[key]!r}, and so is {same[0]}: each needs a role of its own")
 
     def number(self, key, low, high):
         value = self.values[key]

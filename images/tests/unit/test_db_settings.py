@@ -1,5 +1,6 @@
 """What user data may say, and what is refused with every problem named."""
 
+import datetime
 import tempfile
 import types
 import unittest
@@ -121,6 +122,12 @@ class Certificates(unittest.TestCase):
         # Years from 2050 on are written with four digits.
         reason = self.refused(valid=("20980101000000Z", "20990101000000Z"))
         self.assertRegex(reason, r"/node.pem is not valid before 2098-01-01 00:00 UTC, and this host's clock says 2\d{3}-")
+
+    def test_one_that_was_made_a_moment_ago_by_a_clock_that_is_ahead_is_taken(self):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        begins, ends = (f"{now + datetime.timedelta(**more):%Y%m%d%H%M%SZ}" for more in ({"minutes": 5}, {"days": 1}))
+        with tempfile.TemporaryDirectory() as folder:
+            configure.check_tls(self.given(folder, valid=(begins, ends)))
 
     def test_a_certificate_a_key_and_a_ca_of_different_sets_are_refused(self):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:

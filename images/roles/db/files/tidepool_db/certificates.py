@@ -4,6 +4,7 @@ A member is a server to some of its neighbours and a client to others, with one 
 OpenSSL refuses then, every neighbour would.
 """
 
+import dataclasses
 import datetime
 import ssl
 
@@ -12,13 +13,23 @@ from . import neighbours
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 # More than any handshake has.
 ROUNDS_MAX = 16
+# A host's clock may be so much behind that of the machine where the certificate was made a moment ago; that passes by itself.
+CLOCKS = datetime.timedelta(minutes=10)
 VERSION_3 = (0xA0, b"\x02\x01\x02")
 UTC_TIME = 0x17
 
 # X509_V_ERR_…: the issuer isn't among the trusted; a date; the use.
 NOT_OF_THE_CA = (2, 7, 18, 19, 20, 21)
-NOT_NOW = (9, 10)
+NOT_YET, EXPIRED = 9, 10
 NOT_FOR_THAT = 26
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """What a certificate was not taken for, and why."""
+
+    use: str
+    error: ssl.SSLCertVerificationError
 
 
 class Unfit(Exception):
@@ -49,8 +60,14 @@ def check(given, now):
             f"tls.certificate: {given.certificate} is of X.509's version 1, which clients such as tidepool-api refuse; "
             f"`openssl x509 -req` makes version 3 when it is given an extension (-extfile)"
         )
-    check_dates(given.certificate, fields, now)
-    check_hands(given, server, client, now)
+    begin = check_dates(given.certificate, fields, now)
+    try:
+        refusal = shake_hands(server, client)
+    except ssl.SSLError as failure:
+        raise Unfit(f"tls: with {given.certificate} and {given.ca} two hosts can't shake hands: {failure}") from failure
+    # What is valid in a moment will be taken in a moment.
+    if refusal and not (begin > now and refusal.error.verify_code == NOT_YET):
+        raise Unfit(sentence(given, refusal, now))
     return texts["certificate"] + texts["key"], texts["ca"]
 
 
@@ -63,15 +80,17 @@ def read(key, path):
 
 
 def check_dates(path, fields, now):
+    """Since when the certificate is valid; raises Unfit when that is not now."""
     begin, end = (time_of(tag, text) for tag, text in elements(fields[4][1]))
     if now > end:
         raise Unfit(f"tls.certificate: {path} has expired: it was valid until {said(end)}, and this host's clock says {said(now)}")
-    if now < begin:
+    if now < begin - CLOCKS:
         raise Unfit(f"tls.certificate: {path} is not valid before {said(begin)}, and this host's clock says {said(now)}")
+    return begin
 
 
-def check_hands(given, server, client, now):
-    """Raises Unfit when this host would refuse its own certificate, in either role."""
+def shake_hands(server, client):
+    """The Refusal of this host's certificate by itself, or None. Raises ssl.SSLError for what isn't about the certificate."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     # What the client refuses was shown by the server, and the other way round.
     sides = {
@@ -86,26 +105,26 @@ def check_hands(given, server, client, now):
                 del sides[use]
             except ssl.SSLWantReadError:
                 pass
-            except ssl.SSLCertVerificationError as refusal:
-                raise Unfit(sentence(given, refusal, use, now)) from refusal
-            except ssl.SSLError as failure:
-                raise Unfit(f"tls: no handshake with {given.certificate} and {given.ca}: {failure}") from failure
+            except ssl.SSLCertVerificationError as error:
+                return Refusal(use, error)
+    return None
 
 
-def sentence(given, refusal, use, now):
-    if refusal.verify_code == NOT_FOR_THAT:
+def sentence(given, refusal, now):
+    code, words = refusal.error.verify_code, refusal.error.verify_message
+    if code == NOT_FOR_THAT:
         return (
-            f"tls.certificate: {given.certificate} is not for {use}: a member is a server and a client to its neighbours, so a certificate "
+            f"tls.certificate: {given.certificate} is not for {refusal.use}: a member is a server and a client to its neighbours, so a certificate "
             f"that names its uses (extendedKeyUsage) must name serverAuth and clientAuth"
         )
-    if refusal.verify_code in NOT_NOW:
-        return f"tls.ca: a CA in {given.ca} or {given.certificate}: {refusal.verify_message}; this host's clock says {said(now)}"
-    if refusal.verify_code in NOT_OF_THE_CA:
+    if code in (NOT_YET, EXPIRED):
+        return f"tls.ca: a CA in {given.ca} or {given.certificate}: {words}; this host's clock says {said(now)}"
+    if code in NOT_OF_THE_CA:
         return (
             f"tls.certificate: {given.certificate} is not signed by the CA in {given.ca}, or a CA between the two is missing "
-            f"({refusal.verify_message})"
+            f"({words})"
         )
-    return f"tls.certificate: {given.certificate} is refused by hosts that trust {given.ca}: {refusal.verify_message}"
+    return f"tls.certificate: {given.certificate} is refused by hosts that trust {given.ca}: {words}"
 
 
 def said(time):

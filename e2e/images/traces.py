@@ -12,11 +12,14 @@ USER_DATA = f"#cloud-config\nwrite_files:\n- path: /root/secret\n  content: {CAN
 PLANT = f"""
 set -e
 for path in /root/{{.bash_history,.netrc,.ssh/id_ed25519,.python_history,.config/token,notes}} /tmp/t /var/tmp/t /var/log/app/app.log \\
-  /home/dev/.ssh/authorized_keys /var/backups/t /etc/hostname; do
+  /home/dev/.ssh/authorized_keys /var/backups/t /etc/hostname /etc/sudoers.d/dev /var/spool/cron/crontabs/dev /var/mail/root \
+  /var/lib/dhcp/duid /var/lib/dhcpcd/{{duid,secret}} /var/lib/NetworkManager/secret_key /etc/iscsi/initiatorname.iscsi /etc/ssl/private/ssl-cert-snakeoil.key; do
   install -D -m 600 /dev/stdin "$path" <<<{CANARY}
 done
 id dev >/dev/null 2>&1 || useradd --home-dir /home/dev dev
 chown -R dev: /home/dev
+# A rule that sudo can't read would keep Ansible out.
+echo '# {CANARY}' >/etc/sudoers.d/dev
 logger {CANARY}
 systemd-cat echo {CANARY}
 """
@@ -31,6 +34,8 @@ def found(files):
     problems += [f"{name} is there" for name in names if PRIVATE.search(name)]
     if (files / "etc/machine-id").read_bytes() != b"":
         problems.append("the machine-id is not empty")
+    ids = [line.split(":")[:3:2] for line in (files / "etc/passwd").read_text().splitlines()]
+    problems += [f"the account {name} is there" for name, number in ids if 1000 <= int(number) < 60000]
     shadow = dict(line.split(":")[:2] for line in (files / "etc/shadow").read_text().splitlines())
     problems += [f"{name} has a password" for name, word in shadow.items() if word[:1] not in ("*", "!")]
     return problems

@@ -74,6 +74,12 @@ def test_upgrades_leave_the_database_alone(said):
         assert f'Unattended-Upgrade::Package-Blacklist:: "{package}";' in settings
 
 
+def test_upgrades_are_not_held_back_by_settings_that_were_changed(said):
+    """unattended-upgrades looks for exactly this word among apt's own settings."""
+    settings = said("apt-config dump DPkg::Options").splitlines()
+    assert {line.split(" ", 1)[1] for line in settings} >= {'"--force-confdef";', '"--force-confold";'}
+
+
 def test_needrestart_leaves_the_database_alone(said):
     program = "our %nrconf; do shift or die $@; print join ' ', sort keys %{$nrconf{override_rc}}"
     left_alone = said(f"perl -e %s {NEEDRESTART}", program)
@@ -85,6 +91,11 @@ def test_needrestart_leaves_the_database_alone(said):
 def test_nothing_upgrades_while_it_is_built(host):
     for unit in ["apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service"]:
         assert host.service(unit).is_masked
+
+
+@pytest.mark.built
+def test_a_list_that_cannot_be_fetched_is_an_error_while_it_is_built(said):
+    assert said("apt-config dump APT::Update::Error-Mode") == 'APT::Update::Error-Mode "any";'
 
 
 @pytest.mark.booted

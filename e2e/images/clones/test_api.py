@@ -76,11 +76,16 @@ chmod 755 .
 pack() { # NAME VERSION
   mkdir -p "$1/DEBIAN"
   printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: Test <test@localhost>\nDescription: test\n' "$1" "$2" >"$1/DEBIAN/control"
+  # A conffile that changes with each version.
+  mkdir -p "$1/etc"
+  echo "$2" >"$1/etc/$1.conf"
+  echo "/etc/$1.conf" >"$1/DEBIAN/conffiles"
   dpkg-deb --build --root-owner-group "$1" "$1.deb"
 }
 for name in base-canary cassandra-canary; do
   pack "$name" 1
   dpkg --install "$name.deb"
+  echo own >"/etc/$name.conf"
   pack "$name" 2
   dpkg-deb --field "$name.deb"
   printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$name.deb" "$(stat -c %s "$name.deb")" "$(sha256sum "$name.deb" | cut -d' ' -f1)"
@@ -101,6 +106,8 @@ def test_upgrades_by_themselves_leave_the_database_alone(clones):
     said = host.ssh(f"bash <<'END' 2>&1\n{UPGRADES}\nEND")
     versions = host.ssh("dpkg-query --show --showformat='${Package} ${Version}\\n' base-canary cassandra-canary")
     assert versions.splitlines() == ["base-canary 2", "cassandra-canary 1"], said
+    # Settings that somebody changed neither hold it back nor are lost.
+    assert host.ssh("cat /etc/base-canary.conf") == "own"
 
 
 # Stands in for the monitoring host: it has no index template until the file is there, and keeps what it is sent.

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+import threading
 import types
 import unittest
 from unittest import mock
@@ -159,6 +160,18 @@ class Owners(Files):
         member.members = types.SimpleNamespace(host_id=lambda _: "host-4")
         member.remember(ring_with("NORMAL,2")["10.0.0.1"])
         self.assertEqual((self.kept()["members"], self.kept()["host_id"]), (2, "host-4"))
+
+
+class Ends(unittest.TestCase):
+    def test_a_signal_in_the_middle_of_another_one_ends_the_program_too(self):
+        event, free = threading.Event(), threading.Event()
+        # As an event whose lock the interrupted thread has: it is set once that one goes on.
+        held = types.SimpleNamespace(set=lambda: free.wait(10) and event.set())
+        for _ in range(2):
+            program.end(held)
+        self.assertFalse(event.is_set())
+        free.set()
+        self.assertTrue(event.wait(10))
 
 
 class Gate(Files):

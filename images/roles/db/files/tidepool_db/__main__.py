@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 from . import configure, daemon, identity, members, neighbours, paths, render, ring, settings
@@ -70,12 +71,17 @@ def run():
     host = daemon.Host(facts, file.load(), file)
     life = daemon.Daemon(given, host, neighbours.client_context(*tls_paths()))
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: life.stop.set())
+        signal.signal(number, lambda *_: end(life.stop))
     with neighbours.Server(facts["address"], neighbours.server_context(*tls_paths()), host.answer) as server:
         server.start()
         life.run()
         server.shutdown()
     return 0
+
+
+def end(stop):
+    """By a signal, which may come while this thread has the event's lock, or a second time while the first one sets it."""
+    threading.Thread(target=stop.set, daemon=True).start()
 
 
 def gate():

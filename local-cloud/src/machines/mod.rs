@@ -168,3 +168,71 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(id: u64, private: Private) -> Machine {
+        Machine {
+            id,
+            name: format!("machine-{id}"),
+            slot: 0,
+            power: Power::On,
+            image: "image".to_owned(),
+            snapshot: None,
+            size: Size {
+                vcpus: 1,
+                memory_mb: 512,
+                disk_gb: 10,
+            },
+            public: true,
+            private: Some(private),
+        }
+    }
+
+    /// Makes a machine in a network; its address, or none when the network is full.
+    fn joined(registry: &mut Registry, network: &str, range: &str) -> Option<(u64, String)> {
+        let private = registry.new_private(network, range.parse().unwrap())?;
+        let (id, ip) = (registry.new_id(), private.ip.to_string());
+        registry.insert(machine(id, private));
+        Some((id, ip))
+    }
+
+    #[test]
+    fn a_private_address_that_was_freed_is_the_next_one_given() {
+        let mut registry = Registry::default();
+        let join = |registry: &mut Registry| joined(registry, "a", "10.10.0.0/24").unwrap();
+        let first = join(&mut registry);
+        let second = join(&mut registry);
+        let third = join(&mut registry);
+        let given = [&first, &second, &third].map(|(_, ip)| ip.as_str());
+        assert_eq!(given, ["10.10.0.2", "10.10.0.3", "10.10.0.4"]);
+        registry.remove(second.0);
+        assert_eq!(join(&mut registry).1, second.1);
+        assert_eq!(join(&mut registry).1, "10.10.0.5");
+        // The lowest first, whatever order they were freed in.
+        registry.remove(third.0);
+        registry.remove(first.0);
+        assert_eq!(join(&mut registry).1, first.1);
+        assert_eq!(join(&mut registry).1, third.1);
+    }
+
+    #[test]
+    fn a_full_network_gives_an_address_as_soon_as_one_is_freed_and_another_network_has_its_own() {
+        let mut registry = Registry::default();
+        // 16 addresses: without the network's own two and its gateway, 13.
+        let all: Vec<(u64, String)> =
+            std::iter::from_fn(|| joined(&mut registry, "a", "10.10.0.0/28")).collect();
+        assert_eq!(all.len(), 13);
+        assert_eq!(all.last().unwrap().1, "10.10.0.14");
+        assert_eq!(joined(&mut registry, "a", "10.10.0.0/28"), None);
+        let other = joined(&mut registry, "b", "10.10.0.0/28").unwrap();
+        assert_eq!(other.1, "10.10.0.2");
+        registry.remove(other.0);
+        assert_eq!(joined(&mut registry, "a", "10.10.0.0/28"), None);
+        let (id, freed) = &all[6];
+        registry.remove(*id);
+        assert_eq!(joined(&mut registry, "a", "10.10.0.0/28").unwrap().1, *freed);
+    }
+}

@@ -1,4 +1,4 @@
-//! What firewalls and reserved addresses come to for each machine: plain lists of flows and addresses, without names of anything of the
+//! What firewalls, reserved addresses and load balancers come to for each machine: plain lists of flows and addresses, without names of anything of the
 //! API.
 
 use std::collections::BTreeMap;
@@ -48,6 +48,11 @@ pub(super) fn of(cloud: &Cloud, fleet: &Fleet) -> Traffic {
             let own = fleet.network(found.machine).public.ip;
             traffic.forwards.insert(fleet.addresses.reserved_ip(*slot), own);
         }
+    }
+    for balancer in cloud.records.balancers.values() {
+        let ip = fleet.addresses.balancer_ip(balancer.slot);
+        let ports = balancer.forwarding_rules.iter().map(|rule| rule.entry_port);
+        traffic.balancers.extend(ports.map(|port| (ip, port)));
     }
     traffic
 }

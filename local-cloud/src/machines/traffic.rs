@@ -1,7 +1,7 @@
 //! What may reach machines and leave them, as plain lists of flows, and which further addresses lead to them. What wants it so,
 //! firewalls for instance, is a cloud's matter; how it is held, that of the hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ pub(crate) struct Traffic {
     pub(crate) filters: BTreeMap<u64, Filter>,
     /// Addresses that lead to a machine beside its own, and the address of the machine's own that each leads to.
     pub(crate) forwards: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Where load balancers answer: all that machines reach of the machine that they run on.
+    pub(crate) balancers: BTreeSet<(Ipv4Addr, u16)>,
 }
 
 /// What may begin between a machine and others. What has begun goes on, in both directions.

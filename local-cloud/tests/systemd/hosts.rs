@@ -1,9 +1,11 @@
 //! What a droplet is when it is a system.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
 use serde_json::json;
 
 use crate::common::client;
-use crate::room::{DEBIAN, Room, WEB};
+use crate::room::{DEBIAN, Listening, Room, WEB, disk_of_machine, own_address};
 
 #[tokio::test]
 async fn a_droplet_is_a_system_with_its_own_size_that_the_accounts_key_opens() {
@@ -62,27 +64,37 @@ async fn a_host_has_no_way_out_and_nothing_of_the_machines_own() {
         "mknod /root/disk b 254 0",
         "date -s 2020-01-01",
         "echo 1 > /proc/sys/vm/drop_caches",
-        "curl -s -m 2 http://192.0.2.1/",
     ] {
         let said = room
             .ssh(id, &format!("{refused} 2>/dev/null && echo done || echo refused"))
             .await;
         assert_eq!(said.lines().last(), Some("refused"), "{refused}");
     }
-    // What listens on all of this machine's addresses is not for hosts.
-    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let block: Vec<u8> = room
-        .address(id, "public")
-        .await
-        .split('.')
-        .map(|part| part.parse().unwrap())
-        .collect();
-    let machine = format!("{}.{}.{}.1", block[0], block[1], block[2] + 1);
-    let said = room
-        .ssh(id, &format!("curl -s -m 2 http://{machine}:{port}/; echo $?"))
-        .await;
-    assert_eq!(said, "28", "curl's own number for: no answer");
+    // What listens on this machine is not for hosts, neither on all of its addresses nor on one.
+    let anywhere = Listening::on(Ipv4Addr::UNSPECIFIED);
+    let mut listening = vec![];
+    let public: Ipv4Addr = room.address(id, "public").await.parse().unwrap();
+    let [a, b, c, _] = public.octets();
+    for last in [1, 2, 77, 251] {
+        listening.push(anywhere.at(Ipv4Addr::new(a, b, c + 1, last)));
+    }
+    let alone = own_address().map(Listening::on);
+    if let Some(alone) = &alone {
+        listening.extend([anywhere.at(alone.address()), alone.at(alone.address())]);
+    } else {
+        println!(
+            "tidepool-skip: systemd hosts::a_host_has_no_way_out to another address: this machine has none"
+        );
+    }
+    let metadata = SocketAddr::from(([169, 254, 169, 254], 80));
+    assert_eq!(
+        room.reached(id, &[metadata]).await,
+        [metadata],
+        "what is there is found"
+    );
+    let here = |address: &&SocketAddr| TcpStream::connect(address).is_ok();
+    assert_eq!(listening.iter().filter(here).count(), listening.len());
+    assert_eq!(room.reached(id, &listening).await, [] as [SocketAddr; 0]);
     let apt = room
         .ssh(
             id,
@@ -90,6 +102,29 @@ async fn a_host_has_no_way_out_and_nothing_of_the_machines_own() {
         )
         .await;
     assert!(!apt.contains("http") && !apt.contains("mmdebstrap"), "{apt}");
+}
+
+#[tokio::test]
+async fn a_host_loads_no_module_and_has_neither_memory_nor_disks_of_the_machine() {
+    let Some(room) = Room::open("systemd hosts::a_host_loads_no_module").await else {
+        return;
+    };
+    let id = room.droplet("web-1", json!(DEBIAN), "").await;
+    let look =
+        "find /dev -type b; ls /dev/mem /dev/kmem /dev/port /dev/loop-control 2>/dev/null; echo looked";
+    assert_eq!(room.ssh(id, look).await, "looked");
+    let mut attempts = vec![
+        "echo this is no module > /root/none.ko; insmod /root/none.ko".to_owned(),
+        "mknod /root/mem c 1 1".to_owned(),
+        "mknod /root/port c 1 4".to_owned(),
+        "mknod /root/loop-control c 10 237".to_owned(),
+        "mknod /root/loop b 7 0".to_owned(),
+    ];
+    attempts.extend(disk_of_machine().map(|(major, minor)| format!("mknod /root/disk b {major} {minor}")));
+    for attempt in attempts {
+        let said = room.ssh(id, &format!("({attempt}) 2>&1; echo $?")).await;
+        assert!(said.ends_with("Operation not permitted\n1"), "{attempt}: {said}");
+    }
 }
 
 #[tokio::test]

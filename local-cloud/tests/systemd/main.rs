@@ -5,7 +5,6 @@
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
-    clippy::disallowed_methods,
     reason = "tests"
 )]
 

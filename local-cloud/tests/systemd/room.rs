@@ -1,5 +1,6 @@
 //! A cloud of systemd hosts for a test, how its droplets are spoken to, and what there is of it on this machine.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -147,6 +148,25 @@ impl Room {
         assert!(said.contains("status: done"), "{said}");
     }
 
+    /// Those of these addresses to which a droplet can connect.
+    pub(crate) async fn reached(&self, droplet: u64, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let attempts = addresses.iter().map(|address| {
+            let (ip, port) = (address.ip(), address.port());
+            format!("timeout 2 bash -c ': </dev/tcp/{ip}/{port}' 2>/dev/null && echo {address}; ")
+        });
+        let said = self.ssh(droplet, &(attempts.collect::<String>() + "true")).await;
+        said.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    /// What there is of a droplet's console.
+    pub(crate) fn console(&self, droplet: u64) -> String {
+        let log = self.cloud.state_dir().join(format!("droplets/{droplet}/log"));
+        ["console.log.1", "console.log"]
+            .map(|part| std::fs::read(log.join(part)).unwrap_or_default())
+            .map(|part| String::from_utf8_lossy(&part).into_owned())
+            .concat()
+    }
+
     fn ssh_once(&self, ip: &str, command: &str) -> Output {
         Command::new("ssh")
             .arg("-i")
@@ -261,6 +281,44 @@ impl Traces {
     }
 }
 
+/// Something that listens on this machine, and never answers.
+pub(crate) struct Listening(TcpListener);
+
+impl Listening {
+    pub(crate) fn on(address: Ipv4Addr) -> Self {
+        Self(TcpListener::bind((address, 0)).unwrap())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        self.0.local_addr().unwrap().ip()
+    }
+
+    /// Where it is met by another address of the machine.
+    pub(crate) fn at(&self, address: impl Into<IpAddr>) -> SocketAddr {
+        SocketAddr::new(address.into(), self.port())
+    }
+}
+
+/// An address of this machine's own that has nothing to do with local clouds.
+pub(crate) fn own_address() -> Option<Ipv4Addr> {
+    let output = Command::new("ip")
+        .args(["-4", "-o", "addr", "show", "up", "scope", "global"])
+        .output()
+        .unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let addresses = lines.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(" inet ")?;
+        rest.split(['/', ' ']).next()?.parse().ok()
+    });
+    let mut addresses =
+        addresses.filter(|address: &Ipv4Addr| !matches!(address.octets(), [198, 18 | 19, ..]));
+    addresses.next()
+}
+
 /// The files behind this machine's loop devices.
 fn loop_devices() -> impl Iterator<Item = String> {
     let devices = names(Path::new("/sys/block")).into_iter();
@@ -305,6 +363,18 @@ fn names(directory: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The number of a disk of this machine, if it has one of its own.
+pub(crate) fn disk_of_machine() -> Option<(u32, u32)> {
+    let devices = Path::new("/sys/class/block");
+    let disk = names(devices).into_iter().find(|name| {
+        let is_made = ["loop", "ram", "zram"].iter().any(|kind| name.starts_with(kind));
+        !is_made
+    });
+    let number = std::fs::read_to_string(devices.join(disk?).join("dev")).ok()?;
+    let (major, minor) = number.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// What is missing on this machine.
 pub(crate) fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
@@ -315,6 +385,10 @@ pub(crate) fn missing() -> Option<String> {
             .iter()
             .any(|directory| Path::new(directory).join(program).exists())
     };
-    let program = NEEDED.iter().find(|program| !there(program))?;
-    Some(format!("{program} is not installed"))
+    if let Some(program) = NEEDED.iter().find(|program| !there(program)) {
+        return Some(format!("{program} is not installed"));
+    }
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let is_debian = release.lines().any(|line| line == "ID=debian");
+    (!is_debian).then(|| "not Debian".to_owned())
 }

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::room::{DEBIAN, Room};
+use crate::room::{DEBIAN, Room, disk_of_machine};
 
 /// Where a droplet finds the volume `data`, as on DigitalOcean.
 const DEVICE: &str = "/dev/disk/by-id/scsi-0DO_Volume_data";
@@ -178,4 +178,31 @@ async fn after_kill_9_no_loop_device_is_left_and_the_next_start_has_the_disk() {
     assert!(!room.cloud.state_dir().join("volumes/left.new").exists());
     assert_eq!(room.cloud.stop(Signal::SIGTERM), Some(0));
     assert_eq!(traces.found(), [] as [&str; 0]);
+}
+
+/// Root in a host writes a file system as it likes, with nodes of devices in it.
+#[tokio::test]
+async fn a_node_that_is_written_into_a_volume_opens_no_disk_of_the_machine() {
+    let test = "systemd volumes::a_node_that_is_written_into_a_volume";
+    if !std::path::Path::new("/sys/fs/cgroup/devices").exists() {
+        println!("tidepool-skip: {test}: this machine's control groups know no devices");
+        return;
+    }
+    let Some((major, minor)) = disk_of_machine() else {
+        println!("tidepool-skip: {test}: this machine has no disk of its own");
+        return;
+    };
+    let Some(room) = Room::open(test).await else {
+        return;
+    };
+    let data = volume(&room, json!({})).await;
+    let id = room.droplet_of("db-1", json!({"volumes": [data]})).await;
+    let write = format!(
+        "debugfs -w -R 'mknod disk b {major} {minor}' {DEVICE} >/dev/null 2>&1; mkdir -p /srv/data; mount {DEVICE} /srv/data; \
+         stat -c %F /srv/data/disk; head -c 1 /srv/data/disk 2>&1 | tr -d '\\0'"
+    );
+    assert_eq!(
+        room.ssh(id, &write).await,
+        "block special file\nhead: cannot open '/srv/data/disk' for reading: Operation not permitted"
+    );
 }

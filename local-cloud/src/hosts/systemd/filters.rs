@@ -1,7 +1,7 @@
 //! The lines of nftables that turn what may pass now into what may pass next, in one step. Machines with the same rules share
 //! a chain for each way, which the chains of `rules` reach by the machines' addresses: a bridge sees to it that nobody has another's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ const TABLE: &str = "inet tidepool";
 /// The map of further addresses, and the set of pairs that are right now.
 const FORWARDS: &str = "ip tidepool-balancers forwards";
 const FORWARDED: &str = "inet tidepool forwarded";
+/// The set of addresses and ports of load balancers.
+const BALANCERS: &str = "inet tidepool balancers";
 
 /// Which way a connection goes, from the machine's view.
 #[derive(Debug, Clone, Copy)]
@@ -54,13 +56,14 @@ impl Way {
     }
 }
 
-/// What the rules hold: which chains there are, who is led to them, and the further addresses.
+/// What the rules hold: which chains there are, who is led to them, the further addresses, and the load balancers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
     chains: BTreeMap<u64, Arc<Rules>>,
     /// By a machine's address.
     led: BTreeMap<Ipv4Addr, u64>,
     forwards: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    balancers: BTreeSet<(Ipv4Addr, u16)>,
     /// The number of the next chain that is new.
     next: u64,
 }
@@ -70,6 +73,7 @@ impl Held {
     pub(super) fn after(&self, traffic: &Traffic) -> Self {
         let mut held = Self {
             forwards: traffic.forwards.clone(),
+            balancers: traffic.balancers.clone(),
             next: self.next,
             ..Self::default()
         };
@@ -121,6 +125,8 @@ pub(super) fn changed(old: &Held, new: &Held) -> String {
     elements(&mut lines, "add", (new, old));
     forwards(&mut lines, "delete", (old, new));
     forwards(&mut lines, "add", (new, old));
+    balancers(&mut lines, "delete", (old, new));
+    balancers(&mut lines, "add", (new, old));
     lines
 }
 
@@ -197,6 +203,16 @@ fn forwards(lines: &mut String, verb: &str, (of, other): (&Held, &Held)) {
     }
 }
 
+/// Those of one that the other does not have.
+fn balancers(lines: &mut String, verb: &str, (of, other): (&Held, &Held)) {
+    let entry = |(address, port): &(Ipv4Addr, u16)| format!("{address} . {port}");
+    let entries: Vec<String> = of.balancers.difference(&other.balancers).map(entry).collect();
+    if !entries.is_empty() {
+        let entries = entries.join(", ");
+        push(lines, &format!("{verb} element {BALANCERS} {{ {entries} }}"));
+    }
+}
+
 fn push(lines: &mut String, line: &str) {
     // Writing to a text can't fail.
     let _never = writeln!(lines, "{line}");
@@ -229,7 +245,25 @@ mod tests {
         Traffic {
             filters: filters.into_iter().collect(),
             forwards: forwards.iter().map(pair).collect(),
+            balancers: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn balancers_come_and_go_by_their_addresses_and_ports() {
+        let held = |ports: &[u16]| {
+            let address = "198.18.1.2".parse().unwrap();
+            Held::default().after(&Traffic {
+                balancers: ports.iter().map(|port| (address, *port)).collect(),
+                ..Traffic::default()
+            })
+        };
+        assert_eq!(
+            changed(&held(&[80, 443]), &held(&[443, 8000, 9000])),
+            "delete element inet tidepool balancers { 198.18.1.2 . 80 }\n\
+             add element inet tidepool balancers { 198.18.1.2 . 8000, 198.18.1.2 . 9000 }\n"
+        );
+        assert_eq!(changed(&held(&[80]), &held(&[80])), "");
     }
 
     #[test]

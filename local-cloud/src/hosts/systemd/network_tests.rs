@@ -1,6 +1,6 @@
 //! The switch with hosts that are network namespaces and nothing more, in a network of the test's own: who reaches whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -84,6 +84,7 @@ impl Net {
         let traffic = Traffic {
             filters: filters.collect(),
             forwards: forwards.collect::<BTreeMap<_, _>>(),
+            balancers: BTreeSet::new(),
         };
         self.switch.steer(&traffic).unwrap();
     }
@@ -111,8 +112,12 @@ fn within<T: Send>(namespace: &str, run: impl FnOnce() -> T + Send) -> T {
 
 /// A server that says who it is to everybody, and then what it hears.
 fn serve(namespace: &str, port: u16) {
-    let name = namespace.to_owned();
     let listener = within(namespace, || TcpListener::bind(("0.0.0.0", port)).unwrap());
+    answer(namespace, listener);
+}
+
+fn answer(name: &str, listener: TcpListener) {
+    let name = name.to_owned();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, name) = (stream.unwrap(), name.clone());
@@ -352,5 +357,74 @@ fn a_further_address_leads_to_one_host_at_a_time_and_moves_in_one_step() {
         net.steer(&[], &[]);
         assert_eq!(said(address), None);
         assert_eq!(from(CAROL, address), None);
+    });
+}
+
+/// What is beyond this machine, and what leads there.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// This machine's address on the way there.
+const HERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// A network beyond this machine, which is its router. Hosts would be answered there.
+fn make_outside() {
+    sh(&format!(
+        "ip netns add outside && ip link add outside type veth peer name machine netns outside && \
+         ip addr add {HERE}/24 dev outside && ip link set outside up && ip -n outside addr add {OUTSIDE}/24 dev machine && \
+         ip -n outside link set machine up && ip -n outside route add default via {HERE} && \
+         echo 1 > /proc/sys/net/ipv4/ip_forward"
+    ));
+}
+
+#[test]
+fn hosts_reach_nothing_beyond_this_machine_and_of_it_the_balancers_alone() {
+    apart("no way out", |net| {
+        make_outside();
+        serve("outside", 80);
+        answer("here alone", TcpListener::bind((HERE, 81)).unwrap());
+        answer("anywhere", TcpListener::bind(("0.0.0.0", 82)).unwrap());
+        answer("anywhere", TcpListener::bind(("0.0.0.0", 83)).unwrap());
+        let all = [
+            (OUTSIDE, 80),
+            (HERE, 81),
+            (HERE, 82),
+            (BLOCK.machine(), 82),
+            (BLOCK.balancer(0), 82),
+            (BLOCK.balancer(0), 83),
+            (BLOCK.balancer(1), 82),
+            (BLOCK.forward(1), 82),
+        ];
+        let reached = |from: Option<u64>| -> Vec<(Ipv4Addr, u16)> {
+            let scan = || {
+                let answer = all.iter().filter(|(address, port)| reaches(*address, *port));
+                answer.copied().collect()
+            };
+            from.map_or_else(scan, |machine| within(&host(machine), scan))
+        };
+        let unforwarded = |(address, _): &&(Ipv4Addr, u16)| *address != BLOCK.forward(1);
+        let by_this_machine: Vec<_> = all.iter().filter(unforwarded).copied().collect();
+        assert_eq!(reached(None), by_this_machine, "this machine reaches all of it");
+        let none: [(Ipv4Addr, u16); 0] = [];
+        assert_eq!(reached(Some(ALICE)), none, "without a load balancer");
+        let balancers = |ports: &[u16]| {
+            let traffic = Traffic {
+                balancers: ports.iter().map(|port| (BLOCK.balancer(0), *port)).collect(),
+                ..Traffic::default()
+            };
+            net.switch.steer(&traffic).unwrap();
+        };
+        balancers(&[82]);
+        let balancer = [(BLOCK.balancer(0), 82)];
+        assert_eq!(reached(Some(ALICE)), balancer);
+        // The rules hold by themselves, should the switch ever know the way.
+        let (switch, machine) = (BLOCK.name(), BLOCK.machine());
+        sh(&format!(
+            "ip -n {switch} route add default via {machine} dev uplink onlink"
+        ));
+        assert_eq!(reached(Some(CAROL)), balancer, "there is a way, and it is shut");
+        balancers(&[]);
+        assert_eq!(reached(Some(CAROL)), none);
+        // And all of this would be seen if they didn't.
+        sh(&format!("ip netns exec {switch} nft delete table inet tidepool"));
+        assert_eq!(reached(Some(CAROL)), all[..7], "what is looked for can be found");
     });
 }

@@ -9,7 +9,8 @@ use crate::machines::block::Block;
 pub(super) const NAME_SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(67, 207, 67, 2), Ipv4Addr::new(67, 207, 67, 3)];
 
 /// This machine's connections to hosts, answers, and hosts' connections to load balancers are passed on, and what stays within one
-/// network. A balancer that connects from its own address reaches a host in their private network, and seems to come from that network's
+/// network. Load balancers are known by address and port: all addresses of this machine's half of a block lead to whatever listens on all
+/// of its addresses. A balancer that connects from its own address reaches a host in their private network, and seems to come from that network's
 /// gateway. What may begin with a machine that has a filter is in chains of its own (`filters`), whichever way it comes: frames between
 /// two ports of a bridge pass the chain `forward`, too, by way of br_netfilter. From a host's interface comes, and to it goes, what has the interface's own addresses: all public interfaces are on
 /// one bridge, where a host would otherwise take what is meant for its private address, too.
@@ -27,6 +28,9 @@ table inet tidepool {
     set forwarded {
         type ipv4_addr . ipv4_addr
     }
+    set balancers {
+        type ipv4_addr . inet_service
+    }
     chain forward {
         type filter hook forward priority 0; policy drop;
         # A connection by a further address goes to the machine that the address leads to now, or ends.
@@ -37,7 +41,7 @@ table inet tidepool {
         iifname . oifname @within accept
         iifname "uplink" oifname "public" accept
         iifname "uplink" oifname "vpc-*" ct status dnat accept
-        iifname "public" oifname "uplink" ip daddr != MACHINE meta l4proto tcp accept
+        iifname "public" oifname "uplink" ip daddr . tcp dport @balancers accept
     }
     chain input {
         type filter hook input priority 0; policy drop;

@@ -215,6 +215,11 @@ impl App {
         Ok(())
     }
 
+    /// Whether a droplet is out of the state, or on its way, and its host not yet gone.
+    pub(crate) fn is_ending(&self, id: u64) -> bool {
+        self.ending.lock().contains(&id)
+    }
+
     /// Removes what is left of a droplet that is no longer in the state.
     pub(crate) async fn destroy_host(&self, id: u64) {
         match self.fleet.hosts.destroy(id).await {
@@ -308,144 +313,16 @@ pub(crate) struct Ended {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::path::Path;
-
-    use async_trait::async_trait;
-    use tokio::sync::Barrier;
-
     use super::*;
-    use crate::balancer;
-    use crate::digitalocean::limits::Rates;
     use crate::digitalocean::records::cloud_firewall::CloudFirewall;
-    use crate::digitalocean::records::droplet::Droplet;
-    use crate::hosts::volumes::Volumes;
-    use crate::hosts::{Boot, FirstBoot, HostError, HostFault, HostView, Hosts, Wanted};
-    use crate::machines::addresses::{Addresses, Network};
-    use crate::machines::block::Block;
-    use crate::machines::{Machine, Size};
-    use crate::manifests::Manifests;
+    use crate::digitalocean::stand_in::{self, Gate, PATIENCE, StandIn};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
     /// Its host does not end.
     const STUBBORN: u64 = 13;
 
-    /// Hosts whose ends wait for each other.
-    #[derive(Debug)]
-    struct Together {
-        ends: Barrier,
-        held: Mutex<Traffic>,
-        /// Of the machines that were ended, whether their filters were held.
-        ended: Mutex<BTreeMap<u64, bool>>,
-    }
-
-    impl Together {
-        fn holds(&self, machine: u64) -> bool {
-            self.held.lock().unwrap().filters.contains_key(&machine)
-        }
-    }
-
-    impl Volumes for Together {}
-
-    #[async_trait]
-    impl Hosts for Together {
-        async fn destroy(&self, machine: u64) -> std::result::Result<(), HostError> {
-            self.ends.wait().await;
-            self.ended.lock().unwrap().insert(machine, self.holds(machine));
-            if machine == STUBBORN {
-                return Err(HostError::StillThere(machine));
-            }
-            Ok(())
-        }
-
-        fn steer(&self, traffic: &Traffic) -> std::result::Result<(), HostError> {
-            *self.held.lock().unwrap() = traffic.clone();
-            Ok(())
-        }
-
-        fn check(&self, _: &Wanted<'_>) -> std::result::Result<(), HostError> {
-            unreachable!("no machine is made")
-        }
-
-        async fn create(&self, _: &Machine, _: &FirstBoot) -> std::result::Result<(), HostError> {
-            unreachable!("no machine is made")
-        }
-
-        async fn adopt(&self, _: &Machine) -> std::result::Result<(), HostError> {
-            unreachable!("no machine is made")
-        }
-
-        async fn power_on(&self, _: Boot) -> std::result::Result<(), HostError> {
-            unreachable!("machines only end")
-        }
-
-        async fn power_off(&self, _: u64) -> std::result::Result<(), HostError> {
-            unreachable!("machines only end")
-        }
-
-        async fn shutdown(&self, _: u64, _: Duration) -> std::result::Result<Power, HostError> {
-            unreachable!("machines only end")
-        }
-
-        async fn snapshot(&self, _: &Machine, _: u64) -> std::result::Result<(), HostError> {
-            unreachable!("machines only end")
-        }
-
-        async fn snapshot_remove(&self, _: u64) -> std::result::Result<(), HostError> {
-            unreachable!("machines only end")
-        }
-
-        async fn resize(&self, _: &Machine) -> std::result::Result<(), HostError> {
-            unreachable!("machines only end")
-        }
-
-        async fn fail(&self, _: u64, _: HostFault) -> std::result::Result<(), HostError> {
-            unreachable!("machines only end")
-        }
-
-        fn view(&self, _: u64) -> HostView {
-            unreachable!("machines only end")
-        }
-
-        fn fill_in(&self, text: &str, _: &Machine, _: &Network) -> String {
-            text.to_owned()
-        }
-    }
-
     /// Droplets under a firewall that lets nothing pass.
     fn guarded(ids: &[u64]) -> Cloud {
-        let mut cloud = Cloud::default();
-        for (slot, id) in (0..).zip(ids) {
-            cloud.machines.insert(Machine {
-                id: *id,
-                name: format!("droplet-{id}"),
-                slot,
-                power: Power::On,
-                image: "image".to_owned(),
-                snapshot: None,
-                size: Size {
-                    vcpus: 1,
-                    memory_mb: 512,
-                    disk_gb: 10,
-                },
-                public: true,
-                private: None,
-            });
-            let droplet = Droplet {
-                id: *id,
-                locked: false,
-                created_at: String::new(),
-                region: "fra1".to_owned(),
-                size: "s-1vcpu-512mb-10gb".to_owned(),
-                public_networking: true,
-                image: 1,
-                tags: Vec::new(),
-                features: Vec::new(),
-                vpc: String::new(),
-                snapshots: Vec::new(),
-            };
-            cloud.records.droplets.insert(*id, droplet);
-        }
+        let mut cloud = stand_in::droplets(ids, Power::On);
         let firewall = CloudFirewall {
             id: "firewall".to_owned(),
             name: "closed".to_owned(),
@@ -459,61 +336,32 @@ mod tests {
         cloud
     }
 
-    fn app(dir: &Path, hosts: Arc<Together>, cloud: Cloud) -> App {
-        let fleet = Fleet {
-            hosts,
-            addresses: Addresses::of_block(Block(0)),
-            manifests: Manifests::new(dir.to_owned()),
-            faults: Arc::default(),
-            stop_grace: Duration::ZERO,
-        };
-        App::new(Parts {
-            settings: Settings {
-                droplet_limit: 10,
-                token: None,
-                trusted: TrustedHosts::default(),
-                name_server: SocketAddr::from(([127, 0, 0, 1], 53)),
-            },
-            fleet: Arc::new(fleet),
-            state: StateDir::new(dir),
-            balancers: Arc::new(Balancers::new(balancer::Settings {
-                retry: false,
-                connections_max: 10,
-            })),
-            certificates: Arc::new(Certificates::open(dir, &BTreeSet::new()).unwrap()),
-            limits: RateLimits::new(Rates {
-                per_hour: 10,
-                per_minute: 10,
-            }),
-            probe: reqwest::Client::builder().no_proxy().build().unwrap(),
-            cloud,
-            zones: Zones::default(),
-        })
-        .unwrap()
-    }
-
     #[tokio::test]
     async fn hosts_end_at_the_same_time_and_are_filtered_until_they_have_ended() {
         let dir = tempfile::tempdir().unwrap();
         let ids = [11, 12, STUBBORN];
-        let hosts = Arc::new(Together {
-            ends: Barrier::new(ids.len()),
-            held: Mutex::default(),
-            ended: Mutex::default(),
+        let hosts = Arc::new(StandIn {
+            ends: Gate::closed(),
+            stubborn: Some(STUBBORN),
+            ..StandIn::default()
         });
-        let app = app(dir.path(), Arc::clone(&hosts), guarded(&ids));
+        let held = || ids.map(|id| hosts.held.lock().unwrap().filters.contains_key(&id));
+        let app = stand_in::app(dir.path(), &hosts, guarded(&ids));
         app.change(|_| Ok(())).await.unwrap();
-        assert!(ids.iter().all(|id| hosts.holds(*id)));
-        let destroyed = app.destroy(ids.to_vec());
-        tokio::time::timeout(PATIENCE, destroyed).await.unwrap().unwrap();
-        let ended = hosts.ended.lock().unwrap().clone();
-        assert_eq!(ended, ids.into_iter().map(|id| (id, true)).collect());
-        assert_eq!(
-            ids.map(|id| hosts.holds(id)),
-            [false, false, true],
-            "what still runs is still filtered"
-        );
+        assert_eq!(held(), [true; 3]);
+        let destroying = Arc::clone(&app);
+        let destroyed = tokio::spawn(async move { destroying.destroy(ids.to_vec()).await });
+        // None is let go before all of them are on their way.
+        hosts.ends.reached_by(3).await;
+        assert_eq!(held(), [true; 3], "what still runs is still filtered");
+        hosts.ends.let_go(3);
+        tokio::time::timeout(PATIENCE, destroyed)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_eq!(held(), [false, false, true], "one of them still runs");
         app.change(|_| Ok(())).await.unwrap();
-        assert!(hosts.holds(STUBBORN));
+        assert_eq!(held(), [false, false, true]);
     }
 }

@@ -8,7 +8,7 @@ use super::app::App;
 use super::app::Ended;
 use super::call::{Answer, Call, Result};
 use super::catalog;
-use super::droplets::find;
+use super::droplets::{find, of_host};
 use super::error::ApiError;
 use super::records::droplet::{Droplet, WithMachine};
 use super::records::{Action, ActionState, Cloud, ResourceKind, Snapshot};
@@ -55,6 +55,9 @@ pub(crate) async fn act(app: &Arc<App>, id: &str, call: &Call) -> Result {
         "rebuild" => Order::Rebuild(new_image(app, call).await?),
         _ => order(call)?,
     };
+    if id.parse().is_ok_and(|id| app.is_ending(id)) {
+        return Err(ApiError::being_destroyed());
+    }
     let id = app.read(|cloud| find(cloud, id).map(|found| found.droplet.id))?;
     let action = start(app, id, order, kind).await?;
     Answer::created(json!({"action": views::action(&action)}))
@@ -236,9 +239,13 @@ fn check_resize(found: WithMachine<'_>, size: &catalog::Size) -> Result<()> {
 /// Locks the droplet and sets the order going.
 async fn start(app: &Arc<App>, id: u64, order: Order, kind: &str) -> Result<Action> {
     let now = app.now();
+    if let Order::Resize { size, .. } = &order {
+        app.fleet.hosts.check_size(size.of_machine()).map_err(of_host)?;
+    }
     let (machine, action) = app
         .change(|cloud| {
-            let found = cloud.droplet(id).ok_or_else(ApiError::not_found)?;
+            // It was there a moment ago.
+            let found = cloud.droplet(id).ok_or_else(ApiError::being_destroyed)?;
             if found.droplet.locked {
                 return Err(ApiError::unprocessable("Droplet already has a pending event."));
             }
@@ -263,7 +270,8 @@ async fn start(app: &Arc<App>, id: u64, order: Order, kind: &str) -> Result<Acti
         let (state, power) = match perform(&app, &machine, order).await {
             Ok(power) => (ActionState::Completed, power),
             Err(failure) => {
-                tracing::error!(machine = machine.id, action = number, %failure, "an action failed");
+                let reason = tidepool_logging::chain(&failure);
+                tracing::error!(machine = machine.id, action = number, reason, "an action failed");
                 (ActionState::Errored, None)
             }
         };
@@ -285,6 +293,11 @@ enum Failure {
     Host(#[from] HostError),
     #[error("{}", .0.message)]
     State(ApiError),
+    #[error(
+        "the droplet was destroyed while its snapshot was made, and the snapshot is not kept: wait until it is completed before \
+         you destroy a droplet"
+    )]
+    DestroyedMeanwhile,
 }
 
 impl From<ApiError> for Failure {
@@ -407,15 +420,22 @@ async fn snapshot(app: &App, machine: &Machine, name: String) -> std::result::Re
         .change(|cloud| {
             let droplet = cloud.records.droplets.get(&machine.id);
             let region = droplet.map(|droplet| droplet.region.clone());
-            Ok((cloud.machines.new_id(), region.ok_or_else(ApiError::not_found)?))
+            Ok(region.map(|region| (cloud.machines.new_id(), region)))
         })
-        .await?;
-    app.fleet.hosts.snapshot(machine, id).await?;
+        .await?
+        .ok_or(Failure::DestroyedMeanwhile)?;
+    let gone = || app.read(|cloud| cloud.droplet(machine.id).is_none());
+    match app.fleet.hosts.snapshot(machine, id).await {
+        // There may be nothing left to copy.
+        Err(_) if gone() => return Err(Failure::DestroyedMeanwhile),
+        made => made?,
+    }
     let created_at = app.now();
     let kept = app.change(|cloud| {
-        // One that was destroyed meanwhile has a disk of which nobody knows how much was copied.
-        let droplet = cloud.records.droplets.get_mut(&machine.id);
-        droplet.ok_or_else(ApiError::not_found)?.snapshots.push(id);
+        let Some(droplet) = cloud.records.droplets.get_mut(&machine.id) else {
+            return Ok(false);
+        };
+        droplet.snapshots.push(id);
         let snapshot = Snapshot {
             id,
             name,
@@ -428,13 +448,16 @@ async fn snapshot(app: &App, machine: &Machine, name: String) -> std::result::Re
             description: String::new(),
         };
         cloud.records.snapshots.insert(id, snapshot);
-        Ok(())
+        Ok(true)
     });
-    if let Err(error) = kept.await {
-        app.fleet.hosts.snapshot_remove(id).await?;
-        return Err(error.into());
-    }
-    Ok(())
+    let failure = match kept.await {
+        Ok(true) => return Ok(()),
+        // Nobody knows how much of its disk was copied.
+        Ok(false) => Failure::DestroyedMeanwhile,
+        Err(error) => error.into(),
+    };
+    app.fleet.hosts.snapshot_remove(id).await?;
+    Err(failure)
 }
 
 /// `POST /v2/images/{id}/actions`: a transfer to another region, which changes the record alone.
@@ -474,4 +497,121 @@ pub(crate) async fn act_on_image(app: &App, id: u64, call: &Call) -> Result {
         })
         .await?;
     Answer::created(json!({"action": views::action(&action)}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digitalocean::stand_in::{self, Gate, PATIENCE, StandIn};
+
+    const ID: u64 = 11;
+
+    async fn ended(app: &App, action: u64) -> ActionState {
+        let wait = async {
+            loop {
+                match app.read(|cloud| cloud.records.actions[&action].state) {
+                    ActionState::InProgress => tokio::task::yield_now().await,
+                    ended => return ended,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the action does not end")
+    }
+
+    async fn snapshot_asked(app: &Arc<App>) -> Result {
+        let order = json!({"type": "snapshot", "name": "half"});
+        act(app, &ID.to_string(), &stand_in::call(&order)).await
+    }
+
+    #[tokio::test]
+    async fn a_droplet_destroyed_while_its_snapshot_is_made_leaves_none_and_the_action_is_errored() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = Arc::new(StandIn {
+            snapshots: Gate::closed(),
+            ..StandIn::default()
+        });
+        let app = stand_in::app(dir.path(), &hosts, stand_in::droplets(&[ID], Power::On));
+        let answer = snapshot_asked(&app).await.unwrap();
+        assert_eq!(answer.status, 201);
+        hosts.snapshots.reached_by(1).await;
+        app.destroy(vec![ID]).await.unwrap();
+        hosts.snapshots.let_go(1);
+        let action = answer.body.unwrap()["action"]["id"].as_u64().unwrap();
+        assert_eq!(ended(&app, action).await, ActionState::Errored);
+        assert!(hosts.kept.lock().unwrap().is_empty(), "half a disk is kept");
+        assert!(app.read(|cloud| cloud.records.snapshots.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn an_errored_snapshot_of_a_destroyed_droplet_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = Arc::new(StandIn {
+            snapshots: Gate::closed(),
+            ..StandIn::default()
+        });
+        let app = stand_in::app(dir.path(), &hosts, stand_in::droplets(&[ID], Power::On));
+        let machine = app.read(|cloud| cloud.machines.get(ID).cloned()).unwrap();
+        let (failed, ()) = tokio::join!(snapshot(&app, &machine, "half".to_owned()), async {
+            hosts.snapshots.reached_by(1).await;
+            app.destroy(vec![ID]).await.unwrap();
+            hosts.snapshots.let_go(1);
+        });
+        assert_eq!(
+            failed.unwrap_err().to_string(),
+            "the droplet was destroyed while its snapshot was made, and the snapshot is not kept: wait until it is completed \
+             before you destroy a droplet"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_droplet_that_is_being_destroyed_takes_no_action_and_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = Arc::new(StandIn {
+            ends: Gate::closed(),
+            ..StandIn::default()
+        });
+        let app = stand_in::app(dir.path(), &hosts, stand_in::droplets(&[ID], Power::On));
+        let destroying = Arc::clone(&app);
+        let destroyed = tokio::spawn(async move { destroying.destroy(vec![ID]).await });
+        hosts.ends.reached_by(1).await;
+        let refused = snapshot_asked(&app).await.unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.id, refused.message.as_str()),
+            (
+                404,
+                "not_found",
+                "The Droplet is being destroyed, and no action can begin on it. Take a snapshot before you destroy a Droplet."
+            )
+        );
+        hosts.ends.let_go(1);
+        destroyed.await.unwrap().unwrap();
+        assert_eq!(snapshot_asked(&app).await.unwrap_err(), ApiError::not_found());
+        assert!(app.read(|cloud| cloud.records.actions.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn a_resize_to_a_size_larger_than_the_machine_is_refused_as_a_create_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = Arc::new(StandIn::default());
+        let app = stand_in::app(dir.path(), &hosts, stand_in::droplets(&[ID], Power::Off));
+        let resize = async |size: &str| {
+            let order = json!({"type": "resize", "size": size, "disk": true});
+            act(&app, &ID.to_string(), &stand_in::call(&order)).await
+        };
+        let refused = resize("s-4vcpu-8gb").await.unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.message.as_str()),
+            (422, "too large")
+        );
+        assert!(app.read(|cloud| cloud.records.actions.is_empty()));
+        let answer = resize("s-2vcpu-4gb").await.unwrap();
+        let action = answer.body.unwrap()["action"]["id"].as_u64().unwrap();
+        assert_eq!(ended(&app, action).await, ActionState::Completed);
+        assert_eq!(
+            app.read(|cloud| cloud.records.droplets[&ID].size.clone()),
+            "s-2vcpu-4gb"
+        );
+    }
 }

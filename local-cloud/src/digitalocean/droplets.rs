@@ -156,7 +156,8 @@ async fn begin(app: &App, made: &Made, boot: Option<Boot>) {
     let (state, power) = match booted {
         Ok(()) => (ActionState::Completed, Power::On),
         Err(error) => {
-            tracing::error!(machine = id, %error, "can't boot");
+            let reason = tidepool_logging::chain(&error);
+            tracing::error!(machine = id, reason, "can't boot");
             (ActionState::Errored, Power::Off)
         }
     };

@@ -31,6 +31,15 @@ impl ApiError {
         )
     }
 
+    /// 404 of a droplet whose host has not ended yet.
+    pub(crate) fn being_destroyed() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "The Droplet is being destroyed, and no action can begin on it. Take a snapshot before you destroy a Droplet.",
+        )
+    }
+
     /// 401.
     pub(crate) fn unauthorized() -> Self {
         Self::new(

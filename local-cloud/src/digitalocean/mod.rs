@@ -26,6 +26,8 @@ pub(crate) mod records;
 mod registries;
 mod reserved_ips;
 mod resources;
+#[cfg(test)]
+mod stand_in;
 mod tags;
 mod traffic;
 mod views;

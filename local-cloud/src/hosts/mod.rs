@@ -28,6 +28,14 @@ pub(crate) trait Hosts: Volumes + fmt::Debug + Send + Sync {
     /// [`HostError::Refused`], with the reason for the user.
     fn check(&self, wanted: &Wanted<'_>) -> Result<(), HostError>;
 
+    /// Looks whether a machine could have that size. A kind of host for which it is a label has room for any.
+    ///
+    /// # Errors
+    /// [`HostError::Refused`], with the reason for the user.
+    fn check_size(&self, _size: Size) -> Result<(), HostError> {
+        Ok(())
+    }
+
     /// Makes a machine's host, powered off: its disk, and on it what it is told at its first boot. May take long, and
     /// leaves something behind when it fails in the middle: the caller destroys it then.
     ///

@@ -326,6 +326,11 @@ impl Cloud {
         }
     }
 
+    /// What it has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
     /// What it and the processes of its droplets have said.
     fn logs(&self) -> String {
         let droplets = std::fs::read_dir(self.state_dir().join("droplets")).into_iter();

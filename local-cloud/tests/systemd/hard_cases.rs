@@ -58,32 +58,99 @@ async fn without_public_networking_a_droplet_is_in_its_private_network_alone() {
 }
 
 #[tokio::test]
-async fn bad_user_data_leaves_a_host_that_can_be_reached_and_says_what_is_wrong() {
-    let Some(room) = Room::open("systemd hard_cases::bad_user_data").await else {
+async fn user_data_that_is_too_large_is_refused() {
+    let Some(room) = Room::open("systemd hard_cases::user_data_that_is_too_large").await else {
         return;
     };
-    let large = json!({"name": "web-1", "image": DEBIAN, "region": "nyc3", "size": "s-1vcpu-1gb",
-        "user_data": "x".repeat(64 * 1024 + 1)});
+    let large = room.body("web-1", &json!({"user_data": "x".repeat(64 * 1024 + 1)}));
     let reply = room.cloud.post("/v2/droplets", large).await;
     assert_eq!(
         (reply.status, reply.text("/message")),
         (422, "User data cannot be larger than 64 KiB".to_owned())
     );
-    let not_yaml = "#cloud-config\nruncmd: [unclosed\n";
-    let fails = "#cloud-config\nruncmd:\n- echo before > /root/before\n- [sh, -c, 'exit 3']\n- echo after > /root/after\n";
-    let failing_script = "#!/bin/sh\necho before > /root/before\nexit 3\n";
-    for (name, user_data, status, log) in [
-        ("not-yaml", not_yaml, "status: done", "Failed loading yaml"),
-        ("fails", fails, "status: done", ""),
-        ("script", failing_script, "status: error", "Failed to run module"),
-    ] {
-        let id = room.droplet(name, json!(DEBIAN), user_data).await;
-        let said = room.ssh(id, "cloud-init status --wait").await;
-        assert!(said.contains(status), "{name}: {said}");
-        let logged = room.ssh(id, "grep WARNING /var/log/cloud-init.log").await;
-        assert!(logged.contains(log), "{name}: {logged}");
-        let left = room.ssh(id, "ls /root").await;
-        assert_eq!(left.contains("before"), name != "not-yaml", "{name}");
+}
+
+/// User data, and what becomes of it.
+struct Told {
+    name: &'static str,
+    user_data: &'static str,
+    /// As cloud-init says it.
+    status: &'static str,
+    /// What is in its report (`cloud-init status --long`).
+    report: &'static str,
+    /// What is on the console.
+    console: &'static str,
+    /// Files of /root that it writes.
+    done: &'static str,
+}
+
+const BAD_USER_DATA: [Told; 5] = [
+    Told {
+        name: "not-yaml",
+        user_data: "#cloud-config\nruncmd: [unclosed\n",
+        status: "done",
+        report: "",
+        console: "Failed loading yaml",
+        done: "",
+    },
+    // What runs commands goes on after one that fails, and so does a shell.
+    Told {
+        name: "fails-inside",
+        user_data: "#cloud-config\nruncmd:\n- touch /root/before\n- [cat, /no/such/file]\n- touch /root/after\n",
+        status: "done",
+        report: "",
+        console: "cat: /no/such/file: No such file or directory",
+        done: "after before",
+    },
+    Told {
+        name: "stops-inside",
+        user_data: "#cloud-config\nruncmd:\n- set -e\n- touch /root/before\n- [cat, /no/such/file]\n- touch /root/after\n",
+        status: "error",
+        report: "Runparts: 1 failures (runcmd) in 1 attempted commands",
+        console: "cat: /no/such/file: No such file or directory",
+        done: "before",
+    },
+    Told {
+        name: "script",
+        user_data: "#!/bin/sh\ntouch /root/before\necho no room for it >&2\nexit 3\n",
+        status: "error",
+        report: "Runparts: 1 failures (part-001) in 1 attempted commands",
+        console: "no room for it",
+        done: "before",
+    },
+    Told {
+        name: "write-files",
+        user_data: "#cloud-config\nwrite_files:\n- {path: /root/before, content: x}\n- {path: /proc/none/file, content: x}\n\
+                    - {path: /root/after, content: x}\n",
+        status: "error",
+        report: "write-files",
+        console: "Running module write-files",
+        done: "before",
+    },
+];
+
+#[tokio::test]
+async fn user_data_that_fails_says_why_on_the_console_and_in_cloud_inits_status() {
+    let test = "systemd hard_cases::user_data_that_fails";
+    let Some(room) = Room::open(test).await else {
+        return;
+    };
+    for told in BAD_USER_DATA {
+        let name = told.name;
+        let id = room.droplet(name, json!(DEBIAN), told.user_data).await;
+        let said = room.ssh(id, "cloud-init status --wait --long").await;
+        let status = format!("status: {}", told.status);
+        assert!(
+            said.contains(&status) && said.contains(told.report),
+            "{name}: {said}"
+        );
+        room.cloud
+            .until(&format!("{name}: the console says why"), async || {
+                room.console(id).contains(told.console)
+            })
+            .await;
+        let done = room.ssh(id, "cd /root && echo $(ls)").await;
+        assert_eq!(done, told.done, "{name}");
     }
 }
 
@@ -142,11 +209,16 @@ async fn a_snapshot_of_a_droplet_that_is_being_deleted_is_whole_or_not_there() {
         (expected, expected),
         "{status}"
     );
+    let why = "the droplet was destroyed while its snapshot was made, and the snapshot is not kept";
+    assert_eq!(room.cloud.log().contains(why), status == "errored");
     // Once it is gone, there is nothing to take a snapshot of.
     let order = json!({"type": "snapshot", "name": "late"});
     let late = room
         .cloud
         .post(&format!("/v2/droplets/{doomed}/actions"), order)
         .await;
-    assert_eq!(late.status, 404, "{late:?}");
+    assert_eq!(
+        (late.status, late.text("/message")),
+        (404, "The resource you requested could not be found.".to_owned())
+    );
 }

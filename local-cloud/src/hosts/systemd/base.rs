@@ -56,7 +56,10 @@ pub(crate) enum BaseError {
         #[source]
         source: io::Error,
     },
-    #[error("the base image {suite} could not be made from this machine's Debian mirror")]
+    #[error(
+        "the base image {suite} could not be made from this machine's Debian mirror: see that `apt-get update` works on this machine \
+         and that the mirror has {suite}, then try again"
+    )]
     Make {
         suite: String,
         #[source]
@@ -64,7 +67,10 @@ pub(crate) enum BaseError {
     },
     #[error(transparent)]
     Mirror(#[from] MirrorError),
-    #[error("the mirror's address is in the image made from it: {0}")]
+    #[error(
+        "the mirror's address is in the image made from it, which is not kept: look for the package that writes it, and leave it out \
+         of the manifest; it is in {0}"
+    )]
     MirrorInside(String),
 }
 

@@ -18,6 +18,8 @@ use crate::machines::block::Block;
 pub(super) const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that a size needs.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
+/// The same where each has a hierarchy of its own; there, keeping devices back and standing still are controllers, too.
+const NEEDED_EACH: [&str; 5] = ["cpu", "devices", "freezer", "memory", "pids"];
 /// Controllers that are used where there is one hierarchy for all; without `cpuset`, programs count the whole machine's processors.
 const WANTED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 /// The period of a CPU's share, in microseconds: the kernel's default.
@@ -28,8 +30,10 @@ const PROCESSES_MAX: u64 = 4_096;
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Devices that a host may open (v1): null, zero, full, random, urandom, tty, console, ptmx, its terminals, tun, and loop devices: nodes of these
-/// are there for the host's own volumes alone, and it may make none itself.
+/// Devices that a host may open (v1): null, zero, full, random, urandom, tty, console, ptmx, its terminals, tun, and loop devices, which its
+/// volumes are. All loop devices: which ones are its own changes while it runs, and the groups that its systemd has made by then don't learn of a
+/// device that is allowed later. Nodes are there for its own volumes alone, and it may make none (`container::CAPABILITIES_DROPPED`); root that
+/// writes one into a volume's file system gets at its neighbours' disks, as the README says, and at none of this machine's.
 const DEVICES: [&str; 13] = [
     "c *:* m",
     "b *:* m",
@@ -371,7 +375,7 @@ fn layout(mount: &Path) -> Result<Layout, String> {
             None => Ok(Layout::One(mount.to_owned())),
         };
     }
-    let missing = NEEDED
+    let missing = NEEDED_EACH
         .iter()
         .find(|needed| !mount.join(needed).join("cgroup.procs").exists());
     if let Some(missing) = missing {
@@ -533,7 +537,7 @@ mod tests {
     #[test]
     fn with_a_hierarchy_each_two_names_of_one_are_one() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["cpu,cpuacct", "memory", "pids"] {
+        for name in ["cpu,cpuacct", "devices", "freezer", "memory", "pids"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
             std::fs::write(dir.path().join(name).join("cgroup.procs"), "").unwrap();
         }
@@ -541,6 +545,6 @@ mod tests {
             std::os::unix::fs::symlink("cpu,cpuacct", dir.path().join(name)).unwrap();
         }
         let cgroups = Cgroups::of(Block(7), dir.path()).unwrap();
-        assert_eq!(cgroups.group_names().len(), 3);
+        assert_eq!(cgroups.group_names().len(), 5);
     }
 }

@@ -101,11 +101,6 @@ impl Disks {
         Ok(())
     }
 
-    /// Whether new disks are bounded.
-    pub(super) fn are_bounded(&self) -> bool {
-        self.bounded
-    }
-
     /// Makes a machine's empty layer, on what the snapshot stood on if it is made from one.
     ///
     /// # Errors

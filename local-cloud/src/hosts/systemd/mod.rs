@@ -3,6 +3,7 @@
 
 mod base;
 mod boot;
+mod capacity;
 mod cgroups;
 mod claim;
 mod command;
@@ -12,6 +13,7 @@ mod disk;
 mod disk_file;
 mod filters;
 mod inside;
+mod kernel;
 mod loops;
 mod metadata;
 mod mirror;
@@ -41,6 +43,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::base::Bases;
+use self::capacity::Capacity;
 use self::cgroups::Cgroups;
 use self::claim::{Claim, Taken};
 use self::container::Run;
@@ -57,7 +60,7 @@ use crate::machines::addresses::{Network, OPS_PORT, PUBLIC_PORT};
 use crate::machines::block::Block;
 use crate::machines::faults::Faults;
 use crate::machines::traffic::Traffic;
-use crate::machines::{Machine, Power};
+use crate::machines::{Machine, Power, Size};
 use crate::manifests::{Image, System};
 use crate::private_files;
 use crate::state::dir::StateDir;
@@ -133,9 +136,6 @@ impl SystemdHosts {
     pub(crate) fn start(setup: &Setup<'_>) -> Result<Self, HostError> {
         let disks = Disks::of(setup.state);
         private_files::make_private_dir(disks.machines()).map_err(failed("the machines' directory"))?;
-        if !disks.are_bounded() {
-            tracing::warn!("this machine has no loop devices: a host's disk is as large as the machine's");
-        }
         let claim = Claim {
             instance: setup.instance.to_owned(),
             machines: disks.machines().to_owned(),
@@ -160,6 +160,10 @@ impl SystemdHosts {
         disks.share().map_err(of_disk)?;
         let cgroups = Cgroups::of(block, Path::new(cgroups::MOUNT)).map_err(HostError::Refused)?;
         let switch = Switch::make(block).map_err(failed("the network"))?;
+        // Once it is loaded what can be.
+        for warning in requirements::warnings(requirements::this_machine()) {
+            tracing::warn!("{warning}");
+        }
         let (metadata, stop) = (Metadata::new(Arc::clone(&setup.faults)), CancellationToken::new());
         switch
             .listener(METADATA)
@@ -247,20 +251,13 @@ impl SystemdHosts {
 impl Hosts for SystemdHosts {
     fn check(&self, wanted: &Wanted<'_>) -> Result<(), HostError> {
         system_of(wanted.image)?;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        if usize::try_from(wanted.size.vcpus).map_or(true, |vcpus| vcpus > processors) {
-            return Err(HostError::Refused(format!(
-                "the size has {} vCPUs, and this machine {processors}: choose a smaller one",
-                wanted.size.vcpus
-            )));
-        }
-        match memory_mb() {
-            Some(memory) if wanted.size.memory_mb > memory => Err(HostError::Refused(format!(
-                "the size has {} MiB of memory, and this machine {memory}: choose a smaller one",
-                wanted.size.memory_mb
-            ))),
-            _ => Ok(()),
-        }
+        self.check_size(wanted.size)
+    }
+
+    fn check_size(&self, size: Size) -> Result<(), HostError> {
+        Capacity::of_this_machine()
+            .check(size)
+            .map_err(HostError::Refused)
     }
 
     async fn create(&self, machine: &Machine, first_boot: &FirstBoot) -> Result<(), HostError> {
@@ -539,14 +536,6 @@ fn shown(run: &Run) -> ProcessView {
         pid: run.pid(),
         ended: run.ended(),
     }
-}
-
-/// This machine's memory.
-fn memory_mb() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
 }
 
 /// The first choice follows from the state's directory, so that addresses stay the same over restarts.

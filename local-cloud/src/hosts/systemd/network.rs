@@ -29,7 +29,7 @@ const UPLINK: &str = "uplink";
 const NAMESPACES: &str = "/run/netns";
 /// Where the kernel is told that frames between two ports of a bridge pass the rules of nftables, for each network namespace. It is
 /// there once br_netfilter is.
-const BRIDGES_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+pub(super) const BRIDGES_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 /// How one host is connected.
 #[derive(Debug, Clone)]
@@ -306,7 +306,7 @@ fn filter_bridges() -> bool {
         return true;
     }
     if let Err(error) = command::run("modprobe", &["br_netfilter"]) {
-        tracing::warn!(%error, "firewalls can't be held between hosts of one network");
+        tracing::warn!(%error, "br_netfilter can't be loaded");
         return false;
     }
     // Not asked for by whoever has bridges here; each network namespace has a switch of its own.

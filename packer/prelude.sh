@@ -93,6 +93,19 @@ local_cloud_answers() {
 }
 
 local_cloud=''
+# local_cloud_prepare: makes the base image of the system that is built on, if it is not there: its failure would be a droplet that Packer waits for in
+# vain. A snapshot has one already, and the cloud refuses what it doesn't know.
+local_cloud_prepare() {
+  local program status=0 slug=${PKR_VAR_digitalocean_image:-debian-12-x64}
+  grep -qsxF "slug = \"$slug\"" "$LOCAL_IMAGES"/*/image.toml || return 0
+  program=$(local_cloud_program) || exit 1
+  "${with_us[@]}" setsid "$program" prepare --images "$LOCAL_IMAGES" --base-images "$LOCAL_BASES" "$slug" >/dev/null </dev/null 7>&- 8>&- 9>&- &
+  local_cloud=$!
+  wait "$local_cloud" || status=$?
+  local_cloud=''
+  [ "$status" -eq 0 ] || die "the base image of $slug was not made, for the reason above"
+}
+
 # local_cloud_start DIR: starts a local cloud of our own, with its output in DIR. Its images stay in LOCAL_STATE.
 local_cloud_start() {
   local program status=0

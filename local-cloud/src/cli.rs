@@ -17,7 +17,7 @@ use crate::hosts::{guard, sweep};
 use crate::machines::addresses::AddressKind;
 use crate::problems::Problems;
 use crate::state::dir::{HeldFor, StateDir};
-use crate::{fault_command, serve, test_host};
+use crate::{fault_command, prepare, serve, test_host};
 
 /// Ended by itself or by a signal, everything cleaned up.
 const EXIT_OK: u8 = 0;
@@ -87,6 +87,10 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
     },
+    /// Make base images of systemd hosts that are not there yet, and start nothing; prints where they are. Needs root.
+    ///
+    /// `serve` makes them at its start, but for images with `at_start = false`.
+    Prepare(PrepareArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -131,6 +135,31 @@ enum OnOff {
     Off,
 }
 
+/// Where images are.
+#[derive(Debug, Args)]
+struct ImagesArgs {
+    /// Directory of images: each a directory with an `image.toml`.
+    #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_IMAGES")]
+    images: PathBuf,
+    /// Where base images of systemd hosts are kept, for all local clouds of this machine.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/cache/tidepool-local-cloud",
+        env = "TIDEPOOL_LOCAL_CLOUD_BASE_IMAGES"
+    )]
+    base_images: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct PrepareArgs {
+    #[command(flatten)]
+    images: ImagesArgs,
+    /// Which images; all that are systems when none is named.
+    #[arg(value_name = "SLUG")]
+    slugs: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 struct ServeArgs {
@@ -145,17 +174,8 @@ struct ServeArgs {
     /// What droplets are.
     #[arg(long, value_name = "KIND", default_value = "process")]
     hosts: HostsKind,
-    /// Directory of images: each a directory with an `image.toml`.
-    #[arg(long, value_name = "DIR", env = "TIDEPOOL_LOCAL_CLOUD_IMAGES")]
-    images: PathBuf,
-    /// Where base images of systemd hosts are kept, for all local clouds of this machine.
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/var/cache/tidepool-local-cloud",
-        env = "TIDEPOOL_LOCAL_CLOUD_BASE_IMAGES"
-    )]
-    base_images: PathBuf,
+    #[command(flatten)]
+    images: ImagesArgs,
     /// Let systemd hosts install Debian packages, which this machine's own apt fetches for them. Without it there is nothing
     /// to install from.
     #[arg(long)]
@@ -232,6 +252,7 @@ fn run_command() -> u8 {
         Command::Fault(args) => block_on(fault_command::run(&args)),
         Command::State { endpoint } => block_on(fault_command::state(&endpoint)),
         Command::Sweep { state } => sweep_command(&state),
+        Command::Prepare(args) => prepare_command(args),
         Command::Completions { shell } => completions(shell),
         Command::Manual { directory } => manual(&directory),
         Command::Guard { state } => guard::watch(&state).map(|_| ()).map_err(anyhow::Error::from),
@@ -268,12 +289,7 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
     {
         problems.add("--token", "is empty; leave it out to take any token");
     }
-    if !args.images.is_dir() {
-        problems.add(
-            "--images",
-            format!("{} is not a directory", args.images.display()),
-        );
-    }
+    check_images(&args.images, &mut problems);
     if args.state.exists() && !args.state.is_dir() {
         problems.add("--state", format!("{} is not a directory", args.state.display()));
     }
@@ -289,13 +305,13 @@ fn serve_command(args: ServeArgs) -> anyhow::Result<()> {
     }
     let plan = serve::Plan {
         listen: args.listen,
-        images: args.images,
+        images: args.images.images,
         state: args.state,
         fresh: args.fresh,
         hosts: match args.hosts {
             HostsKind::Process => serve::HostsPlan::Process(args.addresses),
             HostsKind::Systemd => serve::HostsPlan::Systemd {
-                base_images: args.base_images,
+                base_images: args.images.base_images,
                 packages: args.packages,
             },
         },
@@ -318,6 +334,28 @@ fn trusted_hosts(given: &[String], problems: &mut Problems) -> TrustedHosts {
         TrustedHosts::default()
     });
     trusted.on_this_machine()
+}
+
+fn check_images(args: &ImagesArgs, problems: &mut Problems) {
+    let images = &args.images;
+    if !images.is_dir() {
+        problems.add("--images", format!("{} is not a directory", images.display()));
+    }
+}
+
+fn prepare_command(args: PrepareArgs) -> anyhow::Result<()> {
+    start_log()?;
+    let mut problems = Problems::new();
+    check_images(&args.images, &mut problems);
+    if !requirements::this_machine().root {
+        problems.add("prepare", "needs root: start it with sudo");
+    }
+    problems.or(())?;
+    block_on(prepare::run(prepare::Plan {
+        images: args.images.images,
+        base_images: args.images.base_images,
+        slugs: args.slugs,
+    }))
 }
 
 fn sweep_command(state: &std::path::Path) -> anyhow::Result<()> {

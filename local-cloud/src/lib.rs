@@ -19,6 +19,7 @@ mod state;
 
 pub mod cli;
 mod fault_command;
+mod prepare;
 mod private_files;
 pub mod problems;
 mod serve;

@@ -59,6 +59,8 @@ pub(crate) struct System {
     pub(crate) suite: String,
     /// What it has beside what every system has.
     pub(crate) packages: Vec<String>,
+    /// Its base image is made when the cloud starts; otherwise when it is first used.
+    pub(crate) at_start: bool,
 }
 
 /// One program of an image, with `{…}` still in it.
@@ -291,6 +293,7 @@ fn parse_system(value: Option<Value>, problems: &mut Problems) -> Option<System>
     };
     let suite = fields.text("suite").unwrap_or_default();
     let packages = fields.texts("packages");
+    let at_start = fields.flag("at_start").unwrap_or(true);
     fields.refuse_rest();
     if !suite.is_empty() && !suite.bytes().all(|byte| byte.is_ascii_lowercase()) {
         problems.add("system.suite", "the name of a Debian release, such as bookworm");
@@ -303,7 +306,11 @@ fn parse_system(value: Option<Value>, problems: &mut Problems) -> Option<System>
             );
         }
     }
-    Some(System { suite, packages })
+    Some(System {
+        suite,
+        packages,
+        at_start,
+    })
 }
 
 /// As Debian's policy has it.
@@ -477,6 +484,19 @@ impl Fields<'_> {
         }
     }
 
+    fn flag(&mut self, key: &str) -> Option<bool> {
+        match self.take(key)? {
+            Value::Boolean(flag) => Some(flag),
+            other => {
+                self.problems.add(
+                    format!("{}{key}", self.path),
+                    format!("true or false, not {}", other.type_str()),
+                );
+                None
+            }
+        }
+    }
+
     fn texts(&mut self, key: &str) -> Vec<String> {
         let Some(value) = self.take(key) else {
             return Vec::new();
@@ -631,6 +651,22 @@ mod tests {
                 "can't read: it has more than 262144 bytes"
             ]
         );
+    }
+
+    #[test]
+    fn a_systems_base_image_is_made_at_the_start_unless_it_says_otherwise() {
+        let system = |more: &str| {
+            let text = format!("slug = \"x\"\n[system]\nsuite = \"sid\"\n{more}");
+            parse(&text, Path::new("/"), &no_vars)
+        };
+        for (more, at_start) in [("", true), ("at_start = true", true), ("at_start = false", false)] {
+            let found = system(more).unwrap().system.unwrap();
+            assert_eq!(found.at_start, at_start, "{more}");
+        }
+        let problems = system("at_start = \"no\"").unwrap_err();
+        let problem = problems.list().first().unwrap();
+        assert_eq!(problem.path, "system.at_start");
+        assert_eq!(problem.message, "true or false, not string");
     }
 
     #[test]

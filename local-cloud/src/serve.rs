@@ -275,7 +275,8 @@ async fn start_hosts(
                 faults: Arc::clone(faults),
                 names: names.clone(),
             })?;
-            let systems = images.iter().filter_map(|image| image.system.clone()).collect();
+            let systems = images.iter().filter_map(|image| image.system.clone());
+            let systems = systems.filter(|system| system.at_start).collect();
             if let Err(error) = hosts.prepare(systems).await {
                 hosts.close().await?;
                 return Err(error.into());

@@ -1,4 +1,4 @@
-"""The local cloud with the images that e2e/images/make-all has made, and what is asked of it: droplets, ssh, a way to the cloud from within."""
+"""The local cloud with images that were made, and what is asked of it: droplets, ssh, a way to the cloud from within."""
 
 import contextlib
 import json
@@ -13,7 +13,8 @@ REPOSITORY = pathlib.Path(__file__).parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 CACHE = pathlib.Path(os.environ.get("TIDEPOOL_CACHE", REPOSITORY / ".cache"))
 PROGRAMS = pathlib.Path(os.environ.get("TIDEPOOL_BIN_DIR", TARGET / "debug"))
-WORK = TARGET / "e2e" / "images"
+# What e2e/images/make-all has made, or somebody else, laid out as there.
+WORK = pathlib.Path(os.environ.get("E2E_IMAGES", TARGET / "e2e" / "images"))
 SIZE = "s-1vcpu-1gb"
 
 # All are bounded by what a busy machine needs.

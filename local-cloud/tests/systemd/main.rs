@@ -20,6 +20,7 @@ mod many;
 mod names;
 mod networks;
 mod packages;
+mod prepare;
 mod refusals;
 mod room;
 mod variants;

@@ -265,6 +265,7 @@ mod tests {
         let system = |packages: &[&str]| System {
             suite: "bookworm".to_owned(),
             packages: packages.iter().map(|name| (*name).to_owned()).collect(),
+            at_start: true,
         };
         assert_eq!(name_of(&system(&["a", "b"])), name_of(&system(&["b", "a", "b"])));
         assert_ne!(name_of(&system(&["a"])), name_of(&system(&[])));

@@ -125,6 +125,14 @@ struct Around {
 impl Surroundings for Around {
     fn before_boot(&self) -> Result<Vec<Bound>, String> {
         let machine = self.connection.machine;
+        if container::needs_one_hierarchy(&self.inner.disks.root(machine))
+            && !self.inner.cgroups.has_one_for_all()
+        {
+            return Err(
+                "its systemd boots with control groups of version 2 alone, which this machine has not                  mounted: mkdir /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"
+                    .to_owned(),
+            );
+        }
         // Nothing of the last boot may be in the way of the next.
         self.inner
             .cgroups

@@ -116,6 +116,16 @@ impl Cgroups {
         Ok(groups.iter().map(|group| group.join("cgroup.procs")).collect())
     }
 
+    /// Whether a host can have one hierarchy for all: that of the layout, or one that is mounted beside those of the controllers.
+    pub(super) fn has_one_for_all(&self) -> bool {
+        match &self.layout {
+            Layout::Each(hierarchies) => hierarchies
+                .iter()
+                .any(|hierarchy| hierarchy.join("cgroup.controllers").exists()),
+            Layout::One(_) => true,
+        }
+    }
+
     /// Stops every process of a host where it is, or lets them go on.
     ///
     /// # Errors
@@ -546,5 +556,12 @@ mod tests {
         }
         let cgroups = Cgroups::of(Block(7), dir.path()).unwrap();
         assert_eq!(cgroups.group_names().len(), 5);
+        assert!(!cgroups.has_one_for_all());
+        let unified = dir.path().join("unified");
+        std::fs::create_dir(&unified).unwrap();
+        for file in ["cgroup.procs", "cgroup.controllers"] {
+            std::fs::write(unified.join(file), "").unwrap();
+        }
+        assert!(Cgroups::of(Block(7), dir.path()).unwrap().has_one_for_all());
     }
 }

@@ -19,6 +19,8 @@ use super::{command, packages};
 
 /// systemd-nspawn's exit status when the host asked for a reboot, and its supervisor is to do it.
 const REBOOT: i32 = 133;
+/// systemd of this version and later boots with one hierarchy of control groups for all (v2) alone.
+const ONE_HIERARCHY_SINCE: u32 = 258;
 /// What a host needs beyond what containers have: its own interfaces and firewall are its own business.
 const CAPABILITIES_ADDED: &str = "CAP_NET_ADMIN";
 /// What containers have and a host must not: making nodes of raw devices, and setting the kernel's audit rules. The clock,
@@ -260,6 +262,29 @@ pub(super) fn forget(name: &str, root: &Path) {
     }
 }
 
+/// Whether the systemd on that disk refuses control groups in hierarchies of their own, which systemd-nspawn gives a host where the machine has
+/// them.
+pub(super) fn needs_one_hierarchy(root: &Path) -> bool {
+    systemd_version(root).is_some_and(|version| version >= ONE_HIERARCHY_SINCE)
+}
+
+/// The version of a disk's systemd, by the name of its library, which is how systemd-nspawn knows it, too.
+fn systemd_version(root: &Path) -> Option<u32> {
+    let below = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = below(&root.join("usr/lib"))
+        .flat_map(|entry| below(&entry.path().join("systemd")))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let versions = names.filter_map(|name| {
+        let version = name.strip_prefix("libsystemd-shared-")?;
+        version
+            .split(|char: char| !char.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    });
+    versions.max()
+}
+
 fn signal(pid: Option<Pid>, signal: Signal) {
     if let Some(pid) = pid {
         // It may have ended in between.
@@ -282,6 +307,10 @@ fn command_of(container: &Container, bound: &[Bound]) -> io::Result<Command> {
     command.args(["--pdeathsig", "KILL", "--", "sh", "-c", ENTER, "sh"]);
     command.args(&container.groups);
     command.arg("--").args(nspawn(container, bound));
+    if needs_one_hierarchy(&container.root) {
+        // Its own bounds are those of the groups that it is in, on whatever hierarchies.
+        command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
+    }
     command
         .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")
         .stdin(Stdio::null())
@@ -324,4 +353,28 @@ fn nspawn(container: &Container, bound: &[Bound]) -> Vec<String> {
     line.extend(["--".to_owned(), INIT_INSIDE.to_owned()]);
     line.extend(KERNEL_ARGS.map(str::to_owned));
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_systemd_that_knows_one_hierarchy_alone_is_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!needs_one_hierarchy(dir.path()), "there is no systemd");
+        let libraries = dir.path().join("usr/lib/x86_64-linux-gnu/systemd");
+        std::fs::create_dir_all(&libraries).unwrap();
+        for (name, needs) in [
+            ("libsystemd-core-300.so", false),
+            ("libsystemd-shared-257.so", false),
+            ("libsystemd-shared-258.so", true),
+            ("libsystemd-shared-259.1-2.so", true),
+        ] {
+            let library = libraries.join(name);
+            std::fs::write(&library, "").unwrap();
+            assert_eq!(needs_one_hierarchy(dir.path()), needs, "{name}");
+            std::fs::remove_file(library).unwrap();
+        }
+    }
 }

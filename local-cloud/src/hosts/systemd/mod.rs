@@ -545,6 +545,14 @@ fn wanted_block(state: &StateDir) -> u8 {
     u8::try_from(hasher.finish() % 256).unwrap_or_default()
 }
 
+/// The directory of a base image among those that are kept in `kept`, which is made first if it is not there.
+///
+/// # Errors
+/// When it can't be made.
+pub(crate) fn base_image(kept: PathBuf, system: &System) -> Result<PathBuf, HostError> {
+    Bases::new(kept).ensure(system).map_err(failed("a base image"))
+}
+
 /// Whoever asks for what is no longer there is told so.
 fn of_disk(error: DiskError) -> HostError {
     match error {

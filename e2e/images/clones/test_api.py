@@ -60,11 +60,24 @@ def test_it_stops_by_draining(clones):
     one.ssh("systemctl start tidepool-api")
 
 
-def test_user_data_that_are_not_yaml_stop_the_service_and_say_so(api):
-    host = api.clone("#cloud-config\nwrite_files:\n- path: [\n").wait_for_boot()
+OWNER_OF_LATER = {"users": [{"name": "deploy"}], "write_files": [{"path": "/etc/default/metricbeat", "owner": "deploy:deploy", "content": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("user_data", "reason"),
+    [
+        ("#cloud-config\nwrite_files:\n- path: [\n", "the user data is not YAML in line"),
+        ("# cloud-config\nruncmd: []\n", "cloud-init does not recognise the user data"),
+        ("## template: jinja\n#cloud-config\nwrite_files: [{{ x\n", "does not render"),
+        ("#cloud-config\n" + json.dumps(OWNER_OF_LATER), "cloud-init did not carry out all of the user data"),
+    ],
+)
+def test_user_data_that_do_not_reach_the_host_stop_the_service_and_say_so(api, user_data, reason):
+    host = api.clone(user_data).wait_for_boot()
     assert host.try_ssh("systemctl is-active tidepool-api").stdout.strip() == "inactive"
-    console = WORK / "state" / "droplets" / str(host.id) / "log" / "console.log"
-    assert "tidepool-host: failed: the user data is not YAML in line" in console.read_text(errors="replace")
+    console = (WORK / "state" / "droplets" / str(host.id) / "log" / "console.log").read_text(errors="replace")
+    assert "tidepool-host: failed: " in console
+    assert reason in console
     host.destroy()
 
 

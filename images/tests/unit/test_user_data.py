@@ -120,6 +120,7 @@ def test_what_cloud_init_does_not_recognise_is_refused(boot, raw, begins):
         (MIME, [("x-shellscript", "#!/bin/sh"), (CONFIG, "#cloud-config\na: [\n")], "is not YAML in line 3"),
         (MIME, [(CONFIG, GOOD), ("plain", "write_files: []")], "the part part-002 of the user data (text/plain)"),
         (MIME, [("cloud-config-jsonp", "#cloud-config-jsonp\n[{}]")], "did not take the part part-001"),
+        (MIME, [(CONFIG, GOOD.replace("store", "störe"))], "it has letters outside of ASCII"),
         ("#cloud-config-archive\n- content: [\n", [], "is not YAML in line"),
         ("#cloud-config-archive\na: b\n", [], "not a list of parts"),
         ("#cloud-config-archive\n- write_files: []\n", [(CONFIG, "")], "part 1 of the archive in the user data has no `content`"),

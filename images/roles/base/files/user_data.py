@@ -189,7 +189,9 @@ def check_merged(parts, merged, instance):
         if len(same) > count[name]:
             wanted = [part for part in same if has_settings(part) and not part.for_some_hosts]
             if len(wanted) > count[name]:
-                raise Lost(f"cloud-init did not take the part {name} of the user data: /var/log/cloud-init.log says why")
+                # Of a MIME part it takes them only where an encoding is named.
+                odd = "" if all(part.text.isascii() for part in wanted) else " (it has letters outside of ASCII: send it as base64)"
+                raise Lost(f"cloud-init did not take the part {name} of the user data{odd}: /var/log/cloud-init.log says why")
 
 
 def has_settings(part):

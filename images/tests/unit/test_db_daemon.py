@@ -242,6 +242,13 @@ class Joins(Files):
         new.join(["10.0.0.1"])
         self.assertGreater(new.members.renewals, tries)
 
+    def test_one_whose_cassandra_never_runs_gives_it_back_too(self):
+        starts = daemon.Starts(100.0)
+        for now, pid in ((101.0, None), (110.0, 11), (150.0, 11), (160.0, None), (200.0, None), (270.0, None)):
+            starts.look(pid, now)
+        with self.assertRaisesRegex(daemon.JoinFailed, "Cassandra has not run for 120 s"):
+            starts.look(None, 271.0)
+
     def test_one_that_takes_its_time_keeps_the_lock(self):
         self.change(daemon, "cassandra_pid", lambda: 11)
         self.change(daemon, "LOCK_RENEW_SECS", -1)

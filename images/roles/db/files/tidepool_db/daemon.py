@@ -28,6 +28,8 @@ LOOPBACK = "127.0.0.1"
 # So many ends of Cassandra while it joins are no accident; the next try comes after others had the lock.
 JOIN_ENDS_MAX = 3
 JOIN_RETRY_SECS = 120
+# Its unit starts it again after 10 s; for longer it is absent only where that unit doesn't run.
+JOIN_ABSENT_SECS = 120
 NOT_RUNNING = "Cassandra isn't running on this host: journalctl --unit cassandra says why"
 
 
@@ -88,16 +90,23 @@ class JoinFailed(Exception):
 
 
 class Starts:
-    """How often Cassandra has ended since this began to look."""
+    """How often Cassandra has ended since this began to look, and since when it is not there."""
 
-    def __init__(self):
+    def __init__(self, now):
         self.pid = None
         self.ends = 0
+        self.seen = now
 
-    def look(self, pid):
+    def look(self, pid, now):
+        """Raises JoinFailed when a join comes to nothing."""
         if self.pid is not None and pid != self.pid:
             self.ends += 1
         self.pid = pid
+        self.seen = self.seen if pid is None else now
+        if self.ends >= JOIN_ENDS_MAX:
+            raise JoinFailed(f"Cassandra has ended {self.ends} times while this host joined: journalctl --unit cassandra says why")
+        if now - self.seen > JOIN_ABSENT_SECS:
+            raise JoinFailed(f"Cassandra has not run for {JOIN_ABSENT_SECS} s while this host joined: systemctl status cassandra says why")
 
 
 class Daemon:
@@ -308,13 +317,12 @@ class Daemon:
 
     def under_way(self, through):
         """What to call all the while a join goes on: keeps the lock, as long as Cassandra does something with it. Raises JoinFailed."""
-        starts, renewed = Starts(), time.monotonic()
+        renewed = time.monotonic()
+        starts = Starts(renewed)
 
         def look():
             nonlocal renewed
-            starts.look(cassandra_pid())
-            if starts.ends >= JOIN_ENDS_MAX:
-                raise JoinFailed(f"Cassandra has ended {starts.ends} times while this host joined: journalctl --unit cassandra says why")
+            starts.look(cassandra_pid(), time.monotonic())
             if time.monotonic() - renewed > LOCK_RENEW_SECS:
                 self.renew(through)
                 renewed = time.monotonic()

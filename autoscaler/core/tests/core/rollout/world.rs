@@ -1,11 +1,10 @@
-//! Rollouts in a simulated pool: whatever goes wrong, no fewer serve than are wanted, no more are made than the maximum and
-//! the surge (those on their way out not counted), and in the end all members are new, or all are old.
+//! A simulated pool of droplets, old and new, and what befalls it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tidepool_autoscaler_core::decide::{Control, decide};
-use tidepool_autoscaler_core::memory::{Memory, Vanished};
+use tidepool_autoscaler_core::memory::Memory;
 use tidepool_autoscaler_core::observe::{
     Member, MemberId, MemberName, Observation, Power, Readiness, Sample, SignalReading, UnixMillis,
 };
@@ -13,20 +12,20 @@ use tidepool_autoscaler_core::outcome::{Decision, Plan, Step, StepKind};
 use tidepool_autoscaler_core::plan::plan;
 use tidepool_autoscaler_core::progress::advance;
 use tidepool_autoscaler_core::recipe::{Generation, Recipe};
-use tidepool_autoscaler_core::rollout::{Cause, Rollout, Stage};
+use tidepool_autoscaler_core::rollout::{Rollout, Stage};
 use tidepool_autoscaler_core::roster::Roster;
 use tidepool_autoscaler_core::spec::{Pace, PoolSpec, RepairLimit};
 
 use crate::support::spec;
 
-const TICK_SECS: u32 = 15;
+pub(super) const TICK_SECS: u32 = 15;
 /// Ticks without faults in which every rollout ends: ten members, one at a time, each with its boot, its time of being ready and
 /// its way out (300 s), there and back again, and what the breaker of repairs (600 s) and a lost memory cost.
-const CALM_TICKS: usize = 500;
+pub(super) const CALM_TICKS: usize = 500;
 
 /// How members of the new image do.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum New {
+pub(super) enum New {
     Good,
     NeverReady,
     /// Ready at first, and not after so many seconds.
@@ -38,26 +37,26 @@ enum New {
 }
 
 #[derive(Debug, Clone)]
-struct Trouble {
-    cpu: f64,
+pub(super) struct Trouble {
+    pub(super) cpu: f64,
     /// The autoscaler dies after so many steps, with or without its memory.
-    crash: Option<(usize, bool)>,
-    power_cut: Option<usize>,
-    unready: Option<usize>,
-    blind: bool,
-    hold: bool,
+    pub(super) crash: Option<(usize, bool)>,
+    pub(super) power_cut: Option<usize>,
+    pub(super) unready: Option<usize>,
+    pub(super) blind: bool,
+    pub(super) hold: bool,
     /// What the operator says about the rollout.
-    word: Option<Word>,
+    pub(super) word: Option<Word>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Word {
+pub(super) enum Word {
     Pause,
     Resume,
     Undo,
 }
 
-fn calm() -> Trouble {
+pub(super) fn calm() -> Trouble {
     Trouble {
         cpu: 0.5,
         crash: None,
@@ -69,7 +68,7 @@ fn calm() -> Trouble {
     }
 }
 
-fn trouble() -> impl Strategy<Value = Trouble> {
+pub(super) fn trouble() -> impl Strategy<Value = Trouble> {
     let rare = |range| prop_oneof![6 => Just(None), 1 => proptest::option::of(range)];
     let word = prop_oneof![
         30 => Just(None), 1 => Just(Some(Word::Pause)), 1 => Just(Some(Word::Resume)), 1 => Just(Some(Word::Undo))
@@ -94,14 +93,14 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         })
 }
 
-fn new() -> impl Strategy<Value = New> {
+pub(super) fn new() -> impl Strategy<Value = New> {
     prop_oneof![
         3 => Just(New::Good), 1 => Just(New::NeverReady), 1 => (0..400_i64).prop_map(New::FailsAfter),
         1 => Just(New::Refused), 1 => Just(New::Vanishes)
     ]
 }
 
-fn recipe(generation: Option<&str>, image: &str) -> Recipe {
+pub(super) fn recipe(generation: Option<&str>, image: &str) -> Recipe {
     Recipe {
         generation: generation.map(|text| Generation(text.to_owned())),
         name: None,
@@ -110,31 +109,31 @@ fn recipe(generation: Option<&str>, image: &str) -> Recipe {
     }
 }
 
-fn first() -> Recipe {
+pub(super) fn first() -> Recipe {
     recipe(None, "api (1)")
 }
 
-fn second() -> Recipe {
+pub(super) fn second() -> Recipe {
     recipe(Some("2"), "api (2)")
 }
 
 #[derive(Debug, Clone)]
-struct Droplet {
-    member: Member,
-    asked_to_drain: bool,
+pub(super) struct Droplet {
+    pub(super) member: Member,
+    pub(super) asked_to_drain: bool,
 }
 
-struct World {
-    spec: PoolSpec,
-    now: UnixMillis,
-    droplets: BTreeMap<MemberId, Droplet>,
-    next_id: u64,
-    new: New,
-    memory: Memory,
+pub(super) struct World {
+    pub(super) spec: PoolSpec,
+    pub(super) now: UnixMillis,
+    pub(super) droplets: BTreeMap<MemberId, Droplet>,
+    pub(super) next_id: u64,
+    pub(super) new: New,
+    pub(super) memory: Memory,
 }
 
 impl World {
-    fn new(spec: PoolSpec, new: New) -> World {
+    pub(super) fn new(spec: PoolSpec, new: New) -> World {
         World {
             spec: PoolSpec {
                 recipe: first(),
@@ -148,20 +147,20 @@ impl World {
         }
     }
 
-    fn order(&mut self) {
+    pub(super) fn order(&mut self) {
         self.spec.rollout = Some(Rollout::new(second(), Some(first()), self.now));
     }
 
-    fn rollout(&self) -> &Rollout {
+    pub(super) fn rollout(&self) -> &Rollout {
         self.spec.rollout.as_ref().unwrap()
     }
 
-    fn is_new(&self, member: &Member) -> bool {
+    pub(super) fn is_new(&self, member: &Member) -> bool {
         member.generation == second().generation
     }
 
     /// Whether it is ready, by its own word.
-    fn is_ready(&self, droplet: &Droplet) -> bool {
+    pub(super) fn is_ready(&self, droplet: &Droplet) -> bool {
         let age_secs = self.now.secs_since(droplet.member.created_at) as i64;
         let boots = age_secs < 20;
         let broken = self.is_new(&droplet.member)
@@ -173,7 +172,7 @@ impl World {
         droplet.member.power == Power::Running && !boots && !broken && !droplet.asked_to_drain
     }
 
-    fn observe(&self, trouble: &Trouble) -> Observation {
+    pub(super) fn observe(&self, trouble: &Trouble) -> Observation {
         let mut members = Vec::new();
         let mut drained = BTreeSet::new();
         for (n, droplet) in self.droplets.values().enumerate() {
@@ -220,7 +219,7 @@ impl World {
         }
     }
 
-    fn create(&mut self, name: &MemberName, generation: Option<&Generation>) -> Result<(), ()> {
+    pub(super) fn create(&mut self, name: &MemberName, generation: Option<&Generation>) -> Result<(), ()> {
         let made_new = generation == second().generation.as_ref();
         if made_new && self.new == New::Refused {
             return Err(());
@@ -253,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    fn run(&mut self, step: &Step) -> Result<(), ()> {
+    pub(super) fn run(&mut self, step: &Step) -> Result<(), ()> {
         if let Step::Create { name, generation } = step {
             return self.create(name, generation.as_ref());
         }
@@ -276,7 +275,7 @@ impl World {
         Ok(())
     }
 
-    fn tick(&mut self, trouble: &Trouble) -> (Decision, Plan) {
+    pub(super) fn tick(&mut self, trouble: &Trouble) -> (Decision, Plan) {
         self.now = self.now.plus_secs(TICK_SECS);
         if let Some(droplet) = trouble.power_cut.and_then(|n| self.droplets.values_mut().nth(n)) {
             droplet.member.power = Power::Off;
@@ -309,7 +308,7 @@ impl World {
         (decision, plan)
     }
 
-    fn run_and_note(&mut self, step: &Step, at: UnixMillis) {
+    pub(super) fn run_and_note(&mut self, step: &Step, at: UnixMillis) {
         let outcome = self.run(step);
         if let Step::Create { name, generation } = step {
             if outcome.is_err() {
@@ -323,7 +322,7 @@ impl World {
         }
     }
 
-    fn say(&mut self, word: Option<Word>) {
+    pub(super) fn say(&mut self, word: Option<Word>) {
         let Some(rollout) = self.spec.rollout.as_mut() else {
             return;
         };
@@ -335,7 +334,7 @@ impl World {
         }
     }
 
-    fn check(&self, seen: &Observation, memory: &Memory, decision: &Decision, plan: &Plan) {
+    pub(super) fn check(&self, seen: &Observation, memory: &Memory, decision: &Decision, plan: &Plan) {
         let roster = Roster::of(&self.spec, seen, memory).under(decision.control);
         let surge = self.spec.pace.surge;
         // No more than the maximum and the surge, without those that are on their way out.
@@ -384,12 +383,12 @@ impl World {
         );
     }
 
-    fn new_ones(&self) -> usize {
+    pub(super) fn new_ones(&self) -> usize {
         self.droplets.values().filter(|d| self.is_new(&d.member)).count()
     }
 
     /// Nothing is left to do.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         let settled =
             |d: &Droplet| d.member.serving && !d.member.draining && d.member.power == Power::Running;
         self.rollout().stage == Stage::Done
@@ -398,7 +397,7 @@ impl World {
     }
 
     /// All members serve, and all are of the same recipe.
-    fn in_order(&self, of: &Recipe) {
+    pub(super) fn in_order(&self, of: &Recipe) {
         let all: Vec<&Member> = self.droplets.values().map(|d| &d.member).collect();
         let well = |m: &&Member| m.serving && !m.draining && m.power == Power::Running;
         assert!(all.iter().all(well), "{all:#?}");
@@ -417,7 +416,7 @@ impl World {
 }
 
 /// Three members of the first image that serve, in a pool of 2 to 6.
-fn started(new: New, pace: Pace) -> World {
+pub(super) fn started(new: New, pace: Pace) -> World {
     let mut world = World::new(
         PoolSpec {
             min: 3,
@@ -438,7 +437,7 @@ fn started(new: New, pace: Pace) -> World {
     world
 }
 
-fn pace(surge: u32) -> Pace {
+pub(super) fn pace(surge: u32) -> Pace {
     Pace {
         surge,
         ready_secs: 200,
@@ -446,7 +445,7 @@ fn pace(surge: u32) -> Pace {
     }
 }
 
-fn until_done(world: &mut World) -> usize {
+pub(super) fn until_done(world: &mut World) -> usize {
     for n in 0..CALM_TICKS {
         world.tick(&calm());
         if world.rollout().stage == Stage::Done {
@@ -454,346 +453,4 @@ fn until_done(world: &mut World) -> usize {
         }
     }
     panic!("not done: {:#?} {:#?}", world.rollout(), world.droplets);
-}
-
-#[test]
-fn members_are_replaced_one_at_a_time_and_never_fewer_serve() {
-    for surge in [1, 2, 3, 5] {
-        let mut world = started(New::Good, pace(surge));
-        world.order();
-        let (mut least, mut most) = (usize::MAX, 0);
-        while world.rollout().stage != Stage::Done {
-            world.tick(&calm());
-            let ready = |d: &&Droplet| d.member.serving && world.is_ready(d);
-            least = least.min(world.droplets.values().filter(ready).count());
-            most = most.max(world.droplets.len());
-            assert!(world.now.0 < 1_000_000_000 + 3_600_000, "surge {surge}");
-        }
-        world.in_order(&second());
-        assert_eq!(world.droplets.len(), 3, "surge {surge}");
-        assert_eq!(least, 3, "surge {surge}");
-        assert_eq!(most, 3 + surge.min(3) as usize, "surge {surge}");
-        assert_eq!(
-            world.memory.size,
-            Some(3),
-            "the surge is not kept as the pool's size"
-        );
-
-        // And back again.
-        world.spec.rollout.as_mut().unwrap().turn_back(Cause::ByHand);
-        until_done(&mut world);
-        world.in_order(&first());
-        assert_eq!(world.droplets.len(), 3, "surge {surge}");
-    }
-}
-
-#[test]
-fn a_predecessor_goes_only_when_its_successor_has_been_ready_for_long_enough() {
-    let mut world = started(New::Good, pace(1));
-    world.spec.pace.min_ready_secs = 120;
-    world.order();
-    let (_, plan) = world.tick(&calm());
-    assert_eq!(
-        plan.steps.iter().map(Step::kind).collect::<Vec<_>>(),
-        [StepKind::Create]
-    );
-    let mut admitted = None;
-    let marked = loop {
-        let (_, plan) = world.tick(&calm());
-        let has = |kind| plan.steps.iter().any(|s| s.kind() == kind);
-        if has(StepKind::Admit) {
-            admitted.get_or_insert(world.now);
-        }
-        if has(StepKind::MarkDraining) {
-            break world.now;
-        }
-    };
-    assert_eq!(marked.secs_since(admitted.unwrap()), 120.0);
-}
-
-#[test]
-fn new_members_that_never_get_ready_are_taken_back() {
-    let mut world = started(New::NeverReady, pace(1));
-    world.order();
-    let mut most_new = 0;
-    for _ in 0..CALM_TICKS {
-        world.tick(&calm());
-        most_new = most_new.max(world.new_ones());
-        let old = world
-            .droplets
-            .values()
-            .filter(|d| !world.is_new(&d.member) && d.member.serving);
-        assert_eq!(old.count(), 3, "all old ones go on serving");
-    }
-    assert_eq!(most_new, 1);
-    world.in_order(&first());
-    let Some(Cause::NewOnesFail {
-        failed,
-        others_failed,
-        ..
-    }) = world.rollout().cause
-    else {
-        panic!("{:?}", world.rollout());
-    };
-    assert_eq!((failed, others_failed), (2, 0));
-}
-
-/// It would be in its place until the pool's own boot timeout otherwise, which is longer.
-#[test]
-fn a_new_member_that_is_not_ready_in_time_makes_room_for_the_next() {
-    let ready_secs = 60;
-    let pace = Pace {
-        ready_secs,
-        ..pace(1)
-    };
-    let mut world = started(New::NeverReady, pace);
-    let boot_timeout_secs = 600;
-    world.spec.life.boot_timeout_secs = boot_timeout_secs;
-    world.order();
-    let turns = |world: &mut World| {
-        world.tick(&calm());
-        world.rollout().back
-    };
-    let ticks = (1..CALM_TICKS).find(|_| turns(&mut world)).unwrap();
-    assert!(ticks < (boot_timeout_secs / TICK_SECS) as usize, "{ticks}");
-}
-
-#[test]
-fn new_members_that_fail_after_a_while_are_taken_back() {
-    let mut world = started(New::FailsAfter(60), pace(2));
-    world.order();
-    for _ in 0..CALM_TICKS {
-        world.tick(&calm());
-    }
-    world.in_order(&first());
-    assert!(world.rollout().back);
-}
-
-#[test]
-fn a_recipe_that_cannot_be_made_is_given_up() {
-    for (new, vanished) in [(New::Refused, false), (New::Vanishes, true)] {
-        let mut world = started(new, pace(1));
-        world.order();
-        for _ in 0..CALM_TICKS {
-            world.tick(&calm());
-        }
-        world.in_order(&first());
-        let cause = world.rollout().cause.clone().unwrap();
-        assert_eq!(matches!(cause, Cause::Vanished { .. }), vanished, "{cause:?}");
-        assert_eq!(world.new_ones(), 0);
-    }
-}
-
-#[test]
-fn an_outage_of_old_and_new_turns_nothing_round() {
-    let mut world = started(New::Good, pace(1));
-    world.spec.pace.failures_max = 0;
-    world.order();
-    while world.new_ones() < 2 {
-        world.tick(&calm());
-    }
-    // What they share is down: nobody is ready for ten minutes.
-    for droplet in world.droplets.values_mut() {
-        droplet.asked_to_drain = true;
-    }
-    for _ in 0..40 {
-        world.tick(&calm());
-    }
-    for droplet in world.droplets.values_mut().filter(|d| !d.member.draining) {
-        droplet.asked_to_drain = false;
-    }
-    assert!(!world.rollout().back, "{:?}", world.rollout());
-    until_done(&mut world);
-    world.in_order(&second());
-}
-
-#[test]
-fn growth_and_repairs_are_made_of_what_is_known_to_serve_until_the_new_one_is() {
-    let mut world = started(New::NeverReady, pace(1));
-    world.order();
-    world.tick(&calm());
-    world.tick(&calm());
-    assert_eq!(world.new_ones(), 1);
-    let busy = Trouble { cpu: 0.9, ..calm() };
-    let (decision, plan) = world.tick(&busy);
-    assert_eq!(
-        (decision.desired, decision.surge),
-        (6, 1),
-        "{}",
-        decision.reason()
-    );
-    let made: Vec<_> = plan
-        .steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Create { generation, .. } => Some(generation.clone()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(made, [None, None, None], "{}", decision.reason());
-
-    let mut world = started(New::NeverReady, pace(1));
-    world.order();
-    world.tick(&calm());
-    world.tick(&calm());
-    world.droplets.values_mut().next().unwrap().member.power = Power::Off;
-    for _ in 0..8 {
-        world.tick(&calm());
-    }
-    let old = world.droplets.values().filter(|d| !world.is_new(&d.member));
-    assert_eq!(old.count(), 3, "the dead one was replaced by one of its kind");
-}
-
-#[test]
-fn a_paused_rollout_replaces_nobody_and_goes_on_when_it_is_resumed() {
-    let mut world = started(New::Good, pace(1));
-    world.order();
-    while world.new_ones() == 0 || world.droplets.len() > 3 {
-        world.tick(&calm());
-    }
-    world.say(Some(Word::Pause));
-    let before = world.new_ones();
-    for _ in 0..60 {
-        let (decision, _) = world.tick(&calm());
-        assert!(decision.reason().contains("paused"), "{}", decision.reason());
-    }
-    assert!(world.new_ones() <= before + 1);
-    assert!(world.droplets.len() <= 4);
-    world.say(Some(Word::Resume));
-    until_done(&mut world);
-    world.in_order(&second());
-}
-
-#[test]
-fn a_rollout_under_way_waits_while_the_pool_is_held() {
-    let mut world = started(New::Good, pace(1));
-    world.order();
-    while world.new_ones() < 2 {
-        world.tick(&calm());
-    }
-    let before: Vec<MemberId> = world.droplets.keys().cloned().collect();
-    for _ in 0..60 {
-        let held = Trouble { hold: true, ..calm() };
-        let (decision, _) = world.tick(&held);
-        assert!(decision.reason().contains("waits while"), "{}", decision.reason());
-    }
-    let after: Vec<MemberId> = world.droplets.keys().cloned().collect();
-    assert_eq!(before, after);
-    until_done(&mut world);
-    world.in_order(&second());
-    assert_eq!(world.droplets.len(), 3);
-}
-
-#[test]
-fn what_is_of_it_already_is_not_replaced() {
-    let mut world = started(New::Good, pace(1));
-    let to = first();
-    world.spec.rollout = Some(Rollout::new(to.clone(), None, world.now));
-    let ids: Vec<MemberId> = world.droplets.keys().cloned().collect();
-    assert_eq!(until_done(&mut world), 0);
-    assert_eq!(ids, world.droplets.keys().cloned().collect::<Vec<_>>());
-    // Another size is another recipe; a member whose size isn't known is taken for one of this size.
-    let larger = Recipe {
-        size: Some("s-2vcpu-2gb".to_owned()),
-        ..to
-    };
-    let rollout = Rollout::new(larger, None, world.now);
-    let member = |size: Option<&str>| Member {
-        size: size.map(str::to_owned),
-        image: "api (1)".into(),
-        ..crate::support::member(1)
-    };
-    assert!(rollout.replaces(&member(Some("s-1vcpu-1gb"))));
-    assert!(!rollout.replaces(&member(Some("s-2vcpu-2gb"))));
-    assert!(!rollout.replaces(&member(None)));
-}
-
-#[test]
-fn without_anything_to_go_back_to_a_failing_rollout_is_paused() {
-    let mut world = started(New::NeverReady, pace(1));
-    world.spec.rollout = Some(Rollout::new(second(), None, world.now));
-    for _ in 0..CALM_TICKS {
-        world.tick(&calm());
-    }
-    assert_eq!(world.rollout().stage, Stage::Paused);
-    assert!(!world.rollout().back && world.rollout().cause.is_some());
-    let old = world.droplets.values().filter(|d| !world.is_new(&d.member));
-    assert_eq!(old.count(), 3);
-}
-
-fn until_paused(world: &mut World) {
-    for _ in 0..CALM_TICKS {
-        world.tick(&calm());
-        if world.rollout().stage == Stage::Paused {
-            return;
-        }
-    }
-    panic!("not paused: {:#?}", world.rollout());
-}
-
-#[test]
-fn resumed_after_new_members_vanished_it_goes_on_and_is_paused_again_only_when_as_many_vanish_again() {
-    let mut world = started(New::Vanishes, pace(1));
-    world.spec.rollout = Some(Rollout::new(second(), None, world.now));
-    for _ in 0..2 {
-        until_paused(&mut world);
-        assert_eq!(world.rollout().cause, Some(Cause::Vanished { times: 2 }));
-        world.say(Some(Word::Resume));
-        world.tick(&calm());
-        assert_eq!(world.rollout().stage, Stage::Running);
-    }
-    until_paused(&mut world);
-    // What was at fault is mended.
-    world.new = New::Good;
-    world.say(Some(Word::Resume));
-    until_done(&mut world);
-    world.in_order(&second());
-}
-
-#[test]
-fn what_vanished_before_a_rollout_is_not_held_against_it() {
-    let mut world = started(New::Vanishes, pace(1));
-    world.memory.vanished = Vanished {
-        times: 3,
-        at: Some(world.now),
-        members: BTreeMap::new(),
-    };
-    world.order();
-    for _ in 0..CALM_TICKS {
-        world.tick(&calm());
-    }
-    assert_eq!(world.rollout().cause, Some(Cause::Vanished { times: 2 }));
-}
-
-proptest! {
-    #[test]
-    fn whatever_goes_wrong_all_members_end_up_new_or_all_old(
-        new in new(),
-        surge in 1..4_u32,
-        before in proptest::collection::vec(trouble(), 0..6),
-        troubles in proptest::collection::vec(trouble(), 1..80),
-    ) {
-        let mut world = started(new, pace(surge));
-        for trouble in &before {
-            world.tick(trouble);
-        }
-        world.order();
-        for trouble in &troubles {
-            world.tick(trouble);
-        }
-        world.say(Some(Word::Resume));
-        for _ in 0..CALM_TICKS {
-            world.tick(&calm());
-            world.say(Some(Word::Resume));
-            if world.is_settled() {
-                break;
-            }
-        }
-        let to = world.rollout().to.clone();
-        prop_assert!(to == first() || to == second());
-        if new != New::Good && !matches!(new, New::FailsAfter(_)) {
-            prop_assert_eq!(&to, &first());
-        }
-        world.in_order(&to);
-    }
 }

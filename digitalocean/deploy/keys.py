@@ -19,13 +19,16 @@ def make(folder):
     """Makes what is missing; returns the names of what was made."""
     refuse_public_halves(folder)
     made = []
-    for private, public in PAIRS:
-        if (folder / private).exists() and not (folder / public).exists():
-            # It was interrupted before the second half was there, so that nobody was told the first.
-            (folder / private).unlink()
     if not (folder / "id_ed25519").exists():
         must(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tidepool-deploy", "-f", folder / "id_ed25519"])
         made.append("id_ed25519")
+    elif not (folder / "id_ed25519.pub").exists():
+        said = must(["ssh-keygen", "-y", "-f", folder / "id_ed25519"])
+        write_private(folder / "id_ed25519.pub", said.strip() + "\n")
+    for private, public in PAIRS[1:]:
+        if (folder / private).exists() and not (folder / public).exists():
+            # It was interrupted before the second half was there, so that nobody was told the first.
+            (folder / private).unlink()
     for name in PASSWORDS:
         if not (folder / name).exists():
             write_private(folder / name, secrets.token_hex(24))
@@ -42,11 +45,14 @@ def make(folder):
 
 
 def refuse_public_halves(folder):
-    """The private half is written first, so that a public one without it was in use: hosts know it, and another would not fit to it."""
+    """The private half is written first, so that a public one without it was in use: hosts know it, and another would not fit to it. So was
+    an authority that has signed."""
     lost = [(private, public) for private, public in PAIRS if (folder / public).exists() and not (folder / private).exists()]
+    if (folder / "node.pem").exists() and not (folder / "ca.pem").exists():
+        lost.append(("ca.pem", "node.pem"))
     if lost:
         lines = "\n".join(f"  - {private}, to which {public} belongs" for private, public in lost)
-        raise Stopped("missing-needs", f"private keys are gone from {folder}:\n{lines}\nThey are not made anew, for hosts know the old ones: bring them back from a copy")
+        raise Stopped("missing-needs", f"halves of keys are gone from {folder}:\n{lines}\nThey are not made anew, for hosts know the old ones: bring them back from a copy")
 
 
 NEW_KEY = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -77,3 +83,4 @@ def must(line):
         os.umask(before)
     if status != 0:
         raise Stopped("missing-needs", f"{line[0]} could not make a key: {said.strip()[-500:]}")
+    return said

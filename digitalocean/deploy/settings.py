@@ -76,13 +76,16 @@ def read(name, environment, *, may_destroy=False, remove_volumes=False):
     local = cloud == "local"
     token = environment.get("DIGITALOCEAN_TOKEN") or environment.get("DIGITALOCEAN_ACCESS_TOKEN") or ("local" if local else "")
     variables = environment.get("VARIABLES") or known.get("variables")
+    api_url = environment.get("DIGITALOCEAN_API_URL") or environment.get("LOCAL_CLOUD_URL") or None
+    if api_url and not re.match(r"https?://[^/\s]+", api_url):
+        raise Usage(f"DIGITALOCEAN_API_URL={api_url} is not the address of an API: it begins with https://, or http:// for a local cloud")
     return Settings(
         environment=name,
         cloud=cloud,
         folder=folder,
         token=token,
         autoscaler_token=environment.get("AUTOSCALER_TOKEN") or token,
-        api_url=environment.get("DIGITALOCEAN_API_URL") or environment.get("LOCAL_CLOUD_URL") or None,
+        api_url=api_url,
         domain=environment.get("DOMAIN") or known.get("domain") or (f"{name}.tidepool.test" if local else None),
         ssh_allowed_ranges=ranges(environment.get("SSH_ALLOW")) or known.get("ssh_allowed_ranges") or (LOCAL_RANGES if local else []),
         manifests=pathlib.Path(environment.get("MANIFESTS") or REPOSITORY / "packer" / "manifests").absolute() / cloud,

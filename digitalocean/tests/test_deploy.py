@@ -67,6 +67,11 @@ class TestSettings:
         with pytest.raises(outcome.Usage, match="there is no cloud 'gce'"):
             settings.read("staging", {**given, "CLOUD": "gce"})
 
+    @pytest.mark.parametrize("url", ["127.0.0.1:7780", "localhost:7780", "https://", "ftp://127.0.0.1"])
+    def test_an_address_that_is_none_is_refused(self, given, url):
+        with pytest.raises(outcome.Usage, match="DIGITALOCEAN_API_URL=.* is not the address of an API"):
+            settings.read("staging", {**given, "DIGITALOCEAN_API_URL": url})
+
     def test_secrets_never_go_into_the_repository(self, given):
         with pytest.raises(outcome.Usage, match="where secrets must not be"):
             settings.read("staging", {**given, "TIDEPOOL_DEPLOY_DIR": str(ROOT / "state")})
@@ -135,6 +140,23 @@ class TestKeys:
         (tmp_path / "node.pem").unlink()
         assert keys.make(tmp_path) == ["node.pem"]
         assert (tmp_path / "ca.pem").read_bytes() == authority
+
+    def test_the_public_half_of_an_ssh_key_is_made_of_its_private_one(self, tmp_path):
+        """Hosts let the old key in."""
+        keys.make(tmp_path)
+        private, public = (tmp_path / "id_ed25519").read_bytes(), (tmp_path / "id_ed25519.pub").read_text().split()
+        (tmp_path / "id_ed25519.pub").unlink()
+        assert keys.make(tmp_path) == []
+        assert (tmp_path / "id_ed25519").read_bytes() == private
+        assert (tmp_path / "id_ed25519.pub").read_text().split()[:2] == public[:2]
+
+    @pytest.mark.parametrize("gone", [["ca.pem"], ["ca.pem", "ca.key"]])
+    def test_an_authority_that_has_signed_is_not_made_anew(self, tmp_path, gone):
+        keys.make(tmp_path)
+        for name in gone:
+            (tmp_path / name).unlink()
+        with pytest.raises(outcome.Stopped, match="ca.pem, to which node.pem belongs"):
+            keys.make(tmp_path)
 
     @pytest.mark.parametrize(("private", "public"), keys.PAIRS)
     def test_a_private_half_that_is_gone_is_not_made_anew(self, tmp_path, private, public):

@@ -46,8 +46,9 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Switch {
     block: Block,
-    /// Private networks whose bridges are there.
-    bridges: Mutex<BTreeSet<String>>,
+    /// The bridges of private networks, and the machines on each. One goes with its last machine: a network that comes after
+    /// it may have the same range, and the kernel would go on looking for its hosts here.
+    bridges: Mutex<BTreeMap<String, BTreeSet<u64>>>,
     /// What the rules know of each machine that is connected.
     known: Mutex<BTreeMap<u64, Vec<Element>>>,
     /// What the rules hold of traffic.
@@ -130,7 +131,7 @@ impl Switch {
     /// When the kernel refuses.
     pub(super) fn connect(&self, connection: &Connection) -> Result<(), CommandError> {
         self.disconnect(connection.machine)?;
-        let bridge = self.bridge(&connection.private)?;
+        let bridge = self.bridge(connection.machine, &connection.private)?;
         let namespace = self.block.host_name(connection.machine);
         let (public_port, private_port) = ports(connection.machine);
         batch(None, &format!("netns add {namespace}\n"))?;
@@ -186,7 +187,7 @@ impl Switch {
         }
         let namespace = self.block.host_name(machine);
         if !exists(&namespace) {
-            return Ok(());
+            return self.leave_bridges(machine);
         }
         // The links first: with their namespace they would go some time later, and a new host has the same addresses.
         let (public_port, private_port) = ports(machine);
@@ -196,7 +197,8 @@ impl Switch {
                 tracing::debug!(machine, %error, "no such port");
             }
         }
-        command::run("ip", &["netns", "del", &namespace]).map(|_| ())
+        command::run("ip", &["netns", "del", &namespace])?;
+        self.leave_bridges(machine)
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<Element>>> {
@@ -283,20 +285,41 @@ impl Switch {
             .unwrap_or_else(|_panic| Err(std::io::Error::other("the thread that listens failed")))
     }
 
-    /// The bridge of a private network, made on first use.
-    fn bridge(&self, private: &Private) -> Result<String, CommandError> {
+    fn bridges(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<u64>>> {
+        self.bridges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bridge of a private network, made for its first machine.
+    fn bridge(&self, machine: u64, private: &Private) -> Result<String, CommandError> {
         let bridge = bridge_name(&private.network);
-        let mut bridges = self.bridges.lock().unwrap_or_else(PoisonError::into_inner);
-        if !bridges.contains(&bridge) {
+        let mut bridges = self.bridges();
+        if !bridges.contains_key(&bridge) {
             let (gateway, prefix) = (private.interface().gateway, private.range.prefix());
             let lines = format!(
                 "link add {bridge} type bridge\naddr add {gateway}/{prefix} dev {bridge}\nlink set {bridge} up\n"
             );
             batch(Some(&self.block.name()), &lines)?;
             self.rule(&rules::added(&[Element::within(&bridge)]))?;
-            bridges.insert(bridge.clone());
         }
+        bridges.entry(bridge.clone()).or_default().insert(machine);
         Ok(bridge)
+    }
+
+    /// Removes the bridges on which this machine was the last.
+    fn leave_bridges(&self, machine: u64) -> Result<(), CommandError> {
+        let mut bridges = self.bridges();
+        let left: Vec<String> = bridges
+            .iter_mut()
+            .filter_map(|(bridge, on_it)| {
+                (on_it.remove(&machine) && on_it.is_empty()).then(|| bridge.clone())
+            })
+            .collect();
+        for bridge in left {
+            self.rule(&rules::deleted(&[Element::within(&bridge)]))?;
+            command::run("ip", &["-n", &self.block.name(), "link", "del", &bridge])?;
+            bridges.remove(&bridge);
+        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ const BLOCK: Block = Block(3);
 const ALICE: u64 = 10_000_001;
 const BOB: u64 = 10_000_002;
 const CAROL: u64 = 10_000_003;
+const DAVE: u64 = 10_000_004;
 
 /// Runs a test with a network and a directory of network namespaces that nobody else sees, or says why it can't.
 fn apart(test: &str, run: impl FnOnce(&Net) + Send) {
@@ -61,11 +62,15 @@ struct Net {
 
 impl Net {
     fn connect(&self, machine: u64, network: &str, private: &str) {
+        self.connect_as(machine, Some(public(machine)), network, private);
+    }
+
+    fn connect_as(&self, machine: u64, address: Option<Ipv4Addr>, network: &str, private: &str) {
         let range = format!("{}0/24", private.strip_suffix(['2', '3']).unwrap());
         self.switch
             .connect(&Connection {
                 machine,
-                public: Some(public(machine)),
+                public: address,
                 known_as: public(machine),
                 private: Private {
                     network: network.to_owned(),
@@ -178,6 +183,22 @@ fn filter(addresses: &[Ipv4Addr], inbound: Vec<Flow>, outbound: Vec<Flow>) -> Fi
 
 const ALICE_PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 2);
 const BOB_PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 3);
+
+/// A VPC is removed, and the next one has its range: what hosts ask of the switch is answered into the new one.
+#[test]
+fn a_new_network_with_the_range_of_an_old_one_is_answered() {
+    apart("networks", |net| {
+        let listener = net.switch.listener(METADATA).unwrap();
+        for network in ["d", "e"] {
+            net.connect_as(DAVE, None, network, "10.30.0.2");
+            let asked = within(&host(DAVE), || {
+                TcpStream::connect_timeout(&listener.local_addr().unwrap(), PATIENCE).map(|_| ())
+            });
+            assert!(asked.is_ok(), "network {network}: {asked:?}");
+            net.switch.disconnect(DAVE).unwrap();
+        }
+    });
+}
 
 #[test]
 fn each_side_reaches_the_ports_that_it_may_and_no_other() {

@@ -1,6 +1,6 @@
 //! What a host installs where there is no way out: Debian's packages, from the cloud's own network.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -72,9 +72,10 @@ async fn there_is_still_no_other_way_out_and_without_the_switch_none() {
     let packages: SocketAddr = format!("{gateway}:80").parse().unwrap();
     assert_eq!(room.reached(id, &[packages]).await, [packages]);
     let anywhere = Listening::on(Ipv4Addr::UNSPECIFIED);
-    let others = [Some(packages.ip()), own_address().map(IpAddr::V4)];
+    let [a, b, c, _] = gateway.parse::<Ipv4Addr>().unwrap().octets();
+    let others = [Some(Ipv4Addr::new(a, b, c + 1, 77)), own_address()];
     for address in others.into_iter().flatten() {
-        let other = SocketAddr::new(address, anywhere.port());
+        let other = anywhere.at(address);
         assert_eq!(room.reached(id, &[other]).await, [] as [SocketAddr; 0], "{other}");
     }
     assert_eq!(room.cloud.stop(Signal::SIGTERM), Some(0));

@@ -189,7 +189,7 @@ async fn a_node_that_is_written_into_a_volume_opens_no_disk_of_the_machine() {
         return;
     }
     let Some((major, minor)) = disk_of_machine() else {
-        println!("tidepool-skip: {test}: this machine has no disk of its own");
+        println!("tidepool-skip: {test}: this machine has no disk that can be opened");
         return;
     };
     let Some(room) = Room::open(test).await else {

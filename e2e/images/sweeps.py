@@ -34,13 +34,31 @@ class DigitalOcean(unittest.TestCase):
         image = pathlib.Path(folder.name, "images/hello")
         image.mkdir(parents=True)
         image.joinpath("image.toml").write_text('slug = "hello"\n[[process]]\nname = "hello"\nprogram = "/bin/sleep"\nargs = ["1000"]\n')
-        command = [PROGRAM, "serve", "--listen", "127.0.0.1:0", "--images", image.parent, "--state", f"{folder.name}/state"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.addCleanup(server.stdout.close)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.terminate)
-        self.url = re.fullmatch(r"listening on (\S+)\n", server.stdout.readline())[1]
+        self.images, self.state = image.parent, pathlib.Path(folder.name, "state")
+        self.start()
+
+    def start(self):
+        command = [PROGRAM, "serve", "--listen", "127.0.0.1:0", "--images", self.images, "--state", self.state]
+        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.addCleanup(self.server.stdout.close)
+        self.addCleanup(self.server.wait)
+        self.addCleanup(self.server.terminate)
+        self.url = re.fullmatch(r"listening on (\S+)\n", self.server.stdout.readline())[1]
         self.environment = {"CLOUD": "digitalocean", "DIGITALOCEAN_TOKEN": "any", "DIGITALOCEAN_API_URL": self.url}
+
+    def restart_three_hours_after(self, *names):
+        """What has these names was created three hours ago, as far as the cloud knows when it runs again."""
+        self.server.terminate()
+        self.assertEqual(self.server.wait(60), 0)
+        file = self.state / "cloud.json"
+        state = json.loads(file.read_text())
+        records = state.get("records", state)
+        for number, found in [*records["droplets"].items(), *records["snapshots"].items()]:
+            if records["machines"].get(number, found)["name"] in names:
+                then = datetime.datetime.fromisoformat(found["created_at"].replace("Z", "+00:00")) - datetime.timedelta(hours=3)
+                found["created_at"] = then.strftime("%Y-%m-%dT%H:%M:%SZ")
+        file.write_text(json.dumps(state))
+        self.start()
 
     def call(self, method, path, body=None):
         request = urllib.request.Request(self.url + path, method=method, data=body and json.dumps(body).encode())
@@ -93,6 +111,20 @@ class DigitalOcean(unittest.TestCase):
         self.assertEqual(self.names("droplets"), ["tidepool-builder-of-another-kind"])
         self.assertEqual(self.names("snapshots"), ["tidepool-api-1.0.1", "tidepool-notes"])
         self.assertEqual(self.keys(), ["packer-of-mine"])
+
+    def test_make_removes_what_is_older_than_two_hours(self):
+        for name in ["tidepool-builder-api-0a", "tidepool-builder-api-0b"]:
+            self.droplet(name, ["tidepool-builder"])
+        other = self.droplet("other")
+        for name in ["tidepool-api-1.0.0", "tidepool-api-1.0.1", "tidepool-notes"]:
+            self.snapshot(other, name)
+        self.restart_three_hours_after("tidepool-builder-api-0a", "other", "tidepool-api-1.0.0", "tidepool-notes")
+        environment = {name: value for name, value in os.environ.items() if name != "OLDER_THAN_SECS"} | self.environment
+        command = ["make", "-s", "-C", ROOT, "images-sweep", "CLOUD=digitalocean"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.names("droplets"), ["other", "tidepool-builder-api-0b"], done.stderr)
+        self.assertEqual(self.names("snapshots"), ["tidepool-api-1.0.1", "tidepool-notes"], done.stderr)
 
     def test_one_run_is_cleaned_up_after_and_the_others_go_on(self):
         began = str(time.time())

@@ -3,6 +3,7 @@
 source "digitalocean" "image" {
   image                    = var.digitalocean_image
   region                   = var.digitalocean_region
+  user_data_file           = var.digitalocean_user_data_file
   droplet_agent            = false
   state_timeout            = var.state_timeout
   snapshot_timeout         = var.snapshot_timeout

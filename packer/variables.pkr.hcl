@@ -77,6 +77,12 @@ variable "digitalocean_image" {
   default     = "debian-12-x64"
 }
 
+variable "digitalocean_user_data_file" {
+  type        = string
+  description = "File with user data for the machine on which the image is made; empty for none. Nothing of it is in the image."
+  default     = ""
+}
+
 variable "google_project" {
   type    = string
   default = ""

@@ -5,14 +5,17 @@ import re
 import subprocess
 
 CANARY = "canary-5f1c2e"
+# What the build shows the provider. Only the machine that builds has it.
+TOKEN = f"token-{CANARY}"
 # The builder's own user data.
 USER_DATA = f"#cloud-config\nwrite_files:\n- path: /root/secret\n  content: {CANARY}\n"
 
-# For bash, on the builder.
+# For bash, on the builder. Its user data came before: without these there would be nothing of them to find.
 PLANT = f"""
 set -e
+grep -qF {CANARY} /root/secret || {{ echo 'the builder was given no user data' >&2; exit 1; }}
 for path in /root/{{.bash_history,.netrc,.ssh/id_ed25519,.python_history,.config/token,notes}} /tmp/t /var/tmp/t /var/log/app/app.log \\
-  /home/dev/.ssh/authorized_keys /var/backups/t /etc/hostname /etc/sudoers.d/dev /var/spool/cron/crontabs/dev /var/mail/root \
+  /home/dev/.ssh/authorized_keys /var/backups/t /etc/hostname /etc/tidepool/token /etc/sudoers.d/dev /var/spool/cron/crontabs/dev /var/mail/root \
   /var/lib/dhcp/duid /var/lib/dhcpcd/{{duid,secret}} /var/lib/NetworkManager/secret_key /etc/iscsi/initiatorname.iscsi /etc/ssl/private/ssl-cert-snakeoil.key; do
   install -D -m 600 /dev/stdin "$path" <<<{CANARY}
 done
@@ -20,9 +23,17 @@ id dev >/dev/null 2>&1 || useradd --home-dir /home/dev dev
 chown -R dev: /home/dev
 # A rule that sudo can't read would keep Ansible out.
 echo '# {CANARY}' >/etc/sudoers.d/dev
+# Hashes of passwords, one of an account that is locked, and one for the machine's archive of packages.
+usermod --password '$6${CANARY}$root' root
+usermod --password '!$6${CANARY}$dev' dev
+install -D -m 600 /dev/stdin /etc/apt/auth.conf.d/build.conf <<<'machine archive.example login build password {CANARY}'
+install -m 600 /dev/stdin /etc/apt/auth.conf <<<'machine other.example login build password {CANARY}'
 logger {CANARY}
 systemd-cat echo {CANARY}
 """
+# Ways to say in /etc/shadow that nobody logs in by a password.
+NO_PASSWORD = ("*", "!", "!!", "!*")
+EMPTY = ("var/lib/cloud", "var/lib/apt/lists", "etc/apt/auth.conf.d", "tmp", "var/tmp")
 PRIVATE = re.compile(r"(^|/)(ssh_host_.*|authorized_keys|id_[a-z0-9]+|\..*_history|random-seed|.*\.journal)$")
 
 
@@ -37,7 +48,8 @@ def found(files):
     ids = [line.split(":")[:3:2] for line in (files / "etc/passwd").read_text().splitlines()]
     problems += [f"the account {name} is there" for name, number in ids if 1000 <= int(number) < 60000]
     shadow = dict(line.split(":")[:2] for line in (files / "etc/shadow").read_text().splitlines())
-    problems += [f"{name} has a password" for name, word in shadow.items() if word[:1] not in ("*", "!")]
+    problems += [f"{name} has a password" for name, word in shadow.items() if word not in NO_PASSWORD]
+    problems += [f"{name} is not empty" for name in EMPTY if any(path.is_file() for path in (files / name).rglob("*"))]
     return problems
 
 

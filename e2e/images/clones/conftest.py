@@ -14,6 +14,7 @@ import pytest
 from cloud import REPOSITORY, SIZE, TARGET, WORK, Cloud, manifests
 
 sys.path.insert(0, str(REPOSITORY / "e2e" / "images"))
+import ports  # noqa: E402, F401
 import traces  # noqa: E402, F401
 
 PLAYBOOK_SECS_MAX = 1800

@@ -4,8 +4,8 @@ import re
 import subprocess
 
 import pytest
-from cloud import until
-from conftest import IMAGES, USER_DATA, traces
+from cloud import REPOSITORY
+from conftest import FIGURES, IMAGES, USER_DATA, manifests, ports, traces
 
 # What answers a neighbour: at the public address and at the private one. Neighbours of a local cloud are private sources by either.
 INTENDED = {
@@ -15,8 +15,9 @@ INTENDED = {
     "db": ({22}, {22}),
     "monitoring": ({22}, {22, 9200}),
 }
-# Nobody's: a program that somebody starts on a host.
-UNINTENDED = 7777
+# What answers those whose address is not private, wherever they ask; and what they must be kept from.
+PUBLIC = {"api": {22, 8080}, "autoscaler": {22}, "db": {22}, "monitoring": {22}}
+PRIVATE = {7000, 7010, 9042, 9090, 9200}
 
 pytestmark = pytest.mark.parametrize("name", IMAGES)
 
@@ -27,6 +28,16 @@ def test_nothing_of_the_build_is_in_the_snapshot(images, name):
     tops = [files / top for top in ("etc", "root", "home", "var") if (files / top).exists()]
     keys = subprocess.run(["grep", "-raEl", "--", "-----BEGIN [A-Z ]*PRIVATE KEY-----", *tops], capture_output=True, text=True, check=False)
     assert keys.stdout == ""
+
+
+def test_tags_say_what_it_is_of_which_version_and_commit(cloud, name):
+    manifest = manifests()[name]
+    version = re.sub("[^0-9a-z]", "-", manifest["version"].lower())
+    shown = cloud.call("GET", f"/v2/snapshots/{manifest['id']}")["snapshot"]
+    assert shown["name"] == f"tidepool-{name}-{manifest['version']}"
+    # What a sweep looks at is the last one of these; without it the image counts as unfinished.
+    wanted = {f"tidepool-version:{version}", f"tidepool-commit:{manifest['commit']}", f"tidepool-image:{name}", "tidepool-image"}
+    assert set(shown["tags"]) == wanted
 
 
 def test_clones_differ_in_all_that_makes_a_host(pairs, name):
@@ -45,12 +56,49 @@ def test_each_has_its_own_user_data_and_nothing_of_the_builds(pairs, name):
 
 def test_from_a_neighbour_only_the_intended_ports_answer(pairs, name):
     one, other = pairs[name]
-    one.ssh(f"systemd-run --quiet --unit=unintended python3 -m http.server {UNINTENDED}")
-    until("the port is open from within", lambda: one.try_ssh(f"curl --silent --output /dev/null http://127.0.0.1:{UNINTENDED}/").returncode == 0 or None)
-    listening = {int(port) for port in re.findall(r":(\d+) ", one.ssh("ss --listening --tcp --numeric --no-header"))}
-    assert UNINTENDED in listening
-    for address, intended in zip((one.public, one.private), INTENDED[name], strict=True):
-        probe = f"timeout 3 bash -c '</dev/tcp/{address}/'$port 2>/dev/null && echo $port"
-        ports = " ".join(map(str, sorted(listening | intended)))
-        assert {int(port) for port in other.ssh(f"for port in {ports}; do {probe}; done; true").split()} == intended
-    one.ssh("systemctl stop unintended")
+    public, private = INTENDED[name]
+    with ports.unintended(one.ssh) as listening:
+        assert ports.UNINTENDED in listening
+        for address, intended in ((one.public, public), (one.private, private)):
+            tried = ports.of([address], listening | intended) + ports.of([address], [ports.UNINTENDED], "udp")
+            assert ports.answering(other.ssh, tried) == {("tcp", address, port) for port in intended}
+
+
+def test_from_outside_only_the_public_ports_answer(pairs, name):
+    host = pairs[name][0]
+    with ports.unintended(host.ssh) as listening, ports.outside(host.ssh) as from_outside:
+        # Our programs listen at IPv4's addresses.
+        wanted = {("tcp", ports.INSIDE_V6, 22)}
+        addresses = [host.public, host.private, ports.INSIDE_V4]
+        wanted |= {("tcp", address, port) for address in addresses for port in PUBLIC[name]}
+        everywhere = [*addresses, ports.INSIDE_V6]
+        tried = ports.of(everywhere, listening | PRIVATE) + ports.of(everywhere, [ports.UNINTENDED], "udp")
+        assert ports.answering(from_outside, tried) == wanted
+
+
+# Where our units are: the roles' and our packages'.
+OURS = [("/etc/systemd/system", "*"), ("/usr/lib/systemd/system", "tidepool-*")]
+UNIT_OF_LOCAL_CLOUD = "tidepool-local-cloud.service"
+
+
+def test_units_are_exposed_as_the_documents_say(pairs, name):
+    host = pairs[name][1]
+    if host.ssh("systemctl --version").split()[1] != "252":
+        pytest.skip("another systemd counts otherwise: the figures are of Debian 12's")
+    # It is in no image; a unit is enough to be counted.
+    text = (REPOSITORY / "packaging/tidepool-local-cloud" / UNIT_OF_LOCAL_CLOUD).read_text()
+    host.ssh(f"cat >/run/systemd/system/{UNIT_OF_LOCAL_CLOUD} <<'END'\n{text}END\nsystemctl daemon-reload")
+    ours = [host.ssh(f"find {place} -maxdepth 1 -type f -name '{names}.service' -printf '%f\\n'").split() for place, names in OURS]
+    ours = {unit.removesuffix(".service") for unit in [UNIT_OF_LOCAL_CLOUD, *sum(ours, [])]}
+    said = {unit: host.ssh(f"systemd-analyze security --no-pager {unit}.service | tail -n 1") for unit in ours}
+    host.ssh(f"rm /run/systemd/system/{UNIT_OF_LOCAL_CLOUD}; systemctl daemon-reload")
+    found = {unit: re.search(r"exposure level for .*: ([0-9.]+)", line)[1] for unit, line in said.items()}
+    FIGURES.append(f"{name} is exposed by {', '.join(f'{unit} {exposure}' for unit, exposure in sorted(found.items()))}")
+    documented = documented_exposures()
+    assert found == {unit: documented.get(unit) for unit in found}
+
+
+def documented_exposures():
+    """By docs/images.md; a line of its table has one or several units, and one figure."""
+    rows = re.findall(r"^\| ([a-z, -]+) \| ([0-9]\.[0-9])\b", (REPOSITORY / "docs/images.md").read_text(), re.MULTILINE)
+    return {unit: exposure for units, exposure in rows for unit in units.split(", ")}

@@ -71,7 +71,7 @@ async fn user_data_that_is_too_large_is_refused() {
 }
 
 /// User data, and what becomes of it.
-struct Told {
+struct BadUserData {
     name: &'static str,
     user_data: &'static str,
     /// As cloud-init says it.
@@ -84,8 +84,8 @@ struct Told {
     done: &'static str,
 }
 
-const BAD_USER_DATA: [Told; 5] = [
-    Told {
+const BAD_USER_DATA: [BadUserData; 5] = [
+    BadUserData {
         name: "not-yaml",
         user_data: "#cloud-config\nruncmd: [unclosed\n",
         status: "done",
@@ -94,7 +94,7 @@ const BAD_USER_DATA: [Told; 5] = [
         done: "",
     },
     // What runs commands goes on after one that fails, and so does a shell.
-    Told {
+    BadUserData {
         name: "fails-inside",
         user_data: "#cloud-config\nruncmd:\n- touch /root/before\n- [cat, /no/such/file]\n- touch /root/after\n",
         status: "done",
@@ -102,7 +102,7 @@ const BAD_USER_DATA: [Told; 5] = [
         console: "cat: /no/such/file: No such file or directory",
         done: "after before",
     },
-    Told {
+    BadUserData {
         name: "stops-inside",
         user_data: "#cloud-config\nruncmd:\n- set -e\n- touch /root/before\n- [cat, /no/such/file]\n- touch /root/after\n",
         status: "error",
@@ -110,7 +110,7 @@ const BAD_USER_DATA: [Told; 5] = [
         console: "cat: /no/such/file: No such file or directory",
         done: "before",
     },
-    Told {
+    BadUserData {
         name: "script",
         user_data: "#!/bin/sh\ntouch /root/before\necho no room for it >&2\nexit 3\n",
         status: "error",
@@ -118,7 +118,7 @@ const BAD_USER_DATA: [Told; 5] = [
         console: "no room for it",
         done: "before",
     },
-    Told {
+    BadUserData {
         name: "write-files",
         user_data: "#cloud-config\nwrite_files:\n- {path: /root/before, content: x}\n- {path: /proc/none/file, content: x}\n\
                     - {path: /root/after, content: x}\n",

@@ -315,9 +315,10 @@ impl Switch {
             })
             .collect();
         for bridge in left {
-            self.rule(&rules::deleted(&[Element::within(&bridge)]))?;
+            // First what can fail with the bridge as it was: one that stays is used again.
             command::run("ip", &["-n", &self.block.name(), "link", "del", &bridge])?;
             bridges.remove(&bridge);
+            self.rule(&rules::deleted(&[Element::within(&bridge)]))?;
         }
         Ok(())
     }
